@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Folders, ports and child processes that a test session leaves nothing of."""
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+
+PREFIX = "mc-it-"
+PARENT = "/tmp"  # not $TMPDIR: paths of unix sockets have 107 bytes
+MNT_DETACH = 2
+PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def make_work_dir():
+    """A folder /tmp/mc-it-<our pid>-…; sweep() knows by the pid whose it is."""
+    return tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=PARENT)
+
+
+def mounts_beneath(path):
+    """Mount points at or beneath `path`, deepest (latest) first."""
+    path = os.path.realpath(path)
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            point = line.split()[4].encode().decode("unicode_escape").encode("latin-1").decode(
+                "utf-8", "surrogateescape")
+            if point == path or point.startswith(path + "/"):
+                found.append(point)
+    return found[::-1]
+
+
+def remove_work_dir(path):
+    """Unmounts (lazily) what is mounted beneath `path` and removes it."""
+    for _ in range(3):
+        for point in mounts_beneath(path):
+            _libc.umount2(os.fsencode(point), MNT_DETACH)
+        if not mounts_beneath(path):
+            break
+    else:
+        raise RuntimeError(f"cannot unmount what is beneath {path}: {mounts_beneath(path)}")
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def sweep():
+    """Removes the folders of sessions that were killed."""
+    for name in os.listdir(PARENT):
+        parts = name[len(PREFIX):].split("-")
+        if name.startswith(PREFIX) and parts[0].isdigit() and not os.path.exists(f"/proc/{parts[0]}"):
+            remove_work_dir(os.path.join(PARENT, name))
+
+
+def pick_port():
+    """A loopback port that is free now and that the kernel does not hand out again at once."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+def wait_for(condition, what, seconds=20.0, interval=0.02):
+    """Waits until condition() is true and returns its value."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(interval)
+
+
+def answers(port):
+    """True when something accepts connections on the loopback port."""
+    with socket.socket() as sock:
+        sock.settimeout(1)
+        return sock.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _die_with_parent():
+    _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    """A child that dies with us; its output goes to a file."""
+
+    def __init__(self, argv, log_path, env=None, stdout_path=None):
+        self.argv, self.log_path = [str(a) for a in argv], log_path
+        with open(log_path, "ab") as log, open(stdout_path or log_path, "ab") as out:
+            # pylint: disable-next=consider-using-with,subprocess-popen-preexec-fn
+            self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log,
+                                          env=env, preexec_fn=_die_with_parent)
+        self.pid = self.popen.pid
+
+    def alive(self):
+        return self.popen.poll() is None
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def check_alive(self):
+        """For wait_for(): raises when the child has ended."""
+        if not self.alive():
+            raise RuntimeError(f"{self.argv[0]} ended with {self.popen.returncode}:\n{self.log()[-4000:]}")
+
+    def stop(self, sig=signal.SIGTERM, seconds=20):
+        """Ends the child, by force after `seconds`; returns its exit code (negative: signal)."""
+        if self.alive():
+            self.popen.send_signal(sig)
+        try:
+            return self.popen.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.popen.kill()
+            return self.popen.wait()
+
+
+def need(*programs):
+    """Skips the running test when one of the programs is not installed."""
+    import pytest  # pylint: disable=import-outside-toplevel  # quickstart uses this file without pytest
+    for name in programs:
+        if not shutil.which(name):
+            pytest.skip(f"{name} is not installed")
+
+
+def children(pid):
+    """The pids of the children of `pid`."""
+    found = []
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except FileNotFoundError:
+        return found
+    for task in tasks:
+        try:
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                found += [int(word) for word in file.read().split()]
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return found
+
+
+def memory_bytes(pid, field="VmRSS"):
+    """VmRSS or VmHWM (peak) of a process; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as file:
+            for line in file:
+                if line.startswith(field + ":"):
+                    return int(line.split()[1]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return 0
