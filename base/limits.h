@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* limits: every cap on what comes from outside, in one place. */
+#pragma once
+
+#include "base/macro.h"
+
+/* Documents of a registry. */
+#define LIMIT_MANIFEST_BYTES \
+    MiB(4) /* manifest or index; distribution-spec suggests at least 4 MiB */
+#define LIMIT_CONFIG_BYTES      MiB(4)   /* a config blob that is read */
+#define LIMIT_TOKEN_BYTES       KiB(128) /* answer of a token endpoint */
+#define LIMIT_ERROR_BODY_BYTES  KiB(64)  /* body of an error answer */
+#define LIMIT_HTTP_HEADER_BYTES KiB(64)  /* all headers of one answer */
+#define LIMIT_HTTP_REDIRECTS    10
+#define LIMIT_JSON_DEPTH        64
+#define LIMIT_INDEX_DEPTH       4
+#define LIMIT_LAYERS            8192             /* layers of a manifest */
+#define LIMIT_BLOB_BYTES        (64 * GiB(1024)) /* one layer, and one artifact unpacked */
+
+/* Trees. */
+#define LIMIT_TREE_ENTRIES    2000000 /* files, directories and links of one artifact */
+#define LIMIT_PATH_BYTES      4096    /* a path within a tree */
+#define LIMIT_NAME_BYTES      255     /* one component */
+#define LIMIT_SYMLINK_BYTES   4095
+#define LIMIT_ZSTD_WINDOW_LOG 27 /* 128 MiB: what zstd --long accepts by default */
+
+/* gRPC. */
+#define LIMIT_GRPC_MESSAGE_BYTES MiB(16)
+#define LIMIT_GRPC_STREAMS       256 /* at once, on one connection */
+#define LIMIT_GRPC_CONNECTIONS   256
+#define LIMIT_GRPC_HEADER_BYTES  KiB(64)
+
+/* Between daemon and worker. */
+#define LIMIT_WORKER_MESSAGE_BYTES MiB(64)
+
+/* Local files and requests. */
+#define LIMIT_CONFIG_FILE_BYTES MiB(1)
+#define LIMIT_CREDENTIALS_BYTES MiB(1) /* a docker config.json, a secret of a volume */
+#define LIMIT_CA_BYTES          MiB(4)
+#define LIMIT_REFERENCE_BYTES   1024
+#define LIMIT_VOLUME_ID_BYTES   1024

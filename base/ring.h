@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ring: asynchronous file writes from registered, aligned buffers: io_uring, or threads where it is
+ * refused. */
+#pragma once
+
+#include "base/pool.h"
+
+typedef struct Ring Ring;
+
+typedef enum RingMode {
+    RING_AUTO,    /* io_uring where the kernel gives it, else threads */
+    RING_URING,   /* io_uring or an error */
+    RING_THREADS, /* pwrite(2) and fdatasync(2) in `pool` */
+} RingMode;
+
+/* Called in the loop's thread when an operation ended: bytes written (always all of them), 0, or
+ * negative errno. */
+typedef void (*RingDone)(void *arg, int r);
+
+typedef struct RingOptions {
+    sd_event *event; /* a reference is kept */
+    Pool *pool;      /* borrowed; used by RING_THREADS */
+    RingMode mode;
+    unsigned depth;      /* operations in flight at most; more are queued */
+    unsigned n_buffers;  /* buffers of the pool … */
+    size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
+    bool restrict_ops;   /* only writes and fdatasync may ever be submitted
+                            (IORING_REGISTER_RESTRICTIONS, 5.10) */
+} RingOptions;
+
+/* Allocates and registers the buffers.  Everything a seccomp filter would refuse later happens in
+ * here. Errors: -ENOMEM; -EPERM or -ENOSYS with RING_URING. */
+int ring_new(Ring **ret, const RingOptions *options, Err *err) _must_check_;
+/* RING_URING or RING_THREADS, and with threads one sentence that says why (NULL when it was asked
+ * for). */
+RingMode ring_mode(const Ring *r, const char **ret_why);
+
+/* One aligned buffer of the fixed set; NULL when all are in use.  Two users may hold one: every ref
+ * needs an unref. */
+typedef struct RingBuffer {
+    uint8_t *data;  /* borrowed from the ring, 4096-aligned */
+    size_t len;     /* bytes used; the holder sets it */
+    unsigned refs;  /* owners: the writer and the hasher */
+    unsigned index; /* registered index */
+    Ring *ring;
+} RingBuffer;
+RingBuffer *ring_buffer_get(Ring *r) _must_check_;
+RingBuffer *ring_buffer_ref(RingBuffer *b);
+/* Gives it back; when one becomes free, `on_free` of ring_set_on_free is called from the loop
+ * (transfers resume). */
+RingBuffer *ring_buffer_unref(RingBuffer *b);
+void ring_set_on_free(Ring *r, void (*on_free)(void *arg), void *arg);
+size_t ring_buffer_bytes(const Ring *r);
+unsigned ring_buffers_free(const Ring *r);
+
+/* Writes `n` bytes of `b` at `offset`; short writes go on by themselves.  The buffer is referenced
+ * until done.  `n` may be rounded up by the caller for O_DIRECT. */
+void ring_write(int fd, RingBuffer *b, size_t n, uint64_t offset, RingDone done, void *arg);
+void ring_fdatasync(Ring *r, int fd, RingDone done, void *arg);
+/* Waits for what is in flight (the kernel holds the buffers), calls every done.  Not from within a
+ * done, and before the pool is freed.  Buffers that somebody still holds stay valid; the last unref
+ * frees them.  NULL is fine; returns NULL. */
+Ring *ring_free(Ring *r);
+DEFINE_CLEANUP(Ring, ring_free);

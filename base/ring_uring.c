@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ring_uring: operations of a ring by io_uring, completions into the loop by an eventfd. */
+#include "base/ring_internal.h"
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+
+/* The only opcodes that may ever be submitted.  No flags of SQEs and no further registration are in
+ * the list, so that the kernel refuses them too (io_uring_register(2),
+ * IORING_REGISTER_RESTRICTIONS). */
+static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_FSYNC };
+
+/* liburing up to 2.3 declares functions for two of these and does not export them. */
+static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
+    return syscall(SYS_io_uring_register, r->uring.ring_fd, op, arg, n) < 0 ? -errno : 0;
+}
+
+static int restrict_to_writes(Ring *r, Err *err) {
+    struct io_uring_restriction list[ELEMENTSOF(allowed_ops)] = { 0 };
+    int k;
+
+    for (size_t i = 0; i < ELEMENTSOF(allowed_ops); i++) {
+        list[i].opcode = IORING_RESTRICTION_SQE_OP;
+        list[i].sqe_op = (uint8_t)allowed_ops[i];
+    }
+    k = uring_register(r, IORING_REGISTER_RESTRICTIONS, list, ELEMENTSOF(allowed_ops));
+    return k < 0 ? err_errnum(err, k, "io_uring cannot be restricted to writes; Linux 5.10 can")
+                 : 0;
+}
+
+/* Unregistered buffers cost a page walk a write, not more; so a small RLIMIT_MEMLOCK is no reason
+ * for threads. */
+static bool register_buffers(Ring *r) {
+    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_buffers);
+
+    for (unsigned i = 0; i < r->n_buffers; i++)
+        iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
+    return io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0;
+}
+
+static void reap(Ring *r) {
+    struct io_uring_cqe *cqe;
+
+    while (io_uring_peek_cqe(&r->uring, &cqe) == 0) {
+        RingOp *op = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+        io_uring_cqe_seen(&r->uring, cqe);
+        ring_op_ended(op, result);
+    }
+}
+
+static int on_completion(sd_event_source *source, int fd, uint32_t revents, void *arg) {
+    Ring *r = arg;
+    uint64_t n;
+
+    (void)source;
+    (void)revents;
+    (void)!read(
+        fd, &n,
+        sizeof(n)); /* before the completions are taken: a later one makes it readable again */
+    r->dispatching = true;
+    reap(r);
+    r->dispatching = false;
+    ring_pump(r);
+    return 0;
+}
+
+/* All that is registered is registered before the ring is enabled; after that restrictions and
+ * seccomp refuse it. */
+static int prepare(Ring *r, bool restrict_ops, Err *err) {
+    int k;
+
+    r->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (r->event_fd < 0)
+        return err_errno(err, "cannot make an eventfd for io_uring");
+    k = io_uring_register_eventfd(&r->uring, r->event_fd);
+    if (k < 0)
+        return err_errnum(err, k, "io_uring refuses an eventfd");
+    r->registered = register_buffers(r);
+    if (restrict_ops) {
+        k = restrict_to_writes(r, err);
+        if (k < 0)
+            return k;
+    }
+    k = uring_register(r, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
+    if (k < 0)
+        return err_errnum(err, k, "io_uring cannot be enabled");
+    k = sd_event_add_io(r->event, &r->completion, r->event_fd, EPOLLIN, on_completion, r);
+    return k < 0 ? err_errnum(err, k, "cannot watch the eventfd of io_uring") : 0;
+}
+
+int ring_uring_open(Ring *r, bool restrict_ops, Err *err) {
+    struct io_uring_params params = { .flags = IORING_SETUP_R_DISABLED | IORING_SETUP_CLAMP };
+    int k = io_uring_queue_init_params(r->depth, &r->uring, &params);
+
+    if (k < 0)
+        return err_errnum(err, k, "io_uring is not available here (%s)",
+                          k == -ENOSYS   ? "the kernel has none"
+                          : k == -ENOMEM ? "memory, or RLIMIT_MEMLOCK on Linux before 5.12"
+                          : k == -EINVAL ? "the kernel is older than 5.10"
+                                         : "kernel.io_uring_disabled, or a seccomp filter");
+    r->uring_open = true;
+    r->depth =
+        MIN(r->depth,
+            params.sq_entries); /* the completion queue is twice as long: it never overflows */
+    k = prepare(r, restrict_ops, err);
+    if (k < 0)
+        ring_uring_close(r);
+    return k;
+}
+
+void ring_uring_close(Ring *r) {
+    r->completion = sd_event_source_disable_unref(r->completion);
+    if (r->uring_open)
+        io_uring_queue_exit(&r->uring);
+    r->uring_open = r->registered = false;
+    r->event_fd = safe_close(r->event_fd);
+}
+
+void ring_uring_start(RingOp *op) {
+    Ring *r = op->ring;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&r->uring);
+    RingBuffer *b = op->buffer;
+
+    assert(sqe); /* no more run than there are entries */
+    if (op->kind == RING_FDATASYNC) {
+        io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
+    } else {
+        size_t n = op->n - op->at;
+        if (r->faults.max_write > 0)
+            n = MIN(n, r->faults.max_write);
+        if (r->registered)
+            io_uring_prep_write_fixed(sqe, op->fd, b->data + op->at, (unsigned)n,
+                                      op->offset + op->at, (int)b->index);
+        else
+            io_uring_prep_write(sqe, op->fd, b->data + op->at, (unsigned)n, op->offset + op->at);
+    }
+    io_uring_sqe_set_data(sqe, op);
+}
+
+/* Operations are taken in the order in which they were prepared, which is that of `running`. */
+static void mark_taken(Ring *r, int n) {
+    for (RingOp *op = r->running.first; op && n > 0; op = op->next)
+        if (!op->taken) {
+            op->taken = true;
+            n--;
+        }
+}
+
+void ring_uring_submit(Ring *r) {
+    while (!r->broken && io_uring_sq_ready(&r->uring) > 0) {
+        int k = r->faults.submit < 0 ? r->faults.submit : io_uring_submit(&r->uring);
+        r->faults.submit = 0;
+        if (k > 0) {
+            mark_taken(r, k);
+            continue;
+        }
+        if (k == -EINTR)
+            continue;
+        if (k < 0 && k != -EAGAIN && k != -EBUSY && k != -ENOMEM)
+            r->broken = k; /* for good: a seccomp filter that denies io_uring_enter(2) */
+        ring_retry_later(
+            r); /* what was not taken stays in the submission queue; a later submission takes it */
+        return;
+    }
+}
+
+static bool any_taken(const Ring *r) {
+    for (const RingOp *op = r->running.first; op; op = op->next)
+        if (op->taken)
+            return true;
+    return false;
+}
+
+void ring_uring_wait(Ring *r) {
+    struct io_uring_cqe *cqe;
+
+    if (!any_taken(r))
+        return;
+    if (io_uring_wait_cqe(&r->uring, &cqe) < 0)
+        (void)usleep(
+            1000); /* a signal, or waiting is denied: completions are seen without a system call */
+    reap(r);
+}
