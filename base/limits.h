@@ -32,6 +32,7 @@
 
 /* Between daemon and worker. */
 #define LIMIT_WORKER_MESSAGE_BYTES MiB(64)
+#define LIMIT_WORKER_ENTRY_BYTES   MiB(256) /* names and targets of all entries of one pull */
 
 /* Local files and requests. */
 #define LIMIT_CONFIG_FILE_BYTES MiB(1)
@@ -39,3 +40,4 @@
 #define LIMIT_CA_BYTES          MiB(4)
 #define LIMIT_REFERENCE_BYTES   1024
 #define LIMIT_VOLUME_ID_BYTES   1024
+#define LIMIT_MOUNTINFO_BYTES   MiB(64) /* /proc/self/mountinfo */

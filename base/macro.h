@@ -58,6 +58,11 @@
 #define MIN(a, b) MACRO_PICK(a, b, <, __COUNTER__)
 #define MAX(a, b) MACRO_PICK(a, b, >, __COUNTER__)
 
+/* Declares a function through a library's callback typedef, `static SIGNATURE_OF(their_callback)
+ * mine;`: the compiler proves that the signature is theirs, and lint does not count its parameters.
+ */
+#define SIGNATURE_OF(callback) __typeof__(*(callback)NULL)
+
 #define KiB(n)        ((uint64_t)(n) << 10)
 #define MiB(n)        ((uint64_t)(n) << 20)
 #define GiB(n)        ((uint64_t)(n) << 30)

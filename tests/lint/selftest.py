@@ -26,6 +26,8 @@ BAD = [
      function("p", 60) + function("q", 60), "90th percentile"),
     (lint.check_parameters, "base/a.h", HEAD + "int f(int a, int b, int c, int d, int e, int f, int g);\n",
      "f() takes 7 parameters, limit 6"),
+    (lint.check_parameters, "base/a.c", HEAD + "static SIGNATURE_OF(their_callback) g;\n"
+     "static int f(int a, int b, int c, int d, int e, int f, int g) {\n    return 0;\n}\n", "f() takes 7"),
     (lint.check_parameters, "base/a.c", HEAD + "int f(int a, void (*b)(int, int), int c,\n    int d, "
      "int e, int f, int g) {\n    return 0;\n}\n", "takes 7 parameters"),
     (lint.check_file_length, "base/a.c", HEAD + "\n" * 699, "a.c:701: 701 lines, limit 700"),
@@ -50,6 +52,8 @@ FINE = [
     (lint.check_unfinished, "base/a.c", HEAD + 'char t[] = "/tmp/a-' + "X" * 6 + '";\n'),
     (lint.check_functions, "base/a.c", HEAD + function("f", 20)),
     (lint.check_parameters, "base/a.c", HEAD + "int f(void (*a)(int, int, int, int), int b, int c);\n"),
+    (lint.check_parameters, "base/a.c", HEAD + "static SIGNATURE_OF(their_callback) f;\n"
+     "static int f(int a, int b, int c, int d, int e, int f, int g) {\n    return 0;\n}\n"),
     (lint.check_includes, "agent/a.c", HEAD + '#include "csi/server.h"\n#include "agent/b.h"\n'),
     (lint.check_includes, "tests/unit/test_a.c", HEAD + '#include "agent/b.h"\n'),
 ]
