@@ -1,0 +1,292 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* artifact: what the index knows of manifests, references and their layers. */
+#include "cache/store_internal.h"
+
+#include "cache/tree.h"
+
+void layer_entries_free(LayerEntry *entries, size_t n) {
+    for (size_t i = 0; i < n; i++) {
+        free(entries[i].path);
+        free(entries[i].target);
+        free(entries[i].ingest);
+    }
+    free(entries);
+}
+
+Manifest *manifest_free(Manifest *m) {
+    if (!m)
+        return NULL;
+    for (size_t i = 0; i < m->n_layers; i++) {
+        free(m->layers[i].media_type);
+        free(m->layers[i].path);
+    }
+    free(m->layers);
+    free(m->bytes);
+    free(m->media_type);
+    free(m->artifact_type);
+    free(m->family);
+    free(m->platform);
+    free(m);
+    return NULL;
+}
+
+int manifest_lookup(Index *ix, const Digest *digest, bool complete, int64_t *ret_id, Err *err) {
+    int r =
+        index_get(ix, ret_id, err, "SELECT id FROM manifests WHERE digest = ? AND complete >= ?",
+                  "di", digest, (int64_t)complete);
+
+    if (r == 0)
+        return err_set(err, -ENOENT, "artifact %s is not stored", DIGEST_STR(digest));
+    return r < 0 ? r : 0;
+}
+
+int layer_lookup(Index *ix, const Layer *layer, int64_t *ret_id, Err *err) {
+    int r;
+
+    *ret_id = 0;
+    if (layer->kind == LAYER_KIND_TAR)
+        r = index_get(ix, ret_id, err, "SELECT id FROM layers WHERE digest = ?", "d",
+                      &layer->digest);
+    else
+        r = index_get(ix, ret_id, err,
+                      "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?", "dii",
+                      &layer->digest, (int64_t)layer->executable, (int64_t)layer->size);
+    return r < 0 ? r : 0;
+}
+
+int store_has_layer(Store *s, const Layer *layer, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    int r = layer_lookup(ix, layer, &id, err);
+
+    return r < 0 ? r : id != 0;
+}
+
+int store_lease_layer(Store *s, const char *ingest, const Layer *layer, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    int r = layer_lookup(ix, layer, &id, err);
+
+    if (r < 0 || id == 0)
+        return r;
+    if (layer->kind == LAYER_KIND_TAR) {
+        r = index_run(ix, err, "INSERT OR IGNORE INTO layer_leases VALUES (?, ?)", "ti", ingest,
+                      id);
+        if (r >= 0)
+            r = index_run(ix, err,
+                          "INSERT OR IGNORE INTO leases SELECT ?, object_id FROM layer_entries"
+                          " WHERE layer_id = ? AND object_id IS NOT NULL",
+                          "ti", ingest, id);
+    } else
+        r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti", ingest, id);
+    return r < 0 ? r : 1;
+}
+
+static int load_entries(Index *ix, int64_t layer_id, LayerEntry **entries, size_t *n, Err *err) {
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    size_t cap = 0;
+    int r =
+        index_query(ix, &q, err,
+                    "SELECT type, path, target, o.digest, o.exec, o.size FROM layer_entries AS e"
+                    " LEFT JOIN objects AS o ON o.id = e.object_id WHERE layer_id = ? ORDER BY seq",
+                    "i", layer_id);
+
+    while (r >= 0 && (r = index_step(q, err)) > 0) {
+        LayerEntry e = { .type = (EntryType)index_int(q, 0) };
+
+        if (e.type == ENTRY_TYPE_FILE) {
+            r = index_digest(q, 3, &e.digest, err);
+            e.executable = index_int(q, 4) != 0;
+            e.size = (uint64_t)index_int(q, 5);
+        }
+        e.path = index_text(q, 1);
+        e.target = index_text(q, 2);
+        ARRAY_GROW(*entries, *n, cap);
+        (*entries)[(*n)++] = e;
+    }
+    return r;
+}
+
+static int merge_layer(Index *ix, Tree *tree, const Layer *layer, Err *err) {
+    LayerEntry *entries = NULL;
+    size_t n = 0;
+    int64_t id;
+    int r = layer_lookup(ix, layer, &id, err);
+
+    if (r < 0)
+        return r;
+    if (id == 0)
+        return err_set(err, -ENOENT, "the content of layer %s is not stored",
+                       DIGEST_STR(&layer->digest));
+    if (layer->kind == LAYER_KIND_RAW) {
+        const LayerEntry file = { .type = ENTRY_TYPE_FILE,
+                                  .executable = layer->executable,
+                                  .digest = layer->digest,
+                                  .size = layer->size,
+                                  .path = layer->path };
+
+        return tree_add_layer(tree, NULL, &file, 1, err);
+    }
+    r = load_entries(ix, id, &entries, &n, err);
+    if (r >= 0)
+        r = tree_add_layer(tree, layer->path, entries, n, err);
+    layer_entries_free(entries, n);
+    return r;
+}
+
+int artifact_merge(Index *ix, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err) {
+    _cleanup_(tree_freep) Tree *tree = tree_new(streq_ptr(m->family, "image"));
+
+    for (size_t i = 0; i < m->n_layers; i++) {
+        int r = merge_layer(ix, tree, &m->layers[i], err);
+
+        if (r < 0)
+            return err_prefix(err, r, "layer %zu of %zu", i + 1, m->n_layers);
+    }
+    tree_entries(tree, ret, ret_n);
+    return 0;
+}
+
+/* A reference without a platform (it led to no index) is good for every platform, so the two kinds
+ * exclude each other. */
+int reference_set(Index *ix, const char *reference, const char *platform, int64_t manifest_id,
+                  Err *err) {
+    int r;
+
+    if (isempty(platform))
+        r = index_run(ix, err, "DELETE FROM refs WHERE reference = ?", "t", reference);
+    else
+        r = index_run(ix, err, "DELETE FROM refs WHERE reference = ? AND platform = ''", "t",
+                      reference);
+    if (r < 0)
+        return r;
+    r = index_run(ix, err, "INSERT OR REPLACE INTO refs VALUES (?, ?, ?)", "tti", reference,
+                  isempty(platform) ? "" : platform, manifest_id);
+    return r < 0 ? r : 0;
+}
+
+int store_set_reference(Store *s, const char *reference, const char *platform,
+                        const Digest *manifest, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = manifest_lookup(ix, manifest, true, &id, err);
+    if (r >= 0)
+        r = reference_set(ix, reference, platform, id, err);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+int store_resolve(Store *s, const char *reference, const char *platform, Digest *ret, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r = index_query(ix, &q, err,
+                        "SELECT m.digest FROM refs AS r JOIN manifests AS m ON m.id = r.manifest_id"
+                        " WHERE r.reference = ? AND r.platform IN ('', ?) AND m.complete",
+                        "tt", reference, platform ? platform : "");
+
+    if (r < 0)
+        return r;
+    r = index_step(q, err);
+    if (r < 0)
+        return r;
+    if (r == 0)
+        return err_set(err, -ENOENT, "%.300s is not stored for platform %s", reference,
+                       isempty(platform) ? "(any)" : platform);
+    return index_digest(q, 0, ret, err);
+}
+
+int store_has_manifest(Store *s, const Digest *manifest, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    int r = manifest_lookup(ix, manifest, true, &id, err);
+
+    return r == -ENOENT ? 0 : r < 0 ? r : 1;
+}
+
+int store_touch(Store *s, const Digest *manifest, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    /* A time of use that a power cut takes back does no harm, and a publish need not wait for the
+     * disk. */
+    int r = index_begin(ix, false, err);
+
+    if (r < 0)
+        return r;
+    r = index_run(ix, err, "UPDATE manifests SET used_usec = ? WHERE digest = ?", "id",
+                  (int64_t)now_realtime_usec(), manifest);
+    if (r < 0)
+        return r;
+    if (r == 0)
+        return err_set(err, -ENOENT, "artifact %s is not stored", DIGEST_STR(manifest));
+    return index_commit(ix, err);
+}
+
+static int load_layers(Index *ix, int64_t id, Manifest *m, Err *err) {
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    size_t cap = 0;
+    int r = index_query(ix, &q, err,
+                        "SELECT digest, size, kind, exec, media_type, path FROM manifest_layers"
+                        " WHERE manifest_id = ? ORDER BY seq",
+                        "i", id);
+
+    while (r >= 0 && (r = index_step(q, err)) > 0) {
+        Layer layer = { .size = (uint64_t)index_int(q, 1),
+                        .kind = (LayerKind)index_int(q, 2),
+                        .executable = index_int(q, 3) != 0,
+                        .media_type = index_text(q, 4),
+                        .path = index_text(q, 5) };
+
+        ARRAY_GROW(m->layers, m->n_layers, cap);
+        m->layers[m->n_layers] = layer;
+        r = index_digest(q, 0, &m->layers[m->n_layers++].digest, err);
+    }
+    return r;
+}
+
+static int load_manifest(Index *ix, const Digest *digest, bool complete, Manifest **ret, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = xnew(Manifest);
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int64_t id;
+    int r = manifest_lookup(ix, digest, complete, &id, err);
+
+    if (r < 0)
+        return r;
+    r = index_query(
+        ix, &q, err,
+        "SELECT media_type, artifact_type, family, platform, bytes FROM manifests WHERE id = ?",
+        "i", id);
+    if (r < 0)
+        return r;
+    r = index_step(q, err);
+    if (r < 0)
+        return r;
+    m->digest = *digest;
+    m->media_type = index_text(q, 0);
+    m->artifact_type = index_text(q, 1);
+    m->family = index_text(q, 2);
+    m->platform = index_text(q, 3);
+    m->n_bytes = (size_t)sqlite3_column_bytes(q, 4);
+    m->bytes = xcalloc(1, m->n_bytes + 1);
+    if (m->n_bytes > 0)
+        memcpy(m->bytes, sqlite3_column_blob(q, 4), m->n_bytes);
+    r = load_layers(ix, id, m, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(m);
+    return 0;
+}
+
+int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+    return load_manifest(ix, manifest, false, ret, err);
+}
+
+int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = load_manifest(ix, manifest, true, &m, err);
+
+    return r < 0 ? r : artifact_merge(ix, m, ret, ret_n, err);
+}

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* check: reads objects back from the disk and compares them with their digests. */
+#include "cache/store_internal.h"
+
+#include "cache/object.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+enum { CHECK_READ_BYTES = 1 << 20, CHECK_ALIGNMENT = 4096, CHECK_REPORT_BYTES = 16 << 20 };
+
+typedef struct Check {
+    Store *s;
+    const VerifyHandlers *handlers; /* may be NULL */
+    ObjectKey *keys;
+    size_t n, cap, i;
+    uint64_t bytes, n_bytes, reported;
+    uint8_t *buffer; /* aligned for O_DIRECT */
+    Hasher *hasher;
+    int n_bad;
+} Check;
+
+static void check_done(Check *c) {
+    free(c->keys);
+    free(c->buffer);
+    hasher_free(c->hasher);
+}
+
+static int report(Check *c, bool now) {
+    if (!c->handlers || !c->handlers->progress ||
+        (!now && c->bytes - c->reported < CHECK_REPORT_BYTES))
+        return 0;
+    c->reported = c->bytes;
+    return c->handlers->progress(c->handlers->arg, c->i, c->n, c->bytes, c->n_bytes);
+}
+
+static int list(Check *c, const Digest *manifest, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int64_t id = 0;
+    int r = 0;
+
+    if (manifest)
+        r = manifest_lookup(ix, manifest, false, &id, err);
+    if (r >= 0)
+        r = index_query(ix, &q, err,
+                        "SELECT id, digest, exec, size FROM objects WHERE ?1 = 0"
+                        " OR id IN (SELECT object_id FROM manifest_objects WHERE manifest_id = ?1) "
+                        "ORDER BY digest, exec",
+                        "i", id);
+    while (r >= 0 && (r = index_step(q, err)) > 0) {
+        ARRAY_GROW(c->keys, c->n, c->cap);
+        c->keys[c->n] = (ObjectKey){ .id = index_int(q, 0),
+                                     .exec = index_int(q, 2) != 0,
+                                     .size = (uint64_t)index_int(q, 3) };
+        c->n_bytes += c->keys[c->n].size;
+        r = index_digest(q, 1, &c->keys[c->n++].digest, err);
+    }
+    return r;
+}
+
+/* Past the page cache, which belongs to the workloads, and to see what is on the disk.  Where that
+ * is refused, buffered reads do. */
+static int open_object(const Check *c, const ObjectKey *key) {
+    const char *name = OBJECT_NAME(&key->digest, key->exec);
+    int fd = openat(c->s->objects_fd, name, O_RDONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
+
+    if (fd < 0 && errno == EINVAL) {
+        fd = openat(c->s->objects_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd >= 0)
+            (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* a hint */
+    }
+    return fd < 0 ? -errno : fd;
+}
+
+/* Where O_DIRECT is only refused when it is used.  True when it is off now. */
+static bool go_buffered(int fd) {
+    int flags = fcntl(fd, F_GETFL);
+
+    return flags >= 0 && (flags & O_DIRECT) && fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;
+}
+
+/* Does the error speak of the content, or only of this attempt to read it? */
+static bool is_damage(int r) {
+    return r == -EIO || r == -EUCLEAN || r == -EBADMSG || r == -ENODATA || r == -EILSEQ ||
+           r == -EREMOTEIO;
+}
+
+/* Hashes the file.  0, or what read(2) says; stops beyond the size that it should have. */
+static int hash(Check *c, int fd, uint64_t size, Digest *ret, uint64_t *ret_n, int *ret_stop) {
+    uint64_t n = 0;
+    int r = 0;
+
+    while (n <= size && r >= 0) {
+        ssize_t got = pread(fd, c->buffer, CHECK_READ_BYTES, (off_t)n);
+
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0 && errno == EINVAL && go_buffered(fd))
+            continue;
+        if (got <= 0) {
+            r = got < 0 ? -errno : 0;
+            break;
+        }
+        hasher_update(c->hasher, c->buffer, (size_t)got);
+        n += (uint64_t)got;
+        c->bytes += (uint64_t)got;
+        *ret_stop = report(c, false);
+        /* Only the end of a file is not aligned, and O_DIRECT may not read from there. */
+        if (*ret_stop < 0 || got % CHECK_ALIGNMENT != 0)
+            break;
+    }
+    hasher_final(c->hasher, ret);
+    *ret_n = n;
+    return r;
+}
+
+static bool is_still_stored(Check *c, const ObjectKey *key) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    int64_t one;
+
+    return index_get(ix, &one, NULL, "SELECT 1 FROM objects WHERE id = ?", "i", key->id) != 0;
+}
+
+/* What is wrong with the object, as a sentence in `why` (1), or nothing (0), or -errno: it can't be
+ * told. */
+static int examine(Check *c, const ObjectKey *key, Err *why, Err *err) {
+    _cleanup_close_ int fd = open_object(c, key);
+    uint64_t n = 0;
+    int stop = 0, r;
+    Digest d;
+
+    if (fd == -ENOENT) {
+        (void)err_set(why, -ENOENT, "object %s is missing", DIGEST_STR(&key->digest));
+        return is_still_stored(c, key);
+    }
+    if (fd < 0 && !is_damage(fd) && fd != -ELOOP)
+        return err_errnum(err, fd, "opening object %s failed", DIGEST_STR(&key->digest));
+    r = fd < 0 ? fd : hash(c, fd, key->size, &d, &n, &stop);
+    if (stop < 0)
+        return err_errnum(err, stop, "the check was ended");
+    if (r < 0 && !is_damage(r) && r != -ELOOP)
+        return err_errnum(err, r, "reading object %s failed", DIGEST_STR(&key->digest));
+    if (r < 0)
+        (void)err_errnum(why, r, "object %s can't be read", DIGEST_STR(&key->digest));
+    else if (n != key->size)
+        (void)err_set(why, -EBADMSG, "object %s has %s %llu bytes, it had %llu",
+                      DIGEST_STR(&key->digest), n > key->size ? "more than" : "only",
+                      (unsigned long long)(n > key->size ? key->size : n),
+                      (unsigned long long)key->size);
+    else if (!digest_equal(&d, &key->digest))
+        (void)err_set(why, -EBADMSG, "object %s has changed on disk: its content is %s",
+                      DIGEST_STR(&key->digest), DIGEST_STR(&d));
+    else
+        return 0;
+    return 1;
+}
+
+/* Rows first, then the file, then the trees that have it, but those that a volume shows. */
+static int drop(Check *c, const ObjectKey *key, Err *err) {
+    _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(c->s);
+
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+        int r = index_begin(ix, true, err);
+
+        if (r >= 0)
+            r = gc_forget_object(ix, key->id, err);
+        if (r >= 0)
+            r = index_commit(ix, err);
+        if (r < 0)
+            return r;
+    }
+    if (unlinkat(c->s->objects_fd, OBJECT_NAME(&key->digest, key->exec), 0) < 0 && errno != ENOENT)
+        return err_errno(err, "removing the damaged object %s failed", DIGEST_STR(&key->digest));
+    return gc_remove_incomplete_trees(c->s, err);
+}
+
+static int check_one(Check *c, const ObjectKey *key, Err *err) {
+    Err why = { "" };
+    int r = examine(c, key, &why, err);
+
+    if (r <= 0)
+        return r;
+    r = drop(c, key, err);
+    if (r < 0)
+        return r;
+    c->n_bad++;
+    if (c->handlers && c->handlers->bad)
+        c->handlers->bad(c->handlers->arg, &key->digest, why.text);
+    return 0;
+}
+
+int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handlers, Err *err) {
+    _cleanup_(check_done) Check c = { .s = s, .handlers = handlers };
+    int r = list(&c, manifest, err);
+
+    if (r < 0)
+        return r;
+    c.hasher = hasher_new();
+    c.buffer = aligned_alloc(CHECK_ALIGNMENT, CHECK_READ_BYTES);
+    if (!c.buffer)
+        return err_set(err, -ENOMEM, "no memory for the check of the store");
+    for (c.i = 0; c.i < c.n; c.i++) {
+        r = check_one(&c, &c.keys[c.i], err);
+        if (r < 0)
+            return r;
+    }
+    r = report(&c, true);
+    return r < 0 ? err_errnum(err, r, "the check was ended") : c.n_bad;
+}

@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* commit_layer: the content of one layer goes from a pull's folder into objects/ and the index. */
+#include "cache/store_internal.h"
+
+#include "base/fs.h"
+#include "base/limits.h"
+#include "cache/object.h"
+#include "cache/tree.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+/* Up to so many files (or directories) are synced one by one; more at once, by syncfs(2). */
+enum { SYNC_EACH_MAX = 32, COMMIT_SHARDS = 256 };
+
+/* An object that the layer needs. */
+typedef struct Want {
+    ObjectKey
+        key; /* first, for object_key_compare(); id != 0: it is stored, and leased by this pull */
+    ObjectFile file; /* name NULL: nothing was ingested for it */
+    bool named;      /* by this commit, so that a failure takes the name away again */
+} Want;
+
+typedef struct Commit {
+    Store *s;
+    const char *ingest;
+    const Layer *layer;
+    const LayerEntry *entries;
+    size_t n_entries;
+    int dir_fd; /* the pull's folder */
+    Want *wants;
+    size_t n;
+    bool touched[COMMIT_SHARDS]; /* shards with new names */
+} Commit;
+
+static void commit_done(Commit *c) {
+    safe_close(c->dir_fd);
+    free(c->wants);
+}
+
+static int check_raw(const Commit *c, Err *err) {
+    const LayerEntry *e = c->entries;
+
+    if (c->n_entries != 1 || e->type != ENTRY_TYPE_FILE)
+        return err_set(err, -EPROTO, "layer %s is one file, but %zu entries came with it",
+                       DIGEST_STR(&c->layer->digest), c->n_entries);
+    if (!digest_equal(&e->digest, &c->layer->digest) || e->size != c->layer->size ||
+        e->executable != c->layer->executable)
+        return err_set(
+            err, -EPROTO, "the file of layer %s is not what the layer says: it is %s, %llu bytes",
+            DIGEST_STR(&c->layer->digest), DIGEST_STR(&e->digest), (unsigned long long)e->size);
+    return 0;
+}
+
+static int check_entries(const Commit *c, Err *err) {
+    if (c->n_entries > LIMIT_TREE_ENTRIES)
+        return err_set(err, -EPROTO, "layer %s has more than %d entries",
+                       DIGEST_STR(&c->layer->digest), LIMIT_TREE_ENTRIES);
+    for (size_t i = 0; i < c->n_entries; i++) {
+        int r = tree_check_entry(&c->entries[i], err);
+
+        if (r < 0)
+            return r;
+    }
+    return c->layer->kind == LAYER_KIND_RAW ? check_raw(c, err) : 0;
+}
+
+static int compare_wants(const void *a, const void *b) {
+    const Want *x = a, *y = b;
+    int r = object_key_compare(a, b);
+
+    /* Those with a file come first. */
+    return r != 0 ? r : (x->file.name ? 0 : 1) - (y->file.name ? 0 : 1);
+}
+
+/* Sorts the wants, one an object; the ingested copies of an object beyond the first are removed. */
+static int unique_wants(Commit *c, Err *err) {
+    size_t n = 0;
+
+    if (c->n > 0)
+        qsort(c->wants, c->n, sizeof(*c->wants), compare_wants);
+    for (size_t i = 0; i < c->n; i++) {
+        const Want *w = &c->wants[i];
+
+        if (n > 0 && digest_equal(&c->wants[n - 1].key.digest, &w->key.digest) &&
+            c->wants[n - 1].key.size != w->key.size)
+            return err_set(err, -EPROTO, "object %s has two different sizes in one layer",
+                           DIGEST_STR(&w->key.digest));
+        if (n == 0 || object_key_compare(&c->wants[n - 1], w) != 0)
+            c->wants[n++] = *w;
+        else if (w->file.name && !streq(w->file.name, c->wants[n - 1].file.name) &&
+                 name_is_safe(w->file.name, strlen(w->file.name)))
+            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
+    }
+    c->n = n;
+    return 0;
+}
+
+static int collect_wants(Commit *c, Err *err) {
+    c->wants = xcalloc(c->n_entries + 1, sizeof(*c->wants));
+    for (size_t i = 0; i < c->n_entries; i++) {
+        const LayerEntry *e = &c->entries[i];
+
+        if (e->type != ENTRY_TYPE_FILE)
+            continue;
+        c->wants[c->n++] = (Want){
+            .key = { .digest = e->digest, .exec = e->executable, .size = e->size },
+            .file = { .dir_fd = c->dir_fd,
+                      .name = e->ingest,
+                      .size = e->size,
+                      .exec = e->executable },
+        };
+    }
+    return unique_wants(c, err);
+}
+
+/* Leases what is stored already, the other variant (d, !exec) as well: a copy may have to be made
+ * of it. */
+static int lease_stored(Commit *c, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+
+    for (size_t i = 0; i < c->n; i++) {
+        Want *w = &c->wants[i];
+        int r = index_get(ix, &w->key.id, err,
+                          "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?",
+                          "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+
+        if (r >= 0)
+            r = index_run(ix, err,
+                          "INSERT OR IGNORE INTO leases SELECT ?, id FROM objects WHERE digest = ?",
+                          "td", c->ingest, &w->key.digest);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+/* Whatever the index says, the object must be there with its size; else it is taken from the pull.
+ */
+static void check_stored(Commit *c) {
+    for (size_t i = 0; i < c->n; i++) {
+        Want *w = &c->wants[i];
+        struct stat st;
+
+        if (w->key.id == 0)
+            continue;
+        if (fstatat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), &st,
+                    AT_SYMLINK_NOFOLLOW) < 0 ||
+            !S_ISREG(st.st_mode) || (uint64_t)st.st_size != w->key.size)
+            w->key.id = 0;
+        else if (w->file.name && name_is_safe(w->file.name, strlen(w->file.name)))
+            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
+    }
+}
+
+static bool is_taken(const Want *w) {
+    return w->key.id == 0 && w->file.name;
+}
+
+/* After a failed sync nobody knows what is on disk: the files are discarded, never synced again. */
+static void discard_ingested(const Commit *c) {
+    for (size_t i = 0; i < c->n; i++)
+        if (is_taken(&c->wants[i]) &&
+            name_is_safe(c->wants[i].file.name, strlen(c->wants[i].file.name)))
+            (void)unlinkat(c->dir_fd, c->wants[i].file.name,
+                           0); /* else the end of the pull removes it */
+}
+
+/* Checks the ingested files and makes their data durable. */
+static int seal_files(Commit *c, Err *err) {
+    size_t n = 0;
+    bool each;
+
+    for (size_t i = 0; i < c->n; i++)
+        n += is_taken(&c->wants[i]);
+    each = n <= SYNC_EACH_MAX;
+    for (size_t i = 0; i < c->n; i++) {
+        if (!is_taken(&c->wants[i]))
+            continue;
+        int r = object_seal(&c->wants[i].file, each, err);
+        if (r < 0)
+            return r;
+    }
+    if (!each && syncfs(c->dir_fd) < 0)
+        return err_errno(err, "making %zu files of layer %s durable failed", n,
+                         DIGEST_STR(&c->layer->digest));
+    return 0;
+}
+
+/* 1 when the object has a row by now: another pull was faster. */
+static int has_row(Commit *c, Want *w, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+
+    return index_get(ix, &w->key.id, err,
+                     "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?", "dii",
+                     &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+}
+
+static int name_ingested(Commit *c, Want *w, Err *err) {
+    int r = object_publish(&w->file, c->s->objects_fd, &w->key.digest, false, err);
+
+    if (r == -EEXIST) {
+        struct stat st;
+
+        r = has_row(c, w, err);
+        if (r > 0 &&
+            fstatat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), &st,
+                    AT_SYMLINK_NOFOLLOW) == 0 &&
+            (uint64_t)st.st_size == w->key.size) {
+            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
+            return 0;
+        }
+        /* Left by a crash, or damaged: nobody vouches for it, and our copy was just checked. */
+        if (r >= 0)
+            r = object_publish(&w->file, c->s->objects_fd, &w->key.digest, true, err);
+    }
+    return r;
+}
+
+static int name_derived(Commit *c, Want *w, Err *err) {
+    int r = object_derive(c->s->objects_fd, &w->key.digest, w->key.exec, err);
+
+    if (r == -ENOENT)
+        return err_set(err, -EPROTO, "no file came with object %s, and it is not stored",
+                       DIGEST_STR(&w->key.digest));
+    return r;
+}
+
+/* Names what is new: the ingested first, so that variants can be derived of them. */
+static int name_objects(Commit *c, Err *err) {
+    for (int derived = 0; derived < 2; derived++)
+        for (size_t i = 0; i < c->n; i++) {
+            Want *w = &c->wants[i];
+            int r;
+
+            if (w->key.id != 0 || (w->file.name == NULL) != (derived != 0))
+                continue;
+            r = derived ? name_derived(c, w, err) : name_ingested(c, w, err);
+            if (r < 0)
+                return r;
+            w->named = w->key.id == 0;
+            c->touched[w->key.digest.bytes[0]] = true;
+        }
+    return 0;
+}
+
+static int sync_names(const Commit *c, Err *err) {
+    size_t n = 0;
+
+    for (unsigned i = 0; i < COMMIT_SHARDS; i++)
+        n += c->touched[i];
+    if (n > SYNC_EACH_MAX)
+        return syncfs(c->s->objects_fd) < 0
+                   ? err_errno(err, "making the names of objects durable failed")
+                   : 0;
+    for (unsigned i = 0; i < COMMIT_SHARDS; i++) {
+        char name[3];
+
+        if (!c->touched[i])
+            continue;
+        (void)snprintf(name, sizeof(name), "%02x", i);
+        int r = fs_fsync_dir(c->s->objects_fd, name, err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int insert_objects(Commit *c, Index *ix, Err *err) {
+    for (size_t i = 0; i < c->n; i++) {
+        Want *w = &c->wants[i];
+        int r;
+
+        if (w->key.id == 0) {
+            /* A row with another size is of a file that was damaged and is replaced now. */
+            r = index_run(ix, err,
+                          "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)"
+                          " ON CONFLICT (digest, exec) DO UPDATE SET size = excluded.size",
+                          "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+            if (r >= 0)
+                r = index_get(ix, &w->key.id, err,
+                              "SELECT id FROM objects WHERE digest = ? AND exec = ?", "di",
+                              &w->key.digest, (int64_t)w->key.exec);
+            if (r < 0)
+                return r;
+        }
+        r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti", c->ingest,
+                      w->key.id);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static int insert_entry(const Commit *c, Index *ix, int64_t layer_id, size_t i, Err *err) {
+    const LayerEntry *e = &c->entries[i];
+    const ObjectKey key = { .digest = e->digest, .exec = e->executable };
+    const Want *w;
+
+    if (e->type != ENTRY_TYPE_FILE)
+        return index_run(
+            ix, err,
+            "INSERT INTO layer_entries (layer_id, seq, type, path, target) VALUES (?, ?, ?, ?, ?)",
+            "iiitt", layer_id, (int64_t)i, (int64_t)e->type, e->path, e->target);
+    w = bsearch(&key, c->wants, c->n, sizeof(*c->wants), object_key_compare);
+    assert(w);
+    return index_run(
+        ix, err,
+        "INSERT INTO layer_entries (layer_id, seq, type, path, object_id) VALUES (?, ?, ?, ?, ?)",
+        "iiiti", layer_id, (int64_t)i, (int64_t)e->type, e->path, w->key.id);
+}
+
+static int insert_layer(const Commit *c, Index *ix, Err *err) {
+    int64_t id;
+    int r;
+
+    if (c->layer->kind != LAYER_KIND_TAR)
+        return 0;
+    r = layer_lookup(ix, c->layer, &id, err);
+    if (r >= 0 && id == 0) {
+        r = index_run(ix, err, "INSERT INTO layers (digest, size) VALUES (?, ?)", "di",
+                      &c->layer->digest, (int64_t)c->layer->size);
+        id = index_last_id(ix);
+        for (size_t i = 0; r >= 0 && i < c->n_entries; i++)
+            r = insert_entry(c, ix, id, i, err);
+    }
+    if (r < 0)
+        return r;
+    return index_run(ix, err, "INSERT OR IGNORE INTO layer_leases VALUES (?, ?)", "ti", c->ingest,
+                     id);
+}
+
+static int insert_rows(Commit *c, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = insert_objects(c, ix, err);
+    if (r >= 0)
+        r = insert_layer(c, ix, err);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+/* No row was written, and nobody else can have written one: names are given by one commit at a
+ * time. */
+static void take_names_back(const Commit *c) {
+    for (size_t i = 0; i < c->n; i++)
+        if (c->wants[i].named) /* what fails here is an orphan that the next start removes */
+            (void)unlinkat(c->s->objects_fd,
+                           OBJECT_NAME(&c->wants[i].key.digest, c->wants[i].key.exec), 0);
+}
+
+static int publish(Commit *c, Err *err) {
+    _cleanup_(content_unlockp) _unused_ Store *content = content_lock_shared(c->s);
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *naming = mutex_lock(&c->s->naming);
+    int r = name_objects(c, err);
+
+    if (r >= 0)
+        r = sync_names(c, err);
+    if (r >= 0)
+        r = insert_rows(c, err);
+    if (r < 0)
+        take_names_back(c);
+    return r;
+}
+
+int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const LayerEntry *entries,
+                       size_t n_entries, Err *err) {
+    _cleanup_(commit_done) Commit c = { .s = s,
+                                        .ingest = ingest,
+                                        .layer = layer,
+                                        .entries = entries,
+                                        .n_entries = n_entries,
+                                        .dir_fd = -EBADF };
+    int r = check_entries(&c, err);
+
+    if (r < 0)
+        return r;
+    if (!name_is_safe(ingest, strlen(ingest)))
+        return err_set(err, -EINVAL, "'%.200s' can't be the name of a pull's folder", ingest);
+    c.dir_fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
+    if (c.dir_fd < 0)
+        return c.dir_fd;
+    r = collect_wants(&c, err);
+    if (r >= 0)
+        r = lease_stored(&c, err);
+    if (r < 0)
+        return r;
+    check_stored(&c);
+    r = seal_files(&c, err);
+    if (r < 0) {
+        discard_ingested(&c);
+        return r;
+    }
+    r = publish(&c, err);
+    if (r < 0)
+        discard_ingested(&c);
+    return r < 0 ? r : 0;
+}

@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* commit_manifest: a manifest whose layers are stored gets its tree and its rows. */
+#include "cache/store_internal.h"
+
+#include "base/fs.h"
+#include "base/limits.h"
+#include "base/parse.h"
+#include "cache/checkout.h"
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#define FRESH_TREE_PREFIX ".new-"
+
+typedef struct FreshTree {
+    int trees_fd;
+    char name[sizeof(FRESH_TREE_PREFIX) + 16]; /* empty: there is none */
+} FreshTree;
+
+static void fresh_tree_done(FreshTree *f) {
+    if (f->name[0])
+        (void)!fs_remove_recursive(f->trees_fd, f->name, NULL); /* else the next start removes it */
+}
+
+static int check_manifest(const Manifest *m, Err *err) {
+    Digest d;
+
+    if (m->n_bytes > LIMIT_MANIFEST_BYTES || m->n_layers > LIMIT_LAYERS)
+        return err_set(err, -E2BIG,
+                       "manifest %s has %zu bytes and %zu layers, allowed are %llu and %d",
+                       DIGEST_STR(&m->digest), m->n_bytes, m->n_layers,
+                       (unsigned long long)LIMIT_MANIFEST_BYTES, LIMIT_LAYERS);
+    digest_of(&d, m->bytes, m->n_bytes);
+    if (!digest_equal(&d, &m->digest))
+        return err_set(err, -EBADMSG, "the bytes of manifest %s have the digest %s",
+                       DIGEST_STR(&m->digest), DIGEST_STR(&d));
+    return 0;
+}
+
+static int fresh_tree_make(FreshTree *f, int *ret_fd, Err *err) {
+    uint8_t random[8];
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_errno(err, "making a name for a new tree failed");
+    memcpy(f->name, FRESH_TREE_PREFIX, sizeof(FRESH_TREE_PREFIX));
+    format_hex(random, sizeof(random), f->name + strlen(FRESH_TREE_PREFIX));
+    if (mkdirat(f->trees_fd, f->name, 0700) < 0) {
+        int r = err_errno(err, "making directory trees/%s failed", f->name);
+
+        f->name[0] = '\0';
+        return r;
+    }
+    *ret_fd = openat(f->trees_fd, f->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    return *ret_fd < 0 ? err_errno(err, "opening directory trees/%s failed", f->name) : 0;
+}
+
+static int build_tree(Store *s, const char *name, const LayerEntry *entries, size_t n, Err *err) {
+    _cleanup_(fresh_tree_done) FreshTree fresh = { .trees_fd = s->trees_fd };
+    _cleanup_close_ int fd = -EBADF;
+    int r = fresh_tree_make(&fresh, &fd, err);
+
+    if (r < 0)
+        return r;
+    r = checkout_build(s->objects_fd, fd, entries, n, err);
+    if (r < 0)
+        return r;
+    if (renameat2(s->trees_fd, fresh.name, s->trees_fd, name, RENAME_NOREPLACE) < 0)
+        return err_errno(err, "naming tree %s failed", name);
+    fresh.name[0] = '\0';
+    if (fsync(s->trees_fd) < 0)
+        return err_errno(err, "making the name of tree %s durable failed", name);
+    return 0;
+}
+
+static int repair_tree(Store *s, int tree_fd, const LayerEntry *entries, size_t n, Err *err) {
+    _cleanup_(fresh_tree_done) FreshTree scratch = { .trees_fd = s->trees_fd };
+    _cleanup_close_ int scratch_fd = -EBADF;
+    int r = fresh_tree_make(&scratch, &scratch_fd, err);
+
+    return r < 0 ? r : checkout_repair(s->objects_fd, tree_fd, scratch_fd, entries, n, err);
+}
+
+/* A tree that is there belongs to a manifest that became incomplete.  Pods may have it mounted: it
+ * is mended in place. Otherwise it is made anew. */
+static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries, size_t n,
+                     Err *err) {
+    const char *name = DIGEST_HEX(manifest);
+    _cleanup_close_ int tree_fd =
+        openat(s->trees_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int64_t in_use = 0;
+    int r;
+
+    if (tree_fd < 0 && errno != ENOENT)
+        return err_errno(err, "opening tree %s failed", name);
+    if (tree_fd >= 0) {
+        {
+            _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+            r = index_get(ix, &in_use, err,
+                          "SELECT count(*) FROM volumes WHERE manifest_id = (SELECT id FROM "
+                          "manifests WHERE digest = ?)",
+                          "d", manifest);
+        }
+        if (r >= 0 && in_use > 0)
+            return repair_tree(s, tree_fd, entries, n, err);
+        if (r >= 0)
+            r = fs_remove_recursive(s->trees_fd, name, err);
+        if (r < 0)
+            return r;
+    }
+    return build_tree(s, name, entries, n, err);
+}
+
+static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const Layer *layer,
+                            Err *err) {
+    int64_t id;
+    int r =
+        index_run(ix, err, "INSERT INTO manifest_layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                  "iidiiitt", manifest_id, (int64_t)i, &layer->digest, (int64_t)layer->size,
+                  (int64_t)layer->kind, (int64_t)layer->executable, layer->media_type, layer->path);
+
+    if (r >= 0)
+        r = layer_lookup(ix, layer, &id, err);
+    if (r < 0)
+        return r;
+    if (layer->kind == LAYER_KIND_TAR)
+        return index_run(
+            ix, err,
+            "INSERT OR IGNORE INTO manifest_objects SELECT ?, object_id FROM layer_entries"
+            " WHERE layer_id = ? AND object_id IS NOT NULL",
+            "ii", manifest_id, id);
+    return index_run(ix, err, "INSERT OR IGNORE INTO manifest_objects VALUES (?, ?)", "ii",
+                     manifest_id, id);
+}
+
+static int insert_manifest(Index *ix, const Manifest *m, size_t n_files, int64_t *ret_id,
+                           Err *err) {
+    int64_t now = (int64_t)now_realtime_usec();
+    int r = index_run(
+        ix, err,
+        "INSERT INTO manifests (digest, media_type, artifact_type, family, platform, bytes, files,"
+        " complete, created_usec, used_usec) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
+        " ON CONFLICT (digest) DO UPDATE SET files = excluded.files, complete = 1,"
+        " used_usec = excluded.used_usec",
+        "dttttbiii", &m->digest, m->media_type, m->artifact_type, m->family, m->platform,
+        (const void *)m->bytes, m->n_bytes, (int64_t)n_files, now, now);
+
+    return r < 0 ? r : manifest_lookup(ix, &m->digest, true, ret_id, err);
+}
+
+static int insert_rows(Store *s, const Manifest *m, size_t n_files, const char *reference,
+                       Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id = 0;
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = insert_manifest(ix, m, n_files, &id, err);
+    if (r >= 0)
+        r = index_run(ix, err, "DELETE FROM manifest_layers WHERE manifest_id = ?", "i", id);
+    if (r >= 0)
+        r = index_run(ix, err, "DELETE FROM manifest_objects WHERE manifest_id = ?", "i", id);
+    for (size_t i = 0; r >= 0 && i < m->n_layers; i++)
+        r = insert_layer_row(ix, id, i, &m->layers[i], err);
+    if (r >= 0 && reference)
+        r = reference_set(ix, reference, m->platform, id, err);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+/* 1 when the manifest is complete already; the reference points to it then. */
+static int is_committed(Store *s, const Manifest *m, const char *reference, Err *err) {
+    int r = store_has_manifest(s, &m->digest, err);
+
+    if (r <= 0 || !reference)
+        return r;
+    r = store_set_reference(s, reference, m->platform, &m->digest, err);
+    return r < 0 ? r : 1;
+}
+
+static int merge(Store *s, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+    return artifact_merge(ix, m, ret, ret_n, err);
+}
+
+int store_commit_manifest(Store *s, const Manifest *m, const char *reference, Err *err) {
+    _cleanup_(content_unlockp) Store *content = NULL;
+    _cleanup_(mutex_unlockp) pthread_mutex_t *tree = NULL;
+    LayerEntry *entries = NULL;
+    size_t n = 0, n_files = 0;
+    int r = check_manifest(m, err);
+
+    if (r < 0)
+        return r;
+    content = content_lock_shared(s);
+    tree = mutex_lock(&s->tree);
+    r = is_committed(s, m, reference, err);
+    if (r != 0)
+        return r < 0 ? r : 0;
+    r = merge(s, m, &entries, &n, err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        n_files += entries[i].type == ENTRY_TYPE_FILE;
+    r = make_tree(s, &m->digest, entries, n, err);
+    layer_entries_free(entries, n);
+    return r < 0 ? r : insert_rows(s, m, n_files, reference, err);
+}

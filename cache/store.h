@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store: the content-addressed store on disk and its index.
+ *
+ * The disk format, version 1; everything is root's alone (0700), and on one file system:
+ *
+ *   format              "modelcached store\nversion 1\nid <32 hex>\n"
+ *   lock                flock(2) of the one daemon that has the store open
+ *   objects/ab/cdef…    content of a file, named by its SHA-256; root, 0444, mtime 1; never
+ *                       rewritten; objects/00 to objects/ff are always there
+ *   objects/ab/cdef….x  the same for an executable file; 0555
+ *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
+ *   trees/<64 hex>/     one directory a manifest digest: hard links to objects, directories 0555
+ *   trees/.new-<hex>/   a tree that is being built
+ *   staging/            mount points on which a mount becomes read-only before it is shown
+ *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
+ *
+ * Content comes in this order: data durable, name in objects/ or trees/ durable, row durable,
+ * answer.  It goes in the opposite one.  So a row always has its content, and what has no row is
+ * removed when the store is opened.
+ *
+ * All functions may block (fsync, SQLite): call them from a pool thread.  They may be called from
+ * several threads at once. */
+#pragma once
+
+#include "cache/digest.h"
+
+typedef struct Store Store;
+
+#define STORE_FORMAT_VERSION 1
+
+/* Opens or makes (an absent or empty directory) the store at the absolute `path`, which may be a
+ * symlink; takes its lock; recovers: removes what is in ingest/ and staging/ and half-built trees,
+ * objects and trees that no row knows, and rows whose object is gone (what uses it becomes
+ * incomplete).
+ * Errors: -EWOULDBLOCK another daemon has it; -ENOTSUP foreign or newer format, or a file system
+ * other than ext4, xfs, btrfs; -EUCLEAN the directory holds something else, or the index is
+ * damaged; -EINVAL the path is not absolute and clean; -EACCES, -EROFS, -ENOSPC, -EIO. */
+int store_open(Store **ret, const char *path, Err *err) _must_check_;
+Store *store_close(Store *s);
+DEFINE_CLEANUP(Store, store_close);
+
+/* Directory of the trees (borrowed fd), the one for MountRequest.staging_fd, and the canonical path
+ * of the store. */
+int store_trees_fd(const Store *s);
+int store_staging_fd(const Store *s);
+const char *store_path(const Store *s);
+const char *store_filesystem(const Store *s); /* "ext4" "xfs" "btrfs" */
+
+/* A pull's folder.  `uid`/`gid` own it, 0700, so that an unprivileged worker can write there.
+ * Returns an fd the caller closes; `name` is chosen by the caller (safe component).  Errors:
+ * -EEXIST, -ENOSPC, -EIO. */
+int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *ret_fd, Err *err)
+    _must_check_;
+int store_ingest_end(Store *s, const char *name, Err *err)
+    _must_check_; /* removes it with all that is left in it */
+
+/* Content of layers, as a worker reports it: untrusted, checked here. */
+typedef enum EntryType {
+    ENTRY_TYPE_FILE,
+    ENTRY_TYPE_DIRECTORY,
+    ENTRY_TYPE_SYMLINK,
+    ENTRY_TYPE_HARDLINK,
+    ENTRY_TYPE_WHITEOUT,
+    ENTRY_TYPE_OPAQUE,
+    ENTRY_TYPE_COUNT,
+} EntryType;
+
+typedef struct LayerEntry {
+    EntryType type;
+    bool executable; /* files */
+    Digest digest;   /* files */
+    uint64_t size;   /* files, bytes */
+    char *path;      /* safe relative */
+    char *target;    /* symlinks: as in readlink(2); hard links: path of the file; else NULL */
+    char *ingest;    /* files: name in the pull's folder (one component), or NULL: the object is
+                      * stored, perhaps with the other `executable`, or comes with another entry of
+                      * this layer */
+} LayerEntry;
+
+typedef enum LayerKind {
+    LAYER_KIND_RAW,
+    LAYER_KIND_TAR,
+} LayerKind;
+
+/* A layer of a manifest. */
+typedef struct Layer {
+    Digest digest; /* of the blob */
+    uint64_t size; /* of the blob, bytes */
+    LayerKind kind;
+    bool executable; /* raw */
+    char *media_type;
+    char *path; /* raw: file in the tree; tar: directory prefix or NULL */
+} Layer;
+
+typedef struct Manifest {
+    Digest digest;
+    char *media_type;
+    char *artifact_type; /* may be NULL */
+    char *family;
+    char *platform; /* may be NULL */
+    uint8_t *bytes; /* as the registry sent it */
+    size_t n_bytes;
+    Layer *layers; /* lowest first */
+    size_t n_layers;
+} Manifest;
+
+void layer_entries_free(LayerEntry *entries, size_t n); /* with all strings */
+Manifest *manifest_free(Manifest *m);
+DEFINE_CLEANUP(Manifest, manifest_free);
+
+/* Is all content of the layer stored?  1 or 0. */
+int store_has_layer(Store *s, const Layer *layer, Err *err) _must_check_;
+/* The same; and when it is 1, the pull `ingest` leases the content until store_ingest_end(). */
+int store_lease_layer(Store *s, const char *ingest, const Layer *layer, Err *err) _must_check_;
+
+/* Commits one layer of a pull: checks every entry (names, sizes, the file itself: regular, one
+ * link, nobody else has it open for writing), makes data durable, moves files into objects/, then
+ * writes the index rows.  A raw layer has exactly one file entry whose digest and size are the
+ * layer's.  An object that is there already stays; the new copy is removed. The content is leased
+ * by the pull `ingest` until store_ingest_end(). Errors: -EPROTO the entries are not as they must
+ * be; -EBADMSG size differs from the file; -EBUSY still open for writing; -ENOSPC; -EIO. */
+int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const LayerEntry *entries,
+                       size_t n_entries, Err *err) _must_check_;
+
+/* Commits a manifest whose layers are all stored: checks that its bytes have its digest, merges the
+ * layers, builds the tree, makes it durable, writes the rows; and points `reference` at it (NULL:
+ * none).  Committing again is fine. Errors: -EBADMSG; -ENOENT a layer is not stored; -EPROTO paths
+ * contradict each other; -E2BIG; -ENOSPC; -EIO. */
+int store_commit_manifest(Store *s, const Manifest *m, const char *reference, Err *err)
+    _must_check_;
+
+/* Points the reference ("host/repository:tag" or "host/repository@sha256:…") at a stored manifest.
+ */
+int store_set_reference(Store *s, const char *reference, const char *platform,
+                        const Digest *manifest, Err *err) _must_check_;
+/* `platform`: "linux/amd64"; references are kept per platform asked for.  One that was set without
+ * a platform (it led to no index) is good for all of them, and setting it either way replaces the
+ * other.  Errors: -ENOENT not stored (complete with tree). */
+int store_resolve(Store *s, const char *reference, const char *platform, Digest *ret, Err *err)
+    _must_check_;
+/* 1 when the manifest is stored complete, else 0. */
+int store_has_manifest(Store *s, const Digest *manifest, Err *err) _must_check_;
+/* Marks it as used now (LRU). */
+int store_touch(Store *s, const Digest *manifest, Err *err) _must_check_;
+
+/* Volumes: a lease with a mount.  Key: (volume id, target). */
+typedef struct Volume {
+    char *volume_id;
+    char *target;     /* absolute path */
+    char *reference;  /* as asked for */
+    char *sub_path;   /* NULL: the root of the tree */
+    char *parameters; /* canonical text of what must be equal when it is published again */
+    Digest manifest;
+    bool exec;
+    bool multi_node; /* access mode allows other targets at the same time */
+    int64_t created_usec;
+} Volume;
+void volume_clear(Volume *v); /* frees the strings */
+void volume_array_free(Volume *v, size_t n);
+
+/* Counts as use of the artifact.  Errors: -EEXIST there with other `parameters`; -EBUSY another
+ * target has it and one of the two is not multi_node; -ENOENT the manifest is not stored.  Returns
+ * 0, or 1 when the same volume was recorded already. */
+int store_volume_add(Store *s, const Volume *v, Err *err) _must_check_;
+int store_volume_get(Store *s, const char *volume_id, const char *target, Volume *ret, Err *err)
+    _must_check_; /* -ENOENT; target NULL: any */
+int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err)
+    _must_check_; /* absent: 0 */
+int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) _must_check_;
+
+/* For people: what is stored. */
+typedef struct ArtifactInfo {
+    Digest digest;
+    char **references;
+    size_t n_references;
+    char *family, *media_type, *artifact_type, *platform;
+    uint64_t bytes, unique_bytes, files;
+    int64_t created_usec, used_usec;
+    unsigned volumes;
+    bool complete; /* false: content was lost or damaged; pulling it again repairs it */
+} ArtifactInfo;
+void artifact_info_clear(ArtifactInfo *a);
+void artifact_info_array_free(ArtifactInfo *a, size_t n);
+int store_list(Store *s, ArtifactInfo **ret, size_t *ret_n, Err *err) _must_check_;
+int store_inspect(Store *s, const Digest *manifest, ArtifactInfo *ret, Err *err)
+    _must_check_; /* -ENOENT */
+int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err)
+    _must_check_; /* -ENOENT */
+/* The merged files of the artifact, sorted by path (free with layer_entries_free). */
+int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err)
+    _must_check_;
+
+/* Removes a reference (for all platforms) or (reference NULL) a manifest with its references, its
+ * tree and the content that no other manifest and no running pull uses.  Removing the last
+ * reference removes the manifest.  Errors: -ENOENT; -EBUSY a volume uses it: nothing is removed. */
+int store_remove(Store *s, const char *reference, const Digest *manifest, uint64_t *ret_bytes_freed,
+                 Err *err) _must_check_;
+
+/* Removes content that no manifest and no running pull uses: what failed pulls left for the next
+ * try. */
+int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) _must_check_;
+
+typedef struct StoreStats {
+    uint64_t bytes; /* of all objects */
+    uint64_t fs_bytes, fs_free_bytes;
+    unsigned artifacts, objects, volumes;
+} StoreStats;
+int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
+
+/* Reads objects (of one manifest, or all with NULL) from the disk, past the page cache, and
+ * compares digests.  A bad object is forgotten and removed, what uses it becomes incomplete (a
+ * later pull repairs it), and `bad` is called with a sentence.  Trees that have it are removed, but
+ * those that volumes show: these are mended in place by the next pull.  Returns the number of bad
+ * objects. `progress` is called about every 16 MiB; returning < 0 there ends it with that. Errors:
+ * -ENOENT the manifest is not stored; -EIO. */
+typedef struct VerifyHandlers {
+    int (*progress)(void *arg, uint64_t objects, uint64_t n_objects, uint64_t bytes,
+                    uint64_t n_bytes);
+    void (*bad)(void *arg, const Digest *object, const char *sentence);
+    void *arg;
+} VerifyHandlers;
+int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handlers, Err *err)
+    _must_check_;
+
+/* History. */
+typedef struct StoreEvent {
+    uint64_t id;
+    int64_t time_usec;
+    char *type, *reference, *digest, *volume_id, *text; /* all but type and text may be NULL */
+} StoreEvent;
+void store_event_clear(StoreEvent *e);
+void store_event_array_free(StoreEvent *e, size_t n);
+int store_event_add(Store *s, const StoreEvent *e, uint64_t *ret_id, Err *err)
+    _must_check_; /* id is ignored; the oldest beyond 10,000 go */
+int store_event_list(Store *s, unsigned last, StoreEvent **ret, size_t *ret_n, Err *err)
+    _must_check_; /* oldest first */

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store_internal: what the modules behind store.h share; nobody outside of cache/ includes it. */
+#pragma once
+
+#include "base/loop.h"
+#include "cache/index.h"
+#include "cache/store.h"
+
+#include <pthread.h>
+
+/* Locks are taken in this order: content, naming or tree, then the index. */
+struct Store {
+    char *path;             /* canonical */
+    const char *filesystem; /* static */
+    int fd, lock_fd, objects_fd, ingest_fd, trees_fd, staging_fd;
+    Index *index;
+    pthread_rwlock_t content; /* read: to name objects and build trees; write: to take them away */
+    pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
+    pthread_mutex_t tree;     /* one tree is built at a time */
+};
+
+/* Scoped locks: _cleanup_(content_unlockp) Store *lock = content_lock_shared(s); */
+Store *content_lock_shared(Store *s) _must_check_;
+Store *content_lock_exclusive(Store *s) _must_check_;
+void content_unlockp(Store **s);
+pthread_mutex_t *mutex_lock(pthread_mutex_t *m) _must_check_;
+void mutex_unlockp(pthread_mutex_t **m);
+
+/* recover.c: makes disk and index agree; called once, before anybody else uses the store. */
+int store_recover(Store *s, Err *err) _must_check_;
+
+/* An object on disk or in the index. */
+typedef struct ObjectKey {
+    Digest digest;
+    bool exec;
+    uint64_t size;
+    int64_t id; /* of its row, or 0 */
+} ObjectKey;
+int object_key_compare(const void *a, const void *b); /* by digest and exec, for qsort(3) */
+
+/* gc.c, within a transaction: the object's row goes, with the tar layers that hold it and all
+ * leases on it; manifests that use it become incomplete. */
+int gc_forget_object(Index *ix, int64_t object_id, Err *err) _must_check_;
+/* gc.c: removes the trees of incomplete manifests that no volume uses.  The content lock is held
+ * exclusively. */
+int gc_remove_incomplete_trees(Store *s, Err *err) _must_check_;
+
+/* artifact.c: the layer's row id (tar) or object id (raw), or 0 when its content is not stored. */
+int layer_lookup(Index *ix, const Layer *layer, int64_t *ret_id, Err *err) _must_check_;
+/* artifact.c: the merged tree of a manifest whose layers are all stored; -ENOENT one is not. */
+int artifact_merge(Index *ix, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err)
+    _must_check_;
+/* artifact.c: the row id of a manifest; -ENOENT it is not stored, or (with `complete`) not
+ * complete. */
+int manifest_lookup(Index *ix, const Digest *digest, bool complete, int64_t *ret_id, Err *err)
+    _must_check_;
+/* artifact.c, within a transaction. */
+int reference_set(Index *ix, const char *reference, const char *platform, int64_t manifest_id,
+                  Err *err) _must_check_;

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tree: the layers of an artifact merged into one tree of names, in memory. */
+#include "cache/tree.h"
+
+#include "base/fs.h"
+#include "base/limits.h"
+
+enum { TREE_BUCKETS_FIRST = 1024, TREE_TYPE_NONE = ENTRY_TYPE_COUNT };
+
+/* A name.  It stays when its content is taken away (TREE_TYPE_NONE, and then so is all beneath it).
+ */
+typedef struct Node {
+    struct Node *parent;
+    struct Node *children, *next; /* first child; next child of the parent */
+    struct Node *same_bucket;
+    unsigned type; /* ENTRY_TYPE_FILE, _DIRECTORY, _SYMLINK or TREE_TYPE_NONE */
+    bool executable;
+    Digest digest;
+    uint64_t size;
+    char *target; /* owned; symlinks */
+    uint32_t hash;
+    uint32_t name_len;
+    char name[];
+} Node;
+
+struct Tree {
+    Node *root;
+    Node **buckets; /* by parent and name */
+    size_t n_buckets, n_nodes;
+    bool absolute_symlinks;
+};
+
+static uint32_t name_hash(const Node *parent, const char *name, size_t n) {
+    uint32_t h = 2166136261U ^ (parent ? parent->hash * 16777619U : 0);
+
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)name[i]) * 16777619U;
+    return h ^ (h >> 15);
+}
+
+static Node *node_new(Tree *t, Node *parent, const char *name, size_t n) {
+    Node *node = xcalloc(1, sizeof(Node) + n + 1);
+
+    memcpy(node->name, name, n);
+    node->name_len = (uint32_t)n;
+    node->type = TREE_TYPE_NONE;
+    node->hash = name_hash(parent, name, n);
+    node->parent = parent;
+    if (parent) {
+        node->next = parent->children;
+        parent->children = node;
+    }
+    t->n_nodes++;
+    return node;
+}
+
+static void buckets_grow(Tree *t) {
+    size_t n = t->n_buckets * 2;
+    Node **buckets = xcalloc(n, sizeof(*buckets));
+
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (Node *node = t->buckets[i], *next; node; node = next) {
+            next = node->same_bucket;
+            node->same_bucket = buckets[node->hash & (n - 1)];
+            buckets[node->hash & (n - 1)] = node;
+        }
+    free(t->buckets);
+    t->buckets = buckets;
+    t->n_buckets = n;
+}
+
+Tree *tree_new(bool absolute_symlinks) {
+    Tree *t = xnew(Tree);
+
+    t->absolute_symlinks = absolute_symlinks;
+    t->n_buckets = TREE_BUCKETS_FIRST;
+    t->buckets = xcalloc(t->n_buckets, sizeof(*t->buckets));
+    t->root = node_new(t, NULL, "", 0);
+    t->root->type = ENTRY_TYPE_DIRECTORY;
+    return t;
+}
+
+static void node_free(Node *node) {
+    free(node->target);
+    free(node);
+}
+
+Tree *tree_free(Tree *t) {
+    if (!t)
+        return NULL;
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (Node *node = t->buckets[i], *next; node; node = next) {
+            next = node->same_bucket;
+            node_free(node);
+        }
+    node_free(t->root);
+    free(t->buckets);
+    free(t);
+    return NULL;
+}
+
+static Node *child_find(const Tree *t, const Node *parent, const char *name, size_t n) {
+    uint32_t hash = name_hash(parent, name, n);
+
+    for (Node *node = t->buckets[hash & (t->n_buckets - 1)]; node; node = node->same_bucket)
+        if (node->hash == hash && node->parent == parent && node->name_len == n &&
+            memcmp(node->name, name, n) == 0)
+            return node;
+    return NULL;
+}
+
+static Node *child_make(Tree *t, Node *parent, const char *name, size_t n) {
+    Node *node = child_find(t, parent, name, n);
+
+    if (node)
+        return node;
+    if (t->n_nodes >= t->n_buckets)
+        buckets_grow(t);
+    node = node_new(t, parent, name, n);
+    node->same_bucket = t->buckets[node->hash & (t->n_buckets - 1)];
+    t->buckets[node->hash & (t->n_buckets - 1)] = node;
+    return node;
+}
+
+/* Takes away what is at the node and beneath it.  Depth is bound by LIMIT_PATH_BYTES / 2. */
+static void node_clear(Node *node) {
+    if (node->type == TREE_TYPE_NONE)
+        return;
+    node->type = TREE_TYPE_NONE;
+    free(node->target);
+    node->target = NULL;
+    for (Node *child = node->children; child; child = child->next)
+        node_clear(child);
+}
+
+/* The node of a path, or NULL; symlinks are not followed. */
+static Node *node_find(const Tree *t, const char *path) {
+    Node *node = t->root;
+
+    while (node && *path) {
+        size_t n = strcspn(path, "/");
+
+        node = child_find(t, node, path, n);
+        path += n + (path[n] == '/');
+    }
+    return node;
+}
+
+/* The node of a path with its parents, which become directories. */
+static int node_make(Tree *t, const char *path, Node **ret, Err *err) {
+    const char *rest = path;
+    Node *node = t->root;
+
+    for (;;) {
+        size_t n = strcspn(rest, "/");
+
+        if (node->type == ENTRY_TYPE_FILE)
+            return err_set(err, -EPROTO,
+                           "the layers contradict each other: '%s' lies beneath a file", path);
+        if (node->type != ENTRY_TYPE_DIRECTORY) {
+            node_clear(node);
+            node->type = ENTRY_TYPE_DIRECTORY;
+        }
+        if (t->n_nodes > LIMIT_TREE_ENTRIES)
+            return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
+                           LIMIT_TREE_ENTRIES);
+        node = child_make(t, node, rest, n);
+        if (!rest[n])
+            break;
+        rest += n + 1;
+    }
+    *ret = node;
+    return 0;
+}
+
+int tree_check_entry(const LayerEntry *e, Err *err) {
+    const char *path = e->path ? e->path : "";
+    bool target_fine = true;
+
+    if ((unsigned)e->type >= ENTRY_TYPE_COUNT)
+        return err_set(err, -EPROTO, "entry '%.200s' of the layer has the unknown type %u", path,
+                       (unsigned)e->type);
+    /* An opaque mark at the root has no name to stand for it. */
+    if (!path_is_safe_relative(path) && !(e->type == ENTRY_TYPE_OPAQUE && !*path))
+        return err_set(err, -EPROTO,
+                       "entry '%.200s' of the layer has a path that is not a safe name", path);
+    if (e->type == ENTRY_TYPE_SYMLINK)
+        target_fine = !isempty(e->target) && strlen(e->target) <= LIMIT_SYMLINK_BYTES;
+    else if (e->type == ENTRY_TYPE_HARDLINK)
+        target_fine = e->target && path_is_safe_relative(e->target);
+    if (!target_fine)
+        return err_set(
+            err, -EPROTO,
+            "link '%.200s' of the layer has the target '%.200s', which is not a safe name", path,
+            e->target ? e->target : "");
+    if (e->type == ENTRY_TYPE_FILE && e->size > LIMIT_BLOB_BYTES)
+        return err_set(err, -EPROTO, "file '%.200s' of the layer claims an impossible size", path);
+    return 0;
+}
+
+static int path_join(char buf[static LIMIT_PATH_BYTES], const char *prefix, const char *path,
+                     Err *err) {
+    int n = isempty(prefix)
+                ? snprintf(buf, LIMIT_PATH_BYTES, "%s", path)
+                : snprintf(buf, LIMIT_PATH_BYTES, "%s%s%s", prefix, *path ? "/" : "", path);
+
+    if (n < 0 || n >= LIMIT_PATH_BYTES)
+        return err_set(err, -E2BIG, "path '%.200s…' is longer than %d bytes", path,
+                       LIMIT_PATH_BYTES - 1);
+    return 0;
+}
+
+static void hide_lower(Tree *t, const char *path, bool opaque) {
+    Node *node = node_find(t, path);
+
+    if (!node)
+        return;
+    if (!opaque)
+        node_clear(node);
+    else if (node->type == ENTRY_TYPE_DIRECTORY)
+        for (Node *child = node->children; child; child = child->next)
+            node_clear(child);
+}
+
+static int put_symlink(const Tree *t, Node *node, const char *path, const char *target, Err *err) {
+    if (!symlink_stays_inside(path, target) && !(t->absolute_symlinks && *target == '/'))
+        return err_set(
+            err, -EPROTO,
+            "symlink '%.200s' points to '%.200s', outside of the artifact: it is refused", path,
+            target);
+    node_clear(node);
+    node->type = ENTRY_TYPE_SYMLINK;
+    node->target = xstrdup(target);
+    return 0;
+}
+
+static void put_file(Node *node, const Digest *digest, bool executable, uint64_t size) {
+    node_clear(node);
+    node->type = ENTRY_TYPE_FILE;
+    node->digest = *digest;
+    node->executable = executable;
+    node->size = size;
+}
+
+static int put_hardlink(Tree *t, Node *node, const char *path, const char *target, Err *err) {
+    const Node *file = node_find(t, target);
+
+    if (!file || (file->type != ENTRY_TYPE_FILE && file->type != ENTRY_TYPE_SYMLINK))
+        return err_set(
+            err, -EPROTO,
+            "hard link '%.200s' names '%.200s', which is no file of this layer or one below", path,
+            target);
+    if (file == node)
+        return 0;
+    if (file->type == ENTRY_TYPE_SYMLINK)
+        return put_symlink(t, node, path, file->target, err);
+    Node copy = *file; /* clearing `node` may clear `file` beneath it */
+    put_file(node, &copy.digest, copy.executable, copy.size);
+    return 0;
+}
+
+static int put(Tree *t, const char *prefix, const LayerEntry *e, Err *err) {
+    char path[LIMIT_PATH_BYTES], target[LIMIT_PATH_BYTES];
+    Node *node = NULL;
+    int r = path_join(path, prefix, e->path, err);
+
+    if (r < 0)
+        return r;
+    r = node_make(t, path, &node, err);
+    if (r < 0)
+        return r;
+    switch (e->type) {
+    case ENTRY_TYPE_FILE:
+        put_file(node, &e->digest, e->executable, e->size);
+        return 0;
+    case ENTRY_TYPE_DIRECTORY:
+        if (node->type != ENTRY_TYPE_DIRECTORY)
+            node_clear(node);
+        node->type = ENTRY_TYPE_DIRECTORY;
+        return 0;
+    case ENTRY_TYPE_SYMLINK:
+        return put_symlink(t, node, path, e->target, err);
+    default:
+        assert(e->type == ENTRY_TYPE_HARDLINK);
+        r = path_join(target, prefix, e->target, err);
+        return r < 0 ? r : put_hardlink(t, node, path, target, err);
+    }
+}
+
+int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err) {
+    int r;
+
+    if (prefix && !path_is_safe_relative(prefix))
+        return err_set(err, -EPROTO, "layer directory '%.200s' is not a safe name", prefix);
+    for (size_t i = 0; i < n; i++) {
+        char path[LIMIT_PATH_BYTES];
+
+        r = tree_check_entry(&entries[i], err);
+        if (r < 0)
+            return r;
+        if (entries[i].type != ENTRY_TYPE_WHITEOUT && entries[i].type != ENTRY_TYPE_OPAQUE)
+            continue;
+        r = path_join(path, prefix, entries[i].path, err);
+        if (r < 0)
+            return r;
+        hide_lower(t, path, entries[i].type == ENTRY_TYPE_OPAQUE);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].type == ENTRY_TYPE_WHITEOUT || entries[i].type == ENTRY_TYPE_OPAQUE)
+            continue;
+        r = put(t, prefix, &entries[i], err);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static char *node_path(const Node *node) {
+    size_t n = 0;
+    char *path, *end;
+
+    for (const Node *p = node; p->parent; p = p->parent)
+        n += p->name_len + 1;
+    path = xcalloc(1, n);
+    end = path + n - 1;
+    for (const Node *p = node; p->parent; p = p->parent) {
+        end -= p->name_len;
+        memcpy(end, p->name, p->name_len);
+        if (end > path)
+            *--end = '/';
+    }
+    return path;
+}
+
+static int compare_paths(const void *a, const void *b) {
+    return strcmp(((const LayerEntry *)a)->path, ((const LayerEntry *)b)->path);
+}
+
+void tree_entries(const Tree *t, LayerEntry **ret, size_t *ret_n) {
+    LayerEntry *entries = NULL;
+    size_t n = 0, cap = 0;
+
+    for (size_t i = 0; i < t->n_buckets; i++)
+        for (const Node *node = t->buckets[i]; node; node = node->same_bucket) {
+            if (node->type == TREE_TYPE_NONE)
+                continue;
+            ARRAY_GROW(entries, n, cap);
+            entries[n++] = (LayerEntry){
+                .type = (EntryType)node->type,
+                .executable = node->executable,
+                .digest = node->digest,
+                .size = node->type == ENTRY_TYPE_FILE ? node->size : 0,
+                .path = node_path(node),
+                .target = xstrdup(node->target),
+            };
+        }
+    if (n > 0)
+        qsort(entries, n, sizeof(*entries), compare_paths);
+    *ret = entries;
+    *ret_n = n;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tree: the layers of an artifact merged into one tree of names, in memory; it touches no disk.
+ *
+ * Layers are added lowest first.  Whiteouts and opaque marks take away what lower layers brought,
+ * whatever their place within their layer; then the other entries apply in order:
+ *   - a file or a symlink replaces what is at its path, a directory with all that is beneath it;
+ *   - a directory merges with a directory and replaces anything else;
+ *   - a hard link becomes the file that its target is at that moment;
+ *   - missing parents are made; a symlink in the place of a parent is replaced by a directory,
+ * nothing is ever put where it points to. */
+#pragma once
+
+#include "cache/store.h"
+
+typedef struct Tree Tree;
+
+/* `absolute_symlinks`: they are kept (container images are full of them, and mean the root of
+ * whoever reads them); else, and with too many "..", a symlink that leads out of the tree is
+ * refused. */
+Tree *tree_new(bool absolute_symlinks);
+Tree *tree_free(Tree *t);
+DEFINE_CLEANUP(Tree, tree_free);
+
+/* Is one entry of a layer as it must be, taken alone?  -EPROTO with a sentence that names it. */
+int tree_check_entry(const LayerEntry *e, Err *err) _must_check_;
+
+/* Adds a layer's entries; `prefix` (safe relative, or NULL) is put before their paths.
+ * Errors: -EPROTO an entry is malformed, leads out of the tree or contradicts others; -E2BIG more
+ * than LIMIT_TREE_ENTRIES, or a path that is too long. */
+int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err)
+    _must_check_;
+
+/* All files, directories and symlinks, sorted by path, so that a directory comes before what is in
+ * it.  Free with layer_entries_free(). */
+void tree_entries(const Tree *t, LayerEntry **ret, size_t *ret_n);

@@ -1,0 +1,343 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/commit_layer and cache/object: what a worker left becomes objects, or is refused.
+ */
+#include "cache/object.h"
+#include "tests/unit/store_env.h"
+
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+
+/* A store with one pull. */
+typedef struct Env {
+    Store *s;
+    int fd;
+} Env;
+
+static void env_done(Env *env) {
+    Err err;
+
+    safe_close(env->fd);
+    if (env->s && store_ingest_end(env->s, "p", &err) < 0)
+        test_fail(__FILE__, __LINE__, "store_ingest_end: %s", err.text);
+    store_close(env->s);
+}
+
+#define PULL(dir, env)                                              \
+    STORE_TEST_DIR(dir);                                            \
+    _cleanup_(env_done) Env env = { .s = env_open(dir), .fd = -1 }; \
+    env.fd = env_ingest(env.s, "p")
+
+static int commit_raw(Env *env, LayerEntry *e, Err *err) {
+    Layer layer = env_raw(e);
+    int r = store_commit_layer(env->s, "p", &layer, e, 1, err);
+
+    if (r >= 0 && store_has_layer(env->s, &layer, NULL) != 1)
+        test_fail(__FILE__, __LINE__, "the committed layer is not stored");
+    free(layer.media_type);
+    free(layer.path);
+    return r;
+}
+
+static int commit_tar(Env *env, const char *name, LayerEntry *entries, size_t n, Err *err) {
+    Layer layer = env_tar(name);
+    int r = store_commit_layer(env->s, "p", &layer, entries, n, err);
+
+    if (store_has_layer(env->s, &layer, NULL) != (r >= 0))
+        test_fail(__FILE__, __LINE__, "has_layer is not what commit said (%d: %s)", r, err->text);
+    free(layer.media_type);
+    return r;
+}
+
+static void entry_done(LayerEntry *e) {
+    free(e->path);
+    free(e->target);
+    free(e->ingest);
+}
+
+TEST(commit_raw_makes_a_normal_object) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "weights", "HELLO");
+    _cleanup_free_ char *path = xasprintf("store/objects/%s", OBJECT_NAME(&e.digest, false));
+    struct stat st;
+    Err err;
+
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    ASSERT_OK(fstatat(tmpdir_fd(dir), path, &st, 0));
+    ASSERT_EQ(st.st_mode, S_IFREG | 0444);
+    ASSERT_EQ(st.st_uid + st.st_gid, 0);
+    ASSERT_EQ(st.st_mtim.tv_sec, 1);
+    ASSERT_EQ(st.st_nlink, 1);
+    ASSERT_EQ(env_count(env.s, "ingest", false), 0);
+}
+
+TEST(commit_twice_keeps_the_object_and_drops_the_copy) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "weights", "HELLO");
+    _cleanup_free_ char *path = xasprintf("store/objects/%s", OBJECT_NAME(&e.digest, false));
+    struct stat before, after;
+    Err err;
+
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    ASSERT_OK(fstatat(tmpdir_fd(dir), path, &before, 0));
+    env_write(env.fd, e.ingest, "HELLO", 5);
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    ASSERT_OK(fstatat(tmpdir_fd(dir), path, &after, 0));
+    ASSERT_EQ(before.st_ino, after.st_ino);
+    ASSERT_EQ(env_count(env.s, "ingest", false), 0);
+}
+
+TEST(commit_executable_is_another_object) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "tool", "#!/bin/sh\n"), x = e;
+    Err err;
+    struct stat st;
+
+    x.executable = true;
+    x.ingest = NULL;
+    ASSERT_ERR(commit_raw(&env, &x, &err), -EPROTO); /* there is no other variant yet */
+    ASSERT_STRSTR(err.text, "no file came with");
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    ASSERT_OK(commit_raw(&env, &x, &err));
+    x = (LayerEntry){ 0 };
+    ASSERT_EQ(env_count(env.s, "objects", false), 2);
+    _cleanup_free_ char *path = xasprintf("store/objects/%s", OBJECT_NAME(&e.digest, true));
+    ASSERT_OK(fstatat(tmpdir_fd(dir), path, &st, 0));
+    ASSERT_EQ(st.st_mode, S_IFREG | 0555);
+    ASSERT_EQ(st.st_size, 10);
+}
+
+TEST(commit_tar_shares_objects) {
+    PULL(dir, env);
+    LayerEntry *entries = xnew_n(LayerEntry, 6);
+    Err err = { "" };
+
+    entries[0] = env_entry(ENTRY_TYPE_DIRECTORY, "d", NULL);
+    entries[1] = env_file(env.fd, "d/a", "same");
+    entries[2] = env_file(env.fd, "d/b", "same"); /* its own copy of the same content */
+    entries[3] = env_file(-1, "d/c", "same");     /* comes with another entry */
+    entries[4] = env_file(-1, "d/x", "same");     /* and as a program */
+    entries[4].executable = true;
+    entries[5] = env_entry(ENTRY_TYPE_SYMLINK, "d/l", "a");
+    ASSERT_OK(commit_tar(&env, "layer", entries, 6, &err));
+    ASSERT_OK(commit_tar(&env, "layer", entries, 6, &err));
+    ASSERT_EQ(env_count(env.s, "objects", false), 2);
+    ASSERT_EQ(env_count(env.s, "ingest", false), 0);
+    layer_entries_free(entries, 6);
+}
+
+TEST(commit_of_many_files_syncs_at_once) {
+    enum { N = 5000 };
+    PULL(dir, env);
+    LayerEntry *entries = xnew_n(LayerEntry, N);
+    Err err = { "" };
+
+    for (size_t i = 0; i < N; i++) {
+        char text[32];
+        _cleanup_free_ char *path = xasprintf("d%zu/f%zu", i % 10, i);
+
+        (void)snprintf(text, sizeof(text), "content %zu", i);
+        entries[i] = env_file(env.fd, path, text);
+    }
+    ASSERT_OK(commit_tar(&env, "layer", entries, N, &err));
+    ASSERT_EQ(env_count(env.s, "objects", false), N);
+    ASSERT_EQ(env_count(env.s, "ingest", false), 0);
+    layer_entries_free(entries, N);
+}
+
+TEST(commit_refuses_entries_that_are_not_as_they_must_be) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    LayerEntry two[2] = { e, e }, bad = e;
+    Layer layer = { .kind = LAYER_KIND_RAW, .digest = e.digest, .size = 5, .path = e.path };
+    Layer tar = { .kind = LAYER_KIND_TAR, .digest = e.digest, .size = 5 };
+    Err err;
+
+    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, two, 2, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, two, 0, &err), -EPROTO);
+    bad.size = 6;
+    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    bad = e;
+    bad.digest.bytes[0]++;
+    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    bad = e;
+    bad.type = ENTRY_TYPE_DIRECTORY;
+    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    bad = e;
+    bad.path = xstrdup("../f");
+    ASSERT_ERR(store_commit_layer(env.s, "p", &tar, &bad, 1, &err), -EPROTO);
+    free(bad.path);
+    two[1].size = 4;
+    ASSERT_ERR(store_commit_layer(env.s, "p", &tar, two, 2, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "two different sizes");
+    ASSERT_ERR(store_commit_layer(env.s, "nobody", &layer, &e, 1, &err), -ENOENT);
+    ASSERT_ERR(store_commit_layer(env.s, "../p", &layer, &e, 1, &err), -EINVAL);
+    ASSERT_EQ(env_count(env.s, "objects", false), 0);
+    ASSERT_OK(commit_raw(&env, &e, &err));
+}
+
+TEST(commit_refuses_files_that_are_not_plain) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    Err err;
+
+    /* Another size. */
+    env_write(env.fd, "f", "HELL", 4);
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EBADMSG);
+    /* Absent. */
+    (void)unlinkat(env.fd, "f", 0);
+    ASSERT_ERR(commit_raw(&env, &e, &err), -ENOENT);
+    /* A symlink, also one that stays beneath. */
+    env_write(env.fd, "other", "HELLO", 5);
+    ASSERT_OK(symlinkat("other", env.fd, "f"));
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EPROTO);
+    ASSERT_OK(unlinkat(env.fd, "other", 0));
+    /* A FIFO: must not block. */
+    (void)unlinkat(env.fd, "f", 0);
+    ASSERT_OK(mkfifoat(env.fd, "f", 0600));
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EPROTO);
+    /* A directory. */
+    (void)unlinkat(env.fd, "f", 0);
+    ASSERT_OK(mkdirat(env.fd, "f", 0700));
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EPROTO);
+    ASSERT_OK(unlinkat(env.fd, "f", AT_REMOVEDIR));
+    /* Two names. */
+    env_write(env.fd, "f", "HELLO", 5);
+    ASSERT_OK(linkat(env.fd, "f", env.fd, "g", 0));
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EPROTO);
+    /* Names that lead elsewhere. */
+    free(e.ingest);
+    e.ingest = xstrdup("../p/g");
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EPROTO);
+    ASSERT_EQ(env_count(env.s, "objects", false), 0);
+}
+
+TEST(commit_refuses_a_file_that_is_open_for_writing) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    _cleanup_close_ int fd = openat(env.fd, "f", O_RDWR | O_CLOEXEC);
+    void *map;
+    Err err;
+
+    ASSERT_OK(fd);
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EBUSY);
+    ASSERT_STRSTR(err.text, "open for writing");
+    (void)close(TAKE_FD(fd));
+    /* A writable mapping without any descriptor. */
+    env_write(env.fd, "f", "HELLO", 5);
+    fd = openat(env.fd, "f", O_RDWR | O_CLOEXEC);
+    map = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    ASSERT_TRUE(map != MAP_FAILED);
+    (void)close(TAKE_FD(fd));
+    ASSERT_ERR(commit_raw(&env, &e, &err), -EBUSY);
+    ASSERT_OK(munmap(map, 4096));
+    ASSERT_EQ(env_count(env.s, "objects", false), 0);
+    env_write(env.fd, "f", "HELLO", 5);
+    ASSERT_OK(commit_raw(&env, &e, &err));
+}
+
+/* Who opens a file for writing while we hold a lease makes the kernel send a signal; it must not
+ * kill. */
+TEST(commit_survives_writers_that_come_and_go) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    pid_t pid = fork();
+    int status;
+    Err err;
+
+    ASSERT_OK(pid);
+    if (pid == 0)
+        for (;;)
+            safe_close(openat(env.fd, "f", O_RDWR | O_CLOEXEC));
+    for (int i = 0; i < 200; i++) {
+        int r = commit_raw(&env, &e, &err);
+
+        ASSERT_TRUE(r == 0 || r == -EBUSY);
+        env_write(env.fd, "f", "HELLO", 5);
+    }
+    ASSERT_OK(kill(pid, SIGKILL));
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+}
+
+/* The file belongs to a worker without rights: after the commit it can't touch the content. */
+TEST(commit_takes_the_file_from_its_worker) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    int status;
+    pid_t pid;
+    Err err;
+
+    ASSERT_OK(fchown(env.fd, 65534, 65534));
+    ASSERT_OK(fchownat(env.fd, "f", 65534, 65534, 0));
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    pid = fork();
+    ASSERT_OK(pid);
+    if (pid == 0) {
+        _cleanup_free_ char *path = xasprintf("store/objects/%s", OBJECT_NAME(&e.digest, false));
+
+        if (setresgid(65534, 65534, 65534) < 0 || setresuid(65534, 65534, 65534) < 0)
+            _exit(2);
+        _exit(openat(env.fd, "f", O_RDWR) >= 0 || openat(tmpdir_fd(dir), path, O_RDONLY) >= 0);
+    }
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    ASSERT_EQ(status, 0);
+}
+
+TEST(object_publish_sees_an_exchanged_file) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    ObjectFile f = { .dir_fd = env.fd, .name = "f", .size = 5 };
+    Err err;
+
+    ASSERT_OK(object_seal(&f, true, &err));
+    ASSERT_OK(unlinkat(env.fd, "f", 0));
+    env_write(env.fd, "f", "WORLD", 5);
+    ASSERT_ERR(object_publish(&f, env.fd, &e.digest, false, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "exchanged");
+}
+
+TEST(commit_replaces_an_object_that_no_row_knows) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    _cleanup_free_ char *path = xasprintf("store/objects/%s", OBJECT_NAME(&e.digest, false)),
+                        *text = NULL;
+    Err err;
+
+    env_write(tmpdir_fd(dir), path, "", 0); /* as after a power cut */
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    ASSERT_OK(fs_read_file(tmpdir_fd(dir), path, 100, &text, NULL, &err));
+    ASSERT_STREQ(text, "HELLO");
+    /* With a row, but truncated since. */
+    ASSERT_OK(truncate(tmpdir_join(dir, path), 2));
+    env_write(env.fd, "f", "HELLO", 5);
+    ASSERT_OK(commit_raw(&env, &e, &err));
+    free(text);
+    text = NULL;
+    ASSERT_OK(fs_read_file(tmpdir_fd(dir), path, 100, &text, NULL, &err));
+    ASSERT_STREQ(text, "HELLO");
+}
+
+TEST(object_names_are_parsed_strictly) {
+    Digest d, back;
+    bool exec;
+
+    digest_of(&d, "x", 1);
+    for (int x = 0; x < 2; x++) {
+        const char *name = OBJECT_NAME(&d, x != 0);
+
+        ASSERT_OK(object_name_parse(d.bytes[0], name + 3, &back, &exec));
+        ASSERT_TRUE(digest_equal(&d, &back));
+        ASSERT_EQ(exec, x);
+    }
+    static const char *const bad[] = {
+        "",
+        ".x",
+        "abc",
+        "new",
+        "0000000000000000000000000000000000000000000000000000000000000g",
+        "00000000000000000000000000000000000000000000000000000000000000.y",
+        "00000000000000000000000000000000000000000000000000000000000000.x.new"
+    };
+    for (size_t i = 0; i < ELEMENTSOF(bad); i++)
+        ASSERT_ERR(object_name_parse(0, bad[i], &back, &exec), -EINVAL);
+}

@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/commit_manifest and cache/checkout: layers become a tree of hard links. */
+#include "cache/checkout.h"
+#include "cache/object.h"
+#include "tests/unit/store_env.h"
+
+#include <time.h>
+
+static int commit_tar(Store *s, const char *pull, const Layer *layer, LayerEntry *entries, size_t n,
+                      Err *err) {
+    int r = store_commit_layer(s, pull, layer, entries, n, err);
+
+    layer_entries_free(entries, n);
+    return r;
+}
+
+/* Blocks on disk of the store, as du(1) counts: each inode once. */
+static uint64_t object_bytes(Store *s) {
+    StoreStats stats;
+    Err err;
+
+    ASSERT_OK(store_stats(s, &stats, &err));
+    return stats.bytes;
+}
+
+TEST(commit_manifest_builds_the_tree) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *raw = xnew(LayerEntry), *low = xnew_n(LayerEntry, 4), *high = xnew_n(LayerEntry, 3);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_free_ char *a = NULL, *gone = NULL, *link = NULL, *weights = NULL, *path = NULL;
+    Layer layers[3];
+    struct stat st;
+    Err err = { "" };
+
+    raw[0] = env_file(fd, "big/model.safetensors", "WEIGHTS");
+    low[0] = env_file(fd, "a", "old");
+    low[1] = env_file(fd, "gone", "gone");
+    low[2] = env_entry(ENTRY_TYPE_HARDLINK, "same", "gone");
+    low[3] = env_entry(ENTRY_TYPE_SYMLINK, "link", "sub/tool");
+    high[0] = env_entry(ENTRY_TYPE_WHITEOUT, "gone", NULL);
+    high[1] = env_file(fd, "sub/tool", "#!");
+    high[1].executable = true;
+    high[2] = env_file(-1, "a", "new");
+    high[2].ingest = xstrdup("a2");
+    env_write(fd, "a2", "new", 3);
+    layers[0] = env_raw(raw);
+    layers[1] = env_tar("low");
+    layers[2] = env_tar("high");
+    layers[1].path = xstrdup("root");
+    layers[2].path = xstrdup("root");
+    ASSERT_OK(commit_tar(s, "p", &layers[0], raw, 1, &err));
+    ASSERT_OK(commit_tar(s, "p", &layers[1], low, 4, &err));
+    m = env_manifest("m", layers, 3);
+    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -ENOENT);
+    ASSERT_STRSTR(err.text, "layer 3 of 3");
+    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 0);
+    ASSERT_OK(commit_tar(s, "p", &layers[2], high, 3, &err));
+    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
+    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
+    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 1);
+
+    a = env_read(s, &m->digest, "root/a");
+    gone = env_read(s, &m->digest, "root/gone");
+    link = env_read(s, &m->digest, "root/link");
+    weights = env_read(s, &m->digest, "big/model.safetensors");
+    ASSERT_STREQ(a, "new");
+    ASSERT_STREQ(gone, NULL);
+    ASSERT_STREQ(weights, "WEIGHTS");
+    path = env_tree_path(s, &m->digest, "root/same");
+    ASSERT_OK(lstat(path, &st));
+    ASSERT_EQ(st.st_nlink, 2);
+    ASSERT_EQ(st.st_mode, S_IFREG | 0444);
+    free(path);
+    path = env_tree_path(s, &m->digest, "root/sub");
+    ASSERT_OK(lstat(path, &st));
+    ASSERT_EQ(st.st_mode, S_IFDIR | 0555);
+    ASSERT_EQ(st.st_mtim.tv_sec, 1);
+    free(path);
+    path = env_tree_path(s, &m->digest, NULL);
+    ASSERT_OK(lstat(path, &st));
+    ASSERT_EQ(st.st_mode, S_IFDIR | 0555);
+    ASSERT_EQ(env_count(s, "trees", true), 1 + 8);
+}
+
+TEST(commit_manifest_checks_its_bytes_and_paths) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *one = xnew(LayerEntry), *two = xnew(LayerEntry);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    Layer layers[2];
+    Err err;
+
+    *one = env_file(fd, "a", "1");
+    *two = env_file(fd, "a/b", "2");
+    layers[0] = env_raw(one);
+    layers[1] = env_raw(two);
+    ASSERT_OK(commit_tar(s, "p", &layers[0], one, 1, &err));
+    ASSERT_OK(commit_tar(s, "p", &layers[1], two, 1, &err));
+    m = env_manifest("m", layers, 2);
+    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "beneath a file");
+    m->bytes[0] ^= 1;
+    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -EBADMSG);
+    m->n_bytes = 64U << 20;
+    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -E2BIG);
+    ASSERT_EQ(env_count(s, "trees", true), 0);
+}
+
+TEST(artifacts_that_share_most_cost_little_more) {
+    enum { FILES = 10, SIZE = 1000 };
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    char text[FILES + 1][SIZE + 1];
+    const char *files[FILES][2];
+    ArtifactInfo info = { 0 };
+    Digest first, second;
+    Err err;
+
+    for (size_t i = 0; i <= FILES; i++) {
+        memset(text[i], 'a' + (int)i, SIZE);
+        text[i][SIZE] = '\0';
+    }
+    static const char *const names[FILES] = { "0", "1", "2", "3", "4", "5", "6", "7", "8", "9" };
+    for (size_t i = 0; i < FILES; i++) {
+        files[i][0] = names[i];
+        files[i][1] = text[i];
+    }
+    first = env_artifact(s, "one", files, FILES);
+    ASSERT_EQ(object_bytes(s), FILES * SIZE);
+    files[FILES - 1][1] = text[FILES];
+    second = env_artifact(s, "two", files, FILES);
+    ASSERT_EQ(object_bytes(s), (FILES + 1) * SIZE);
+    ASSERT_TRUE(!digest_equal(&first, &second));
+    ASSERT_OK(store_inspect(s, &second, &info, &err));
+    ASSERT_EQ(info.bytes, FILES * SIZE);
+    ASSERT_EQ(info.unique_bytes, SIZE);
+    ASSERT_EQ(info.files, FILES);
+    artifact_info_clear(&info);
+}
+
+TEST(checkout_goes_beyond_the_limit_of_hard_links) {
+    enum { N = 65100 };
+    STORE_TEST_DIR(dir);
+    LayerEntry *entries = xnew_n(LayerEntry, N);
+    _cleanup_close_ int objects = -EBADF, tree = -EBADF;
+    _cleanup_free_ char *shard = NULL, *text = NULL;
+    struct stat st;
+    Err err;
+
+    for (size_t i = 0; i < N; i++) {
+        entries[i] = env_file(-1, "x", "init");
+        free(entries[i].path);
+        entries[i].path = xasprintf("f%05zu", i);
+    }
+    ASSERT_OK(mkdirat(tmpdir_fd(dir), "objects", 0700));
+    ASSERT_OK(mkdirat(tmpdir_fd(dir), "tree", 0700));
+    objects = openat(tmpdir_fd(dir), "objects", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    tree = openat(tmpdir_fd(dir), "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    shard = xstrndup(OBJECT_NAME(&entries[0].digest, false), 2);
+    ASSERT_OK(mkdirat(objects, shard, 0700));
+    env_write(objects, OBJECT_NAME(&entries[0].digest, false), "init", 4);
+    ASSERT_OK(checkout_build(objects, tree, entries, N, &err));
+    ASSERT_OK(fstatat(objects, OBJECT_NAME(&entries[0].digest, false), &st, 0));
+    if (st.st_nlink < N) {
+        ASSERT_OK(fstatat(tree, "f65099", &st, 0));
+        ASSERT_TRUE(st.st_nlink < 65000);
+        ASSERT_EQ(st.st_mode, S_IFREG | 0444);
+    }
+    ASSERT_OK(fs_read_file(tree, "f65099", 100, &text, NULL, &err));
+    ASSERT_STREQ(text, "init");
+    layer_entries_free(entries, N);
+}
+
+TEST(tree_of_twenty_thousand_files_takes_seconds) {
+    enum { N = 20000 };
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *entries = xnew_n(LayerEntry, N);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    Layer layer = env_tar("many");
+    struct timespec start, middle, end;
+    Err err;
+
+    for (size_t i = 0; i < N; i++) {
+        char text[32];
+        _cleanup_free_ char *path = xasprintf("d%zu/e%zu/f%zu", i % 7, i % 91, i);
+
+        (void)snprintf(text, sizeof(text), "%zu", i);
+        entries[i] = env_file(fd, path, text);
+    }
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    ASSERT_OK(commit_tar(s, "p", &layer, entries, N, &err));
+    (void)clock_gettime(CLOCK_MONOTONIC, &middle);
+    m = env_manifest("m", &layer, 1);
+    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("%d files: layer %.1f s, tree %.1f s\n", N,
+           (double)(middle.tv_sec - start.tv_sec) + (double)(middle.tv_nsec - start.tv_nsec) / 1e9,
+           (double)(end.tv_sec - middle.tv_sec) + (double)(end.tv_nsec - middle.tv_nsec) / 1e9);
+    ASSERT_TRUE(end.tv_sec - start.tv_sec < 30); /* sanitizers, a shared machine */
+}

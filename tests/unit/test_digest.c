@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/digest: the text of OCI image-spec v1.1 and FIPS 180-4 vectors. */
+#include "cache/digest.h"
+#include "tests/unit/test.h"
+
+#define ABC "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+TEST(digest_parse_table) {
+    static const struct {
+        const char *text;
+        int want;
+    } cases[] = {
+        { "sha256:" ABC, 0 },
+        { "", -EINVAL },
+        { "sha256", -EINVAL },
+        { "sha256:", -EINVAL },
+        { ABC, -EINVAL },
+        { "SHA256:" ABC, -EINVAL },
+        { "sha256:" ABC "0", -EINVAL },
+        { "sha256:" ABC "\n", -EINVAL },
+        { " sha256:" ABC, -EINVAL },
+        { "sha256:BA7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", -EINVAL },
+        { "sha256:../../../../../../../../../../../../../../../../../../../etc/shad", -EINVAL },
+        { "sha256:ga7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", -EINVAL },
+        { "md5:d41d8cd98f00b204e9800998ecf8427e", -EINVAL },
+        { "sha512:00", -ENOTSUP },
+        { "blake3:00", -ENOTSUP },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        Digest d = { { 0 } };
+        Err err = { "" };
+
+        ASSERT_ERR(digest_parse(&d, cases[i].text, &err), cases[i].want);
+        ASSERT_EQ(digest_is_zero(&d), cases[i].want < 0);
+        ASSERT_EQ(err.text[0] != 0, cases[i].want < 0);
+    }
+}
+
+TEST(digest_prints_what_it_parses) {
+    Digest d, same;
+
+    ASSERT_OK(digest_parse(&d, "sha256:" ABC, NULL));
+    ASSERT_STREQ(DIGEST_STR(&d), "sha256:" ABC);
+    ASSERT_STREQ(DIGEST_HEX(&d), ABC);
+    ASSERT_OK(digest_from_bytes(&same, d.bytes, DIGEST_BYTES));
+    ASSERT_TRUE(digest_equal(&d, &same));
+    ASSERT_ERR(digest_from_bytes(&same, d.bytes, 31), -EINVAL);
+    ASSERT_ERR(digest_from_bytes(&same, d.bytes, 0), -EINVAL);
+    same.bytes[31]++;
+    ASSERT_TRUE(digest_compare(&d, &same) < 0);
+}
+
+TEST(hasher_gives_the_known_digests_and_starts_anew) {
+    _cleanup_(hasher_freep) Hasher *h = hasher_new();
+    Digest d, empty;
+
+    hasher_update(h, "a", 1);
+    hasher_update(h, "bc", 2);
+    hasher_final(h, &d);
+    ASSERT_STREQ(DIGEST_HEX(&d), ABC);
+    hasher_final(h, &d);
+    digest_of(&empty, "", 0);
+    ASSERT_TRUE(digest_equal(&d, &empty));
+    ASSERT_STREQ(DIGEST_HEX(&d),
+                 "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/gc: removal takes what nobody else uses, and nothing that somebody does. */
+#include "tests/unit/store_env.h"
+
+#include <pthread.h>
+
+#define ONE ((const char *const[][2]){ { "shared", "12345" }, { "own", "1" } })
+#define TWO ((const char *const[][2]){ { "shared", "12345" }, { "mine", "22" } })
+
+TEST(remove_takes_what_nobody_else_uses) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2), two = env_artifact(s, "two", TWO, 2), d;
+    _cleanup_free_ char *shared = NULL;
+    uint64_t freed = 0;
+    Err err;
+
+    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_EQ(freed, 1);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
+    shared = env_read(s, &two, "shared");
+    ASSERT_STREQ(shared, "12345");
+    ASSERT_EQ(env_count(s, "objects", false), 2);
+    ASSERT_EQ(env_count(s, "trees", false), 2);
+    ASSERT_OK(store_remove(s, NULL, &two, &freed, &err));
+    ASSERT_EQ(freed, 7);
+    ASSERT_EQ(env_count(s, "objects", false), 0);
+    ASSERT_EQ(env_count(s, "trees", true), 0);
+    ASSERT_ERR(store_remove(s, NULL, &two, &freed, &err), -ENOENT);
+    ASSERT_ERR(store_remove(s, "two", NULL, &freed, &err), -ENOENT);
+}
+
+TEST(remove_of_one_reference_of_two_keeps_the_artifact) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2);
+    uint64_t freed = 77;
+    Err err;
+
+    ASSERT_OK(store_set_reference(s, "alias", "linux/arm64", &one, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_EQ(freed, 0);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    ASSERT_OK(store_remove(s, "alias", NULL, &freed, &err));
+    ASSERT_EQ(freed, 6);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+}
+
+TEST(remove_refuses_what_a_volume_uses) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Volume v = { .volume_id = (char[]){ "v" }, .target = (char[]){ "/t" } };
+    Err err;
+
+    v.manifest = env_artifact(s, "one", ONE, 2);
+    ASSERT_OK(store_volume_add(s, &v, &err));
+    ASSERT_ERR(store_remove(s, "one", NULL, NULL, &err), -EBUSY);
+    ASSERT_STRSTR(err.text, "in use by 1 volume");
+    ASSERT_ERR(store_remove(s, NULL, &v.manifest, NULL, &err), -EBUSY);
+    ASSERT_OK(store_resolve(s, "one", NULL, &v.manifest, &err));
+    ASSERT_OK(store_volume_remove(s, "v", "/t", &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, &err));
+}
+
+TEST(remove_and_prune_leave_what_a_pull_holds) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry raw = env_file(-1, "shared", "12345"), *tar = xnew_n(LayerEntry, 2);
+    Layer layer = env_raw(&raw), tar_layer = env_tar("t");
+    uint64_t freed;
+    Err err;
+
+    (void)env_artifact(s, "one", ONE, 2);
+    tar[0] = env_file(fd, "x", "xxx");
+    tar[1] = env_entry(ENTRY_TYPE_DIRECTORY, "d", NULL);
+    ASSERT_OK(store_commit_layer(s, "p", &tar_layer, tar, 2, &err));
+    ASSERT_EQ(store_lease_layer(s, "p", &layer, &err), 1);
+    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_EQ(freed, 1);
+    ASSERT_OK(store_prune(s, &freed, &err));
+    ASSERT_EQ(freed, 0);
+    ASSERT_EQ(store_has_layer(s, &layer, &err), 1);
+    ASSERT_EQ(store_has_layer(s, &tar_layer, &err), 1);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(store_prune(s, &freed, &err));
+    ASSERT_EQ(freed, 8);
+    ASSERT_EQ(store_has_layer(s, &layer, &err), 0);
+    ASSERT_EQ(store_has_layer(s, &tar_layer, &err), 0);
+    ASSERT_EQ(store_lease_layer(s, "p", &tar_layer, &err), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 0);
+    layer_entries_free(tar, 2);
+    free(raw.path);
+    free(layer.path);
+    free(layer.media_type);
+    free(tar_layer.media_type);
+}
+
+TEST(tar_layers_are_shared_and_go_with_the_last_user) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *e = xnew(LayerEntry);
+    Layer first = env_tar("t"), second = env_tar("t"), probe = { .kind = LAYER_KIND_TAR };
+    _cleanup_(manifest_freep) Manifest *a = NULL, *b = NULL;
+    Err err;
+
+    *e = env_file(fd, "x", "xxx");
+    probe.digest = first.digest;
+    ASSERT_OK(store_commit_layer(s, "p", &first, e, 1, &err));
+    layer_entries_free(e, 1);
+    second.path = xstrdup("elsewhere");
+    a = env_manifest("a", &first, 1);
+    b = env_manifest("b", &second, 1);
+    ASSERT_OK(store_commit_manifest(s, a, "a", &err));
+    ASSERT_OK(store_commit_manifest(s, b, "b", &err));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(store_remove(s, "a", NULL, NULL, &err));
+    ASSERT_EQ(store_has_layer(s, &probe, &err), 1);
+    ASSERT_OK(store_remove(s, "b", NULL, NULL, &err));
+    ASSERT_EQ(store_has_layer(s, &probe, &err), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 0);
+}
+
+enum { THREADS = 4, ROUNDS = 40, NAMES = 6 };
+
+typedef struct Worker {
+    Store *s;
+    unsigned number;
+    int r;
+    Err err;
+} Worker;
+
+/* Pulls artifacts that share files with those of the other threads; names collide as well. */
+static int pull_one(Worker *w, unsigned i) {
+    char pull[32], name[32], content[2][32];
+    LayerEntry *raw = xnew(LayerEntry), *tar = xnew(LayerEntry);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_close_ int fd = -EBADF;
+    Layer layers[2];
+    int r;
+
+    (void)snprintf(pull, sizeof(pull), "pull-%u-%u", w->number, i);
+    (void)snprintf(name, sizeof(name), "artifact-%u", i % NAMES);
+    (void)snprintf(content[0], sizeof(content[0]), "content %u", i % NAMES / 2);
+    (void)snprintf(content[1], sizeof(content[1]), "content %u", i % NAMES / 3);
+    fd = env_ingest(w->s, pull);
+    *raw = env_file(fd, "a", content[0]);
+    *tar = env_file(fd, "b", content[1]);
+    layers[0] = env_raw(raw);
+    layers[1] = env_tar(content[1]);
+    m = env_manifest(name, layers, 2);
+    r = store_commit_layer(w->s, pull, &layers[0], raw, 1, &w->err);
+    if (r >= 0)
+        r = store_commit_layer(w->s, pull, &layers[1], tar, 1, &w->err);
+    if (r >= 0)
+        r = store_commit_manifest(w->s, m, name, &w->err);
+    layer_entries_free(raw, 1);
+    layer_entries_free(tar, 1);
+    if (store_ingest_end(w->s, pull, NULL) < 0)
+        return -EIO;
+    return r;
+}
+
+static void *pull_many(void *arg) {
+    Worker *w = arg;
+
+    for (unsigned i = 0; w->r >= 0 && i < ROUNDS; i++)
+        w->r = pull_one(w, i + w->number);
+    return NULL;
+}
+
+static void *remove_many(void *arg) {
+    Worker *w = arg;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        char name[32];
+
+        (void)snprintf(name, sizeof(name), "artifact-%u", (i * 5) % NAMES);
+        (void)!store_remove(w->s, name, NULL, NULL, NULL); /* absent at times */
+        if (i % 8 == 0)
+            w->r = MIN(w->r, store_prune(w->s, NULL, &w->err));
+        if (i % 16 == 0)
+            w->r = MIN(w->r, store_verify(w->s, NULL, NULL, &w->err));
+    }
+    return NULL;
+}
+
+TEST(pulls_and_removals_at_the_same_time) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    Worker workers[THREADS];
+    pthread_t threads[THREADS];
+
+    for (unsigned i = 0; i < THREADS; i++) {
+        workers[i] = (Worker){ .s = s, .number = i };
+        ASSERT_EQ(pthread_create(&threads[i], NULL, i == 0 ? remove_many : pull_many, &workers[i]),
+                  0);
+    }
+    for (unsigned i = 0; i < THREADS; i++)
+        ASSERT_EQ(pthread_join(threads[i], NULL), 0);
+    for (unsigned i = 0; i < THREADS; i++) {
+        if (workers[i].r < 0)
+            test_fail(__FILE__, __LINE__, "thread %u: %d %s", i, workers[i].r, workers[i].err.text);
+    }
+    env_check_invariants(s);
+    store_close(s);
+    s = env_open(dir);
+    env_check_invariants(s);
+    store_close(s);
+}

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/index: statements, transactions, refusals of files that are no index of ours. */
+#include "cache/index.h"
+#include "tests/unit/store_env.h"
+
+static const char insert_object[] = "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)";
+
+static int insert(Index *ix, const char *name, Err *err) {
+    Digest d;
+
+    digest_of(&d, name, strlen(name));
+    return index_run(ix, err, insert_object, "dii", &d, (int64_t)0, (int64_t)5);
+}
+
+static int64_t count(Index *ix) {
+    int64_t n = -1;
+
+    ASSERT_EQ(index_get(ix, &n, NULL, "SELECT count(*) FROM objects", ""), 1);
+    return n;
+}
+
+TEST(index_keeps_what_was_committed) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    const char *path = tmpdir_join(dir, "index.db");
+    Index *db = NULL;
+    Err err;
+
+    ASSERT_OK(index_open(&db, path, &err));
+    for (int durable = 0; durable < 2; durable++) {
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+
+        ASSERT_OK(index_begin(ix, durable, &err));
+        ASSERT_EQ(insert(ix, durable ? "a" : "b", &err), 1);
+        ASSERT_OK(index_commit(ix, &err));
+    }
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+
+        ASSERT_OK(index_begin(ix, true, &err));
+        ASSERT_OK(insert(ix, "c", &err));
+        ASSERT_EQ(count(ix), 3);
+    } /* released without a commit: rolled back */
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+
+        ASSERT_EQ(count(ix), 2);
+        ASSERT_ERR(insert(ix, "a", &err), -EEXIST);
+        ASSERT_ERR(index_run(ix, &err, "DELETE FROM nothing", ""), -EIO);
+        ASSERT_STRSTR(err.text, "nothing");
+    }
+    index_close(db);
+    ASSERT_OK(index_open(&db, path, &err));
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+
+        ASSERT_EQ(count(ix), 2);
+    }
+    index_close(db);
+}
+
+TEST(index_checks_digests_it_reads) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_(index_closep) Index *db = NULL;
+    Err err;
+    Digest d;
+
+    ASSERT_OK(index_open(&db, tmpdir_join(dir, "index.db"), &err));
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+        _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+        _cleanup_free_ char *text = NULL;
+
+        ASSERT_OK(index_query(ix, &q, &err, "SELECT x'0011', NULL, 'text'", ""));
+        ASSERT_EQ(index_step(q, &err), 1);
+        ASSERT_ERR(index_digest(q, 0, &d, &err), -EUCLEAN);
+        ASSERT_ERR(index_digest(q, 1, &d, &err), -EUCLEAN);
+        text = index_text(q, 1);
+        ASSERT_STREQ(text, NULL);
+        text = index_text(q, 2);
+        ASSERT_STREQ(text, "text");
+    }
+}
+
+TEST(index_refuses_other_files) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    const char *path = tmpdir_join(dir, "index.db");
+    _cleanup_(index_closep) Index *db = NULL;
+    sqlite3 *raw = NULL;
+    Err err;
+
+    env_write(tmpdir_fd(dir), "index.db",
+              "this is no database, only a text that is long enough to be "
+              "read as the header of one, which has 100 bytes",
+              104);
+    ASSERT_ERR(index_open(&db, path, &err), -EUCLEAN);
+    ASSERT_STRSTR(err.text, "damaged");
+    ASSERT_OK(unlink(path));
+    ASSERT_EQ(sqlite3_open(path, &raw), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(raw, "PRAGMA user_version = 99", NULL, NULL, NULL), SQLITE_OK);
+    ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
+    ASSERT_ERR(index_open(&db, path, &err), -ENOTSUP);
+    ASSERT_STRSTR(err.text, "version 99");
+    ASSERT_OK(unlink(path));
+    ASSERT_OK(mkdir(path, 0700));
+    ASSERT_ERR(index_open(&db, path, &err), -EIO);
+}

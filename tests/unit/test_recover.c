@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/recover: disk and index agree after a start, whatever was killed when. */
+#include "cache/object.h"
+#include "cache/store_internal.h"
+#include "tests/unit/store_env.h"
+
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define ONE ((const char *const[][2]){ { "a", "12345" }, { "b", "1" } })
+
+TEST(recovery_removes_what_no_row_knows) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2);
+    _cleanup_free_ char *a = NULL;
+    Err err;
+
+    (void)mkdirat(tmpdir_fd(dir), "store/ingest/dead", 0700);
+    env_write(tmpdir_fd(dir), "store/ingest/dead/partial", "x", 1);
+    (void)mkdirat(tmpdir_fd(dir), "store/trees/.new-0123", 0700);
+    env_write(tmpdir_fd(dir), "store/trees/.new-0123/x", "x", 1);
+    (void)mkdirat(tmpdir_fd(dir),
+                  "store/trees/"
+                  "00000000000000000000000000000000000000000000000000000000000000ff",
+                  0555);
+    env_write(tmpdir_fd(dir),
+              "store/objects/00/"
+              "000000000000000000000000000000000000000000000000000000000000ff",
+              "x", 1);
+    env_write(tmpdir_fd(dir),
+              "store/objects/ff/"
+              "000000000000000000000000000000000000000000000000000000000000ff.x",
+              "x", 1);
+    env_write(tmpdir_fd(dir), "store/objects/7f/rubbish", "x", 1);
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(env_count(s, "ingest", true), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 2);
+    ASSERT_EQ(env_count(s, "trees", true), 3);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    a = env_read(s, &one, "a");
+    ASSERT_STREQ(a, "12345");
+    store_close(s);
+}
+
+TEST(recovery_drops_rows_without_content) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2), d;
+    _cleanup_free_ char *path = NULL, *tree = NULL;
+    Err err;
+
+    digest_of(&d, "12345", 5);
+    path = xasprintf("store/objects/%s", OBJECT_NAME(&d, false));
+    ASSERT_OK(unlinkat(tmpdir_fd(dir), path, 0));
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(env_count(s, "trees", true), 0);
+    (void)env_artifact(s, "one", ONE, 2);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    /* Only the tree is gone: it is built again without any new content. */
+    tree = xstrdup(DIGEST_HEX(&one));
+    ASSERT_OK(fs_remove_recursive(store_trees_fd(s), tree, &err));
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 2);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    ASSERT_OK(store_manifest(s, &one, &m, &err));
+    ASSERT_OK(store_commit_manifest(s, m, "one", &err));
+    ASSERT_EQ(env_count(s, "trees", true), 3);
+    store_close(s);
+}
+
+/* A mount that was being staged when the daemon died must not be removed through. */
+TEST(recovery_takes_staged_mounts_off) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2);
+    _cleanup_free_ char *tree = env_tree_path(s, &one, NULL), *a = NULL;
+    const char *point = tmpdir_join(dir, "store/staging/0123");
+
+    ASSERT_OK(mkdir(point, 0700));
+    if (mount(tree, point, NULL, MS_BIND, NULL) < 0) {
+        store_close(s);
+        SKIP("mounting is not allowed here");
+    }
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(access(point, F_OK), -1);
+    a = env_read(s, &one, "a");
+    ASSERT_STREQ(a, "12345");
+    store_close(s);
+}
+
+TEST(recovery_of_a_hundred_thousand_objects_is_quick) {
+    enum { N = 100000 };
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    struct timespec start, end;
+    Err err;
+
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+        ASSERT_OK(index_begin(ix, false, &err));
+        for (int64_t i = 0; i < N; i++) {
+            Digest d;
+            _cleanup_close_ int fd = -EBADF;
+
+            digest_of(&d, &i, sizeof(i));
+            fd =
+                openat(s->objects_fd, OBJECT_NAME(&d, false), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
+            ASSERT_OK(fd);
+            ASSERT_OK(index_run(
+                ix, &err, "INSERT INTO objects (digest, exec, size) VALUES (?, 0, 0)", "d", &d));
+        }
+        ASSERT_OK(index_commit(ix, &err));
+    }
+    store_close(s);
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    s = env_open(dir);
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    printf("%d objects recovered in %.2f s\n", N,
+           (double)(end.tv_sec - start.tv_sec) + (double)(end.tv_nsec - start.tv_nsec) / 1e9);
+    ASSERT_EQ(env_count(s, "objects", false), N);
+    ASSERT_TRUE(end.tv_sec - start.tv_sec < 10);
+    store_close(s);
+}
+
+/* Commits and removes artifacts that share files, until it is killed. */
+_noreturn_ static void work(const char *path, unsigned seed) {
+    Store *s = NULL;
+
+    if (store_open(&s, path, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    for (unsigned i = seed;; i++) {
+        char names[3][32], contents[3][32];
+        const char *files[3][2];
+
+        for (unsigned k = 0; k < 3; k++) {
+            (void)snprintf(names[k], sizeof(names[k]), "d%u/f%u", k % 2, k);
+            (void)snprintf(contents[k], sizeof(contents[k]), "content %u", (i + k * k) % 12);
+            files[k][0] = names[k];
+            files[k][1] = contents[k];
+        }
+        char name[32];
+        (void)snprintf(name, sizeof(name), "artifact-%u", i % 12);
+        (void)env_artifact(s, name, (const char *const(*)[2])files, 3);
+        (void)snprintf(name, sizeof(name), "artifact-%u", (i + 5) % 12);
+        (void)!store_remove(s, name, NULL, NULL, NULL); /* mostly absent */
+    }
+}
+
+TEST(killed_at_any_moment_nothing_wrong_is_visible) {
+    enum { ROUNDS = 40 };
+    STORE_TEST_DIR(dir);
+    const char *path = tmpdir_join(dir, "store");
+    unsigned artifacts = 0;
+    StoreStats stats;
+    Err err;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pid_t pid = fork();
+        Store *s;
+        int status;
+
+        ASSERT_OK(pid);
+        if (pid == 0)
+            work(path, i * 7);
+        (void)usleep(3000 + (i * 7919) % 97 * 1000);
+        ASSERT_OK(kill(pid, SIGKILL));
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+        ASSERT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+        s = env_open(dir);
+        env_check_invariants(s);
+        ASSERT_OK(store_stats(s, &stats, &err));
+        artifacts += stats.artifacts;
+        store_close(s);
+    }
+    ASSERT_TRUE(artifacts > ROUNDS); /* the children really worked */
+}
+
+/* One of each operation, in a child that is killed at a system call of its own. */
+_noreturn_ static void work_traced(const char *path, unsigned i) {
+    char content[32], name[32];
+    Store *s = NULL;
+
+    if (store_open(&s, path, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    (void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    (void)raise(SIGSTOP);
+    (void)snprintf(content, sizeof(content), "content %u", i % 5);
+    (void)snprintf(name, sizeof(name), "artifact-%u", i % 7);
+    const char *files[2][2] = { { "a", "same" }, { "d/b", content } };
+    (void)env_artifact(s, name, (const char *const(*)[2])files, 2);
+    (void)!store_remove(s, name, NULL, NULL, NULL);
+    _exit(EXIT_SUCCESS);
+}
+
+/* Kills the child before its `n`th stop at a system call.  False: it had ended by itself before. */
+static bool kill_at(pid_t pid, unsigned n) {
+    int status = 0;
+
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    for (unsigned i = 0; i < n && WIFSTOPPED(status); i++) {
+        ASSERT_OK(ptrace(PTRACE_SYSCALL, pid, NULL, NULL));
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    }
+    if (!WIFSTOPPED(status)) {
+        ASSERT_EQ(status, 0); /* it succeeded */
+        return false;
+    }
+    ASSERT_OK(kill(pid, SIGKILL));
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    return true;
+}
+
+/* Each stop is the entry or the exit of a call; all of them take minutes, so a run takes a sample.
+ */
+TEST(killed_at_system_calls_one_by_one_nothing_wrong_is_visible) {
+    enum { STEP = 7 };
+    STORE_TEST_DIR(dir);
+    const char *path = tmpdir_join(dir, "store");
+    unsigned n = 0, rounds = 0;
+    bool killed = true;
+
+    store_close(env_open(dir));
+    while (killed) {
+        pid_t pid = fork();
+        Store *s;
+
+        ASSERT_OK(pid);
+        if (pid == 0)
+            work_traced(path, rounds);
+        killed = kill_at(pid, n);
+        s = env_open(dir);
+        env_check_invariants(s);
+        store_close(s);
+        rounds++;
+        n += STEP;
+    }
+    printf("killed at %u of %u stops\n", rounds - 1, n);
+    ASSERT_TRUE(rounds > 10);
+}
+
+/* A small disk of its own.  Returns its mount point, or NULL when this machine can't do it. */
+static const char *disk_make(TmpDir *dir, const char *size) {
+    _cleanup_free_ char *command = xasprintf(
+        "cd '%s' && mkdir disk && truncate -s %s image && mkfs.ext4 -q -F image >/dev/null 2>&1 &&"
+        " mount -o loop image disk >/dev/null 2>&1",
+        tmpdir_path(dir), size);
+
+    return system(command) == 0 ? tmpdir_join(dir, "disk") : NULL;
+}
+
+/* After a failed test as well. */
+static void disk_done(const char **disk) {
+    if (*disk)
+        (void)umount2(*disk, MNT_DETACH); /* mostly gone already */
+}
+
+static int disk_unmount(const char *disk) {
+    return umount2(disk, 0) < 0 ? -errno : 0;
+}
+
+static int disk_mount_again(TmpDir *dir) {
+    _cleanup_free_ char *command =
+        xasprintf("cd '%s' && mount -o loop image disk", tmpdir_path(dir));
+
+    return system(command) == 0 ? 0 : -EIO;
+}
+
+/* A power cut: the file system forgets all that was not made durable (EXT4_GOING_FLAGS_NOLOGFLUSH).
+ */
+static int disk_cut_power(const char *disk) {
+    _cleanup_close_ int fd = open(disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    uint32_t flags = 2;
+
+    return ioctl(fd, _IOR('X', 125, uint32_t), &flags) < 0 ? -errno : 0;
+}
+
+TEST(a_power_cut_takes_nothing_that_was_answered) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(disk_done) const char *disk = disk_make(dir, "128M");
+    _cleanup_free_ char *path = disk ? xasprintf("%s/store", disk) : NULL, *a = NULL;
+    Store *s = NULL;
+    Digest one;
+    Err err;
+    int r;
+
+    if (!disk)
+        SKIP("no loop device, mkfs.ext4 or permission to mount");
+    ASSERT_OK(store_open(&s, path, &err));
+    one = env_artifact(s, "one", ONE, 2);
+    _cleanup_close_ int fd = env_ingest(s, "dead");
+    env_write(fd, "partial", "x", 1);
+    r = disk_cut_power(disk);
+    (void)close(TAKE_FD(fd));
+    store_close(s);
+    s = NULL;
+    ASSERT_OK(disk_unmount(disk));
+    if (r == -ENOTTY || r == -EOPNOTSUPP)
+        SKIP("the file system can't be shut down");
+    ASSERT_OK(r);
+    ASSERT_OK(disk_mount_again(dir));
+    ASSERT_OK(store_open(&s, path, &err));
+    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    a = env_read(s, &one, "a");
+    ASSERT_STREQ(a, "12345");
+    env_check_invariants(s);
+    store_close(s);
+    ASSERT_OK(disk_unmount(disk));
+}
+
+/* Fills the disk, with `n` bytes left free. */
+static void disk_fill(const char *disk, off_t leave) {
+    _cleanup_close_ int dir = open(disk, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_close_ int fd = openat(dir, "fill", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    struct statfs fs;
+
+    (void)fstatfs(fd, &fs);
+    for (off_t n = (off_t)fs.f_bfree * fs.f_bsize - leave; n > 4096; n /= 2) {
+        struct stat st;
+
+        (void)fstat(fd, &st);
+        (void)fallocate(fd, 0, st.st_size, n);
+        (void)fstatfs(fd, &fs);
+        n = MIN(n, (off_t)fs.f_bfree * fs.f_bsize - leave);
+    }
+}
+
+/* Many small files, so that names and rows need space as well.  The disk is filled before the
+ * commit, but for `leave` bytes. */
+static int commit_many(Store *s, const char *disk, off_t leave, Err *err) {
+    enum { N = 1000 };
+    _cleanup_free_ char *name = xasprintf("many-%lld", (long long)leave);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *entries = xnew_n(LayerEntry, N);
+    Layer layer = env_tar(name);
+    _cleanup_(manifest_freep) Manifest *m = env_manifest(name, &layer, 1);
+    int r;
+
+    for (size_t i = 0; i < N; i++) {
+        _cleanup_free_ char *path =
+            xasprintf("a-directory-with-a-long-name-%zu/a-file-%zu", i / 4, i);
+
+        entries[i] = env_file(-1, path, name);
+        digest_of(&entries[i].digest, &i, sizeof(i)); /* nobody looks at the content */
+        entries[i].size = 0;
+        entries[i].ingest = xasprintf("f%zu", i);
+        env_write(fd, entries[i].ingest, "", 0);
+    }
+    disk_fill(disk, leave);
+    r = store_commit_layer(s, "p", &m->layers[0], entries, N, err);
+    layer_entries_free(entries, N);
+    if (r >= 0)
+        r = store_commit_manifest(s, m, "r", err);
+    if (store_ingest_end(s, "p", NULL) < 0)
+        test_fail(__FILE__, __LINE__, "store_ingest_end failed");
+    return r;
+}
+
+TEST(a_full_disk_is_said_so_and_leaves_a_good_store) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(disk_done) const char *disk = disk_make(dir, "64M");
+    _cleanup_free_ char *path = disk ? xasprintf("%s/store", disk) : NULL,
+                        *fill = disk ? xasprintf("%s/fill", disk) : NULL;
+    Store *s = NULL;
+    Digest one;
+    Err err = { "" };
+    int n_full = 0;
+
+    if (!disk)
+        SKIP("no loop device, mkfs.ext4 or permission to mount");
+    ASSERT_OK(store_open(&s, path, &err));
+    one = env_artifact(s, "one", ONE, 2);
+    for (off_t leave = 16384; leave <= 1 << 20; leave *= 2) {
+        int r = commit_many(s, disk, leave, &err);
+
+        ASSERT_TRUE(r == 0 || r == -ENOSPC);
+        if (r < 0) {
+            n_full++;
+            ASSERT_TRUE(strcasestr(err.text, "no space") != NULL);
+        }
+        ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+        ASSERT_OK(unlink(fill));
+        (void)!store_remove(s, "r", NULL, NULL, NULL); /* absent when it failed */
+        ASSERT_OK(store_prune(s, NULL, &err));
+        ASSERT_EQ(env_count(s, "objects", false), 2);
+        ASSERT_EQ(env_count(s, "trees", true), 3);
+        ASSERT_EQ(env_count(s, "ingest", true), 0);
+    }
+    ASSERT_TRUE(n_full > 0);
+    store_close(s);
+    ASSERT_OK(store_open(&s, path, &err));
+    env_check_invariants(s);
+    store_close(s);
+    ASSERT_OK(disk_unmount(disk));
+}

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/tree: merges as tables, one entry a line, and the entries that must be refused. */
+#include "base/limits.h"
+#include "cache/tree.h"
+#include "tests/unit/test.h"
+
+enum { LAYERS_MAX = 4, ENTRIES_MAX = 16 };
+
+/* "f path content", "x path content", "d path", "l path target", "h path target", "w path", "o
+ * path" */
+static LayerEntry parse_entry(char *line) {
+    static const char kinds[] = { 'f', 'd', 'l', 'h', 'w', 'o' };
+    char *path = strlen(line) > 2 ? line + 2 : line + strlen(line), *value = strchr(path, ' ');
+    LayerEntry e = { .type = ENTRY_TYPE_FILE, .executable = line[0] == 'x' };
+
+    if (value)
+        *value++ = '\0';
+    for (size_t i = 0; i < sizeof(kinds); i++)
+        if (line[0] == kinds[i])
+            e.type = (EntryType)i;
+    e.path = path;
+    if (e.type == ENTRY_TYPE_FILE) {
+        digest_of(&e.digest, value ? value : "", value ? strlen(value) : 0);
+        e.size = value ? strlen(value) : 0;
+    } else
+        e.target = value;
+    return e;
+}
+
+/* A layer is lines; a first line "prefix P" names its directory. */
+static int add_layer(Tree *t, const char *text, Err *err) {
+    _cleanup_free_ char *copy = xstrdup(text);
+    LayerEntry entries[ENTRIES_MAX];
+    const char *prefix = NULL;
+    size_t n = 0;
+    char *save = NULL;
+
+    for (char *line = strtok_r(copy, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+        if (startswith(line, "prefix "))
+            prefix = line + strlen("prefix ");
+        else
+            entries[n++] = parse_entry(line);
+    }
+    return tree_add_layer(t, prefix, entries, n, err);
+}
+
+/* One line a name: "d a", "f a/b 3" (size), "x …", "l a target". */
+static char *dump(const Tree *t) {
+    LayerEntry *entries;
+    size_t n;
+    char *text = xstrdup("");
+
+    tree_entries(t, &entries, &n);
+    for (size_t i = 0; i < n; i++) {
+        const LayerEntry *e = &entries[i];
+        char *old = text;
+
+        if (e->type == ENTRY_TYPE_FILE)
+            text = xasprintf("%s%s %s %llu\n", old, e->executable ? "x" : "f", e->path,
+                             (unsigned long long)e->size);
+        else if (e->type == ENTRY_TYPE_DIRECTORY)
+            text = xasprintf("%sd %s\n", old, e->path);
+        else
+            text = xasprintf("%sl %s %s\n", old, e->path, e->target);
+        free(old);
+    }
+    layer_entries_free(entries, n);
+    return text;
+}
+
+TEST(tree_merge_table) {
+    static const struct {
+        const char *name;
+        const char *layers[LAYERS_MAX];
+        const char *want;
+    } cases[] = {
+        { "nothing", { "" }, "" },
+        { "parents are made", { "f a/b/c 1" }, "d a\nd a/b\nf a/b/c 1\n" },
+        { "later file wins", { "f a 1", "x a 22" }, "x a 2\n" },
+        { "duplicate in one layer: the later", { "f a 1\nf a 22" }, "f a 2\n" },
+        { "directories merge", { "f a/x 1", "d a\nf a/y 1" }, "d a\nf a/x 1\nf a/y 1\n" },
+        { "file replaces directory", { "f a/x 1\nf a/y/z 1", "f a 1" }, "f a 1\n" },
+        { "directory replaces file", { "f a 1", "d a" }, "d a\n" },
+        { "directory replaces symlink", { "l a b\nf b/x 1", "d a" }, "d a\nd b\nf b/x 1\n" },
+        { "whiteout of a file", { "f a/x 1\nf a/y 1", "w a/x" }, "d a\nf a/y 1\n" },
+        { "whiteout of a directory", { "f a/x/y 1\nf b 1", "w a" }, "f b 1\n" },
+        { "whiteout of what is not there", { "f a 1", "w b\nw a/b\nw c/d" }, "f a 1\n" },
+        { "whiteout spares its own layer", { "f a 1", "f a 22\nw a" }, "f a 2\n" },
+        { "whiteout, and a new directory", { "f a/x 1", "w a\nf a/y 1" }, "d a\nf a/y 1\n" },
+        { "whiteout of a symlink spares its target",
+          { "l a b\nf b/x 1", "w a" },
+          "d b\nf b/x 1\n" },
+        { "whiteout does not pass a symlink",
+          { "l a b\nf b/x 1", "w a/x" },
+          "d b\nf b/x 1\nl a b\n" },
+        { "opaque", { "f a/x 1\nf a/b/c 1", "f a/y 1\no a" }, "d a\nf a/y 1\n" },
+        { "opaque root", { "f x 1\nf a/b 1", "o \nf y 1" }, "f y 1\n" },
+        { "opaque with prefix",
+          { "f p/x 1\nf q 1", "prefix p\no \nf y 1" },
+          "d p\nf p/y 1\nf q 1\n" },
+        { "prefix",
+          { "prefix p/q\nf a 1\nl l a\nh h a" },
+          "d p\nd p/q\nf p/q/a 1\nf p/q/h 1\nl p/q/l a\n" },
+        { "three layers", { "f a 1", "w a", "f a 333" }, "f a 3\n" },
+        { "hard link in a layer", { "x a 1\nh b a" }, "x a 1\nx b 1\n" },
+        { "hard link to a lower layer", { "f d/a 1", "h b d/a" }, "d d\nf b 1\nf d/a 1\n" },
+        { "hard link keeps its content", { "f a 1\nh b a\nf a 22" }, "f a 2\nf b 1\n" },
+        { "hard link to itself", { "f a 1", "h a a" }, "f a 1\n" },
+        { "hard link over its own directory", { "f a/b 1", "h a a/b" }, "f a 1\n" },
+        { "hard link to a symlink", { "l a b\nh c a" }, "l a b\nl c b\n" },
+        { "symlink that leads out", { "l a ../x", NULL }, NULL },
+        { "never through a symlink",
+          { "l a b\nf b/x 1", "f a/y 1" },
+          "d a\nd b\nf a/y 1\nf b/x 1\n" },
+        { "never through a symlink, same layer", { "l a b\nf a/y 1" }, "d a\nf a/y 1\n" },
+        { "symlinks that stay inside", { "l a/b ../c\nl d a/b" }, "d a\nl a/b ../c\nl d a/b\n" },
+        { "sorted with parents first",
+          { "f a/c 1\nf a-b 1\nf a.d/e 1" },
+          "d a\nf a-b 1\nd a.d\nf a.d/e 1\nf a/c 1\n" },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(tree_freep) Tree *t = tree_new(false);
+        _cleanup_free_ char *got = NULL, *labelled = NULL, *want = NULL;
+        Err err = { "" };
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < LAYERS_MAX && cases[i].layers[k]; k++)
+            r = add_layer(t, cases[i].layers[k], &err);
+        if (!cases[i].want) {
+            ASSERT_ERR(r, -EPROTO);
+            continue;
+        }
+        got = r < 0 ? xstrdup(err.text) : dump(t);
+        labelled = xasprintf("%s:\n%s", cases[i].name, got);
+        want = xasprintf("%s:\n%s", cases[i].name, cases[i].want);
+        /* tree_entries() sorts by strcmp(3), the tables are written for reading. */
+        ASSERT_EQ(strlen(labelled), strlen(want));
+        for (char *save = NULL, *line = strtok_r(want, "\n", &save); line;
+             line = strtok_r(NULL, "\n", &save))
+            ASSERT_STRSTR(labelled, line);
+    }
+}
+
+TEST(tree_refuses_hostile_entries) {
+    static const struct {
+        const char *layers[LAYERS_MAX];
+        const char *sentence;
+    } cases[] = {
+        { { "f /etc/passwd 1" }, "not a safe name" },
+        { { "f ../x 1" }, "not a safe name" },
+        { { "f a/../../x 1" }, "not a safe name" },
+        { { "f a//b 1" }, "not a safe name" },
+        { { "f a/ 1" }, "not a safe name" },
+        { { "f . 1" }, "not a safe name" },
+        { { "f ./a 1" }, "not a safe name" },
+        { { "f " }, "not a safe name" },
+        { { "d " }, "not a safe name" },
+        { { "d .." }, "not a safe name" },
+        { { "w " }, "not a safe name" },
+        { { "w .." }, "not a safe name" },
+        { { "w ." }, "not a safe name" },
+        { { "o .." }, "not a safe name" },
+        { { "o /" }, "not a safe name" },
+        { { "l a /etc/passwd" }, "outside" },
+        { { "l a .." }, "outside" },
+        { { "l a/b ../../x" }, "outside" },
+        { { "l a b/../../c" }, "outside" },
+        { { "l a" }, "not a safe name" },
+        { { "f x 1\nh a /x" }, "not a safe name" },
+        { { "f x 1\nh a ../x" }, "not a safe name" },
+        { { "h a" }, "not a safe name" },
+        { { "h a b" }, "no file of this layer" },
+        { { "d b\nh a b" }, "no file of this layer" },
+        { { "h a b\nf b 1" }, "no file of this layer" },
+        { { "f b 1", "w b\nh a b" }, "no file of this layer" },
+        { { "l d e\nf e/x 1\nh a d/x" }, "no file of this layer" },
+        { { "f a 1\nf a/b 1" }, "beneath a file" },
+        { { "f a 1", "f a/b/c 1" }, "beneath a file" },
+        { { "l x/a ../y\nh b x/a" }, "outside" },
+        { { "prefix ../up\nf a 1" }, "not a safe name" },
+        { { "prefix /up\nf a 1" }, "not a safe name" },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(tree_freep) Tree *t = tree_new(false);
+        Err err = { "" };
+        int r = 0;
+
+        for (size_t k = 0; r >= 0 && k < LAYERS_MAX && cases[i].layers[k]; k++)
+            r = add_layer(t, cases[i].layers[k], &err);
+        ASSERT_STRSTR(err.text, cases[i].sentence);
+        ASSERT_ERR(r, -EPROTO);
+    }
+}
+
+TEST(tree_of_an_image_keeps_absolute_symlinks_and_no_others_that_lead_out) {
+    _cleanup_(tree_freep) Tree *t = tree_new(true);
+    _cleanup_free_ char *got = NULL;
+    Err err = { "" };
+
+    ASSERT_OK(add_layer(t, "l bin/sh /bin/busybox\nh x bin/sh", &err));
+    got = dump(t);
+    ASSERT_STREQ(got, "d bin\nl bin/sh /bin/busybox\nl x /bin/busybox\n");
+    ASSERT_ERR(add_layer(t, "l y ../z", &err), -EPROTO);
+}
+
+TEST(tree_refuses_what_is_too_long_or_no_type) {
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    _cleanup_free_ char *prefix = xcalloc(1, LIMIT_PATH_BYTES),
+                        *path = xcalloc(1, LIMIT_PATH_BYTES);
+    LayerEntry e = { .type = ENTRY_TYPE_COUNT, .path = path };
+    Err err;
+
+    for (size_t i = 0; i < 3000; i++)
+        prefix[i] = path[i] = i % 2 ? '/' : 'a';
+    prefix[2999] = path[2999] = '\0';
+    ASSERT_ERR(tree_add_layer(t, NULL, &e, 1, &err), -EPROTO);
+    e.type = ENTRY_TYPE_DIRECTORY;
+    ASSERT_ERR(tree_add_layer(t, prefix, &e, 1, &err), -E2BIG);
+    ASSERT_OK(tree_add_layer(t, NULL, &e, 1, &err));
+    e.type = ENTRY_TYPE_FILE;
+    e.size = UINT64_MAX;
+    ASSERT_ERR(tree_add_layer(t, NULL, &e, 1, &err), -EPROTO);
+}
+
+TEST(tree_takes_a_hundred_thousand_files) {
+    enum { N = 100000 };
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    LayerEntry *entries = xnew_n(LayerEntry, N), *merged;
+    size_t n;
+    Err err;
+
+    for (size_t i = 0; i < N; i++)
+        entries[i] =
+            (LayerEntry){ .type = ENTRY_TYPE_FILE, .path = xasprintf("d%zu/f%zu", i % 100, i) };
+    ASSERT_OK(tree_add_layer(t, NULL, entries, N, &err));
+    layer_entries_free(entries, N);
+    tree_entries(t, &merged, &n);
+    ASSERT_EQ(n, N + 100);
+    for (size_t i = 1; i < n; i++)
+        ASSERT_TRUE(strcmp(merged[i - 1].path, merged[i].path) < 0);
+    layer_entries_free(merged, n);
+}
