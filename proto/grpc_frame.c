@@ -126,6 +126,11 @@ static size_t character_bytes(const unsigned char *p) {
     return n;
 }
 
+/* A header's value may neither begin nor end with a space (RFC 9113, section 8.2.1). */
+static bool is_outer_space(const char *text, const unsigned char *p) {
+    return *p == ' ' && (p == (const unsigned char *)text || !p[1]);
+}
+
 char *grpc_message_encode(const char *text) {
     static const char digits[] = "0123456789ABCDEF";
     char *encoded = xnew_n(char, MIN(3 * strlen(text), (size_t)MESSAGE_ENCODED_BYTES) + 1);
@@ -138,7 +143,7 @@ char *grpc_message_encode(const char *text) {
         if (n + 3 * k > MESSAGE_ENCODED_BYTES)
             break;
         for (size_t i = 0; i < k; i++, p++)
-            if (*p >= ' ' && *p <= '~' && *p != '%') {
+            if (*p >= ' ' && *p <= '~' && *p != '%' && !is_outer_space(text, p)) {
                 encoded[n++] = (char)*p;
             } else {
                 encoded[n++] = '%';

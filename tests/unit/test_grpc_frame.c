@@ -141,6 +141,8 @@ TEST(grpc_message_survives_the_way_there_and_back) {
         { "Grüße", "Gr%C3%BC%C3%9Fe" },
         { "a\r\nb\x7f", "a%0D%0Ab%7F" },
         { "\xff\xc3", "%FF%C3" },
+        { " a b ", "%20a b%20" },
+        { " ", "%20" },
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

@@ -121,7 +121,7 @@ TEST(grpc_server_judges_headers) {
         { { ":method", "POST", "content-type", "application/grpc", NULL },
           200,
           GRPC_UNIMPLEMENTED,
-          "this server has no method " },
+          "this server has no method%20" },
         { { ":method", "POST", ":path", "/t.S/Echo", "content-type", "application/grpc",
             "grpc-timeout", "5s", NULL },
           200,

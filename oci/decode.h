@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* decode: a compressed stream becomes plain bytes: gzip (RFC 1952), zstd (RFC 8878), or as it is.
+ */
+#pragma once
+
+#include "oci/media.h"
+
+typedef struct Decoder Decoder;
+
+/* Gives the next bytes of the stream, borrowed until the next call.  Returns 1, 0 at the end, or a
+ * negative errno with a sentence, which decoder_read() hands on. */
+typedef int (*DecodeSource)(void *arg, const uint8_t **ret, size_t *ret_n, Err *err);
+
+/* `codec` is what the media type says; the first bytes decide when they say something else. */
+void decoder_new(Decoder **ret, Codec codec, DecodeSource source, void *arg);
+Decoder *decoder_free(Decoder *d);
+DEFINE_CLEANUP(Decoder, decoder_free);
+
+/* The next plain bytes, borrowed until the next call; several gzip members and zstd frames are one
+ * stream.  Returns 1, or 0 at the end.  Errors: -EPROTO malformed, checksum, ends early, something
+ * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; and those of the source.
+ * Blocks as the source does: for a thread of its own. */
+int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
+/* What the first bytes said; valid after the first decoder_read(). */
+Codec decoder_codec(const Decoder *d);

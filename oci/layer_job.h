@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* layer_job: one attempt at one layer: a raw blob becomes a file, a tar becomes files and a list of
+ * entries. */
+#pragma once
+
+#include "oci/fetch.h"
+#include "oci/manifest.h"
+#include "oci/unpack.h"
+
+typedef struct LayerJob LayerJob;
+
+/* Once, last; what the attempt opened is closed, and what a failed one wrote is gone.  It may free
+ * the job. */
+typedef void (*LayerJobDone)(void *arg, int r, const Err *err);
+
+/* All pointers are borrowed and outlive the pools. */
+typedef struct LayerJobOptions {
+    sd_event *event;
+    Registry *registry;
+    Ring *ring;
+    Pool *pool;     /* hashes */
+    Pool *decoders; /* one thread for each tar layer in flight: they wait for the network there */
+    const ManifestLayer *layer;
+    unsigned index; /* of the layer */
+    bool image;
+    unsigned queue; /* buffers that may wait for the decoder */
+    int dir_fd;
+    Seen *seen;
+    UnpackBudget *budget;
+    LayerJobDone done;
+    void *arg;
+} LayerJobOptions;
+
+/* The file of raw layer `index`. */
+#define LAYER_JOB_NAME_MAX 32
+const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], unsigned index);
+
+/* `done` gets what fetch.h, decode.h and unpack.h say. */
+int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) _must_check_;
+/* Cancels; `done` is not called; files go when the threads are done with them.  NULL is fine;
+ * returns NULL. */
+LayerJob *layer_job_free(LayerJob *j);
+DEFINE_CLEANUP(LayerJob, layer_job_free);
+void layer_job_wake(LayerJob *j);
+uint64_t layer_job_bytes(const LayerJob *j);
+/* Of a tar layer that is done: the messages with its entries (entry_log.h); the caller closes the
+ * file. */
+int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes);

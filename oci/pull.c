@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull: one pull in the worker: its states, its end, and what comes from the daemon. */
+#include "oci/pull_internal.h"
+
+#include "base/log.h"
+
+#include <sys/random.h>
+
+/* The states of a pull, each with the moves it allows. */
+static const struct {
+    const char *name;
+    unsigned next;                   /* bit set of the states that may follow */
+    int (*enter)(Pull *p, Err *err); /* starts the state's work; < 0 fails the pull */
+} states[PULL_STATE_COUNT] = {
+    [PULL_INIT] = { "init", 1U << PULL_RESOLVE | 1U << PULL_ENDED, NULL },
+    [PULL_RESOLVE] = { "resolve", 1U << PULL_PLAN | 1U << PULL_ENDED, pull_enter_resolve },
+    [PULL_PLAN] = { "plan", 1U << PULL_LAYERS | 1U << PULL_ENDED, pull_enter_plan },
+    [PULL_LAYERS] = { "layers", 1U << PULL_ENDED, pull_enter_layers },
+    [PULL_ENDED] = { "ended", 0, NULL },
+};
+
+void pull_goto(Pull *p, PullState state) {
+    Err err;
+    int r;
+
+    assert(states[p->state].next & 1U << state);
+    log_debug("Pull: %s -> %s", states[p->state].name, states[state].name);
+    p->state = state;
+    r = states[state].enter ? states[state].enter(p, &err) : 0;
+    if (r < 0)
+        pull_finish(p, r, &err);
+}
+
+bool pull_is_transient(int r) {
+    return r == -ECONNREFUSED || r == -ECONNRESET || r == -ETIMEDOUT || r == -EHOSTUNREACH ||
+           r == -ENETUNREACH || r == -EPIPE;
+}
+
+uint64_t pull_retry_usec(uint64_t first_usec, unsigned n, uint32_t random) {
+    uint64_t usec = first_usec << (MIN(n, 10U) - 1);
+
+    return usec - usec / 4 + usec / 2 * (random >> 8) / (UINT32_MAX >> 8);
+}
+
+uint64_t pull_backoff(const Pull *p, unsigned n) {
+    uint32_t random = 0;
+
+    (void)!getrandom(&random, sizeof(random), GRND_NONBLOCK); /* without it all wait equally long */
+    return pull_retry_usec(p->o.retry_usec, n, random);
+}
+
+void pull_say_waiting(Pull *p, const char *why) {
+    Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+
+    progress.waiting = (char *)(uintptr_t)why; /* packed, not kept */
+    message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
+    message.progress = &progress;
+    channel_send(p->o.channel, &message);
+}
+
+void pull_finish(Pull *p, int r, const Err *err) {
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+    Modelcached__Worker__Failed failed = MODELCACHED__WORKER__FAILED__INIT;
+    Modelcached__Worker__Done done = MODELCACHED__WORKER__DONE__INIT;
+
+    if (p->state == PULL_ENDED)
+        return;
+    pull_goto(p, PULL_ENDED);
+    p->progress = sd_event_source_disable_unref(p->progress);
+    p->timer = sd_event_source_disable_unref(p->timer);
+    if (r < 0) {
+        message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_FAILED;
+        failed.error = -r;
+        failed.text = (char *)(uintptr_t)err_text(err, r);
+        message.failed = &failed;
+    } else {
+        message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_DONE;
+        message.done = &done;
+    }
+    channel_send(p->o.channel, &message);
+    p->o.done(p->o.arg, r);
+}
+
+void pull_on_message(Pull *p, const Modelcached__Worker__ToWorker *message) {
+    Err err;
+    int r;
+
+    if (p->state == PULL_ENDED)
+        return;
+    if (message->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN ||
+        p->state != PULL_PLAN) {
+        r = err_set(&err, -EPROTO, "the daemon sent message %d in state %s",
+                    (int)message->message_case, states[p->state].name);
+        pull_finish(p, r, &err);
+        return;
+    }
+    r = pull_take_plan(p, message->plan, &err);
+    if (r < 0)
+        pull_finish(p, r, &err);
+    else
+        pull_goto(p, PULL_LAYERS);
+}
+
+static int on_start(sd_event_source *source, uint64_t usec, void *arg) {
+    Pull *p = arg;
+
+    (void)source;
+    (void)usec;
+    p->timer = sd_event_source_disable_unref(p->timer); /* has another callback from now on */
+    pull_goto(p, PULL_RESOLVE);
+    return 0;
+}
+
+int pull_new(Pull **ret, const PullOptions *options, Err *err) {
+    _cleanup_(pull_freep) Pull *p = xnew(Pull);
+    const Modelcached__Worker__Job *job = options->job;
+    int r;
+
+    p->o = *options;
+    p->asked_size = UINT64_MAX;
+    p->seen = seen_new();
+    atomic_init(&p->budget.bytes,
+                job->content_max_bytes > 0 ? job->content_max_bytes : LIMIT_BLOB_BYTES);
+    atomic_init(&p->budget.entries, LIMIT_TREE_ENTRIES);
+    if (job->digest.len > 0) {
+        r = digest_from_bytes(&p->digest, job->digest.data, job->digest.len);
+        if (r < 0)
+            return err_set(err, r, "the job's digest has %zu bytes instead of %d", job->digest.len,
+                           DIGEST_BYTES);
+        p->asked = xstrdup(DIGEST_STR(&p->digest));
+    } else if (*job->tag) {
+        p->asked = xstrdup(job->tag);
+    } else {
+        return err_set(err, -EINVAL, "the job has neither tag nor digest");
+    }
+    /* From the loop, so that nothing is called back before the caller has `*ret`. */
+    r = loop_timer_after(options->event, &p->timer, 0, on_start, p);
+    if (r < 0)
+        return err_errnum(err, r, "cannot start the pull");
+    *ret = TAKE_PTR(p);
+    return 0;
+}
+
+void pull_cancel(Pull *p) {
+    p->request = registry_request_free(p->request);
+    p->timer = sd_event_source_disable_unref(p->timer);
+    p->progress = sd_event_source_disable_unref(p->progress);
+    pull_stop_layers(p);
+}
+
+Pull *pull_free(Pull *p) {
+    if (!p)
+        return NULL;
+    (void)sd_event_source_disable_unref(p->timer);
+    (void)sd_event_source_disable_unref(p->progress);
+    (void)manifest_doc_free(p->manifest);
+    (void)seen_free(p->seen);
+    free(p->layers);
+    free(p->order);
+    free(p->asked);
+    free(p->platform);
+    free(p->bytes);
+    free(p);
+    return NULL;
+}

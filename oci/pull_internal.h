@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_internal: what the parts of pull share: the states (pull.c), the manifest (pull_resolve.c),
+ * the layers (pull_layers.c). */
+#pragma once
+
+#include "base/limits.h"
+#include "oci/layer_job.h"
+#include "oci/pull.h"
+
+#define PULL_RETRIES       3
+#define PULL_PROGRESS_USEC (200 * USEC_PER_MSEC)
+
+typedef enum PullState {
+    PULL_INIT,    /* nothing happened yet */
+    PULL_RESOLVE, /* asks for the manifest, over indexes */
+    PULL_PLAN,    /* Resolved was sent; waits for the daemon's Plan */
+    PULL_LAYERS,  /* fetches */
+    PULL_ENDED,   /* Done or Failed was sent */
+    PULL_STATE_COUNT,
+} PullState;
+
+typedef enum PullLayerState {
+    PULL_LAYER_SKIPPED, /* not in the plan */
+    PULL_LAYER_WAITING, /* for its turn */
+    PULL_LAYER_RUNNING,
+    PULL_LAYER_BACKOFF, /* failed; waits before the next try */
+    PULL_LAYER_DONE,    /* LayerDone was sent */
+} PullLayerState;
+
+typedef struct PullLayer {
+    Pull *pull;
+    unsigned index;
+    const ManifestLayer *layer; /* borrowed from the manifest */
+    PullLayerState state;
+    LayerJob *job;
+    unsigned tries;       /* that failed */
+    uint64_t bytes, told; /* received, and what the daemon knows of it */
+    sd_event_source *timer;
+} PullLayer;
+
+struct Pull {
+    PullOptions o;
+    PullState state;
+
+    /* The manifest. */
+    RegistryRequest *request;
+    sd_event_source *timer;                     /* asks again */
+    char *asked;                                /* tag or digest */
+    unsigned tries, depth;                      /* failed tries of `asked`; indexes passed */
+    Digest asked_digest[LIMIT_INDEX_DEPTH + 1]; /* indexes passed: none twice */
+    uint64_t asked_size;                        /* as the index says; UINT64_MAX: not known */
+    uint8_t *bytes;
+    size_t n_bytes;
+    Digest digest;
+    ManifestDoc *manifest;
+    char *platform; /* chosen from an index, or NULL */
+
+    /* The layers. */
+    PullLayer *layers; /* as many as the manifest has */
+    PullLayer **order; /* those of the plan, large first */
+    size_t n_order, n_done;
+    unsigned n_running, n_decoding;
+    Seen *seen;
+    UnpackBudget budget;
+    sd_event_source *progress;
+    bool filling; /* pull_layers_fill() is at work */
+};
+
+/* Moves on; asserts that the state may follow; starts its work. */
+void pull_goto(Pull *p, PullState state);
+/* The one end: sends Done (0) or Failed, calls `done`.  Later calls do nothing. */
+void pull_finish(Pull *p, int r, const Err *err);
+/* Says that nothing moves, and why. */
+void pull_say_waiting(Pull *p, const char *why);
+/* How long to wait before try `n`; random. */
+uint64_t pull_backoff(const Pull *p, unsigned n);
+
+int pull_enter_resolve(Pull *p, Err *err) _must_check_;
+int pull_enter_plan(Pull *p, Err *err) _must_check_;
+int pull_enter_layers(Pull *p, Err *err) _must_check_;
+/* Takes the daemon's plan.  Errors: -EPROTO it names layers that there are not; -ENOSPC. */
+int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) _must_check_;
+/* Cancels all layers. */
+void pull_stop_layers(Pull *p);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_layers: fetches the planned layers, large ones first, a few at once; tries again what may
+ * pass. */
+#include "oci/pull_internal.h"
+
+static void fill(Pull *p);
+
+static int by_size_descending(const void *a, const void *b) {
+    const PullLayer *x = *(PullLayer *const *)a, *y = *(PullLayer *const *)b;
+
+    if (x->layer->layer.size != y->layer->layer.size)
+        return x->layer->layer.size < y->layer->layer.size ? 1 : -1;
+    return x->index < y->index ? -1 : 1;
+}
+
+/* Raw layers say how large they are; tars are counted while they are unpacked. */
+static int take_space(Pull *p, Err *err) {
+    uint64_t left = atomic_load(&p->budget.bytes), want = 0;
+
+    for (size_t i = 0; i < p->n_order; i++) {
+        const Layer *layer = &p->order[i]->layer->layer;
+
+        if (layer->kind == LAYER_KIND_RAW && __builtin_add_overflow(want, layer->size, &want))
+            want = UINT64_MAX;
+    }
+    if (want > left)
+        return err_set(err, -ENOSPC,
+                       "no space left in the store: the artifact brings %llu bytes, %llu are left: "
+                       "free space or raise "
+                       "the store's limit",
+                       (unsigned long long)want, (unsigned long long)left);
+    atomic_store(&p->budget.bytes, left - want);
+    return 0;
+}
+
+int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
+    size_t n = p->manifest->n_layers;
+
+    p->layers = xnew_n(PullLayer, n + 1);
+    p->order = xnew_n(PullLayer *, n + 1);
+    for (size_t i = 0; i < n; i++)
+        p->layers[i] =
+            (PullLayer){ .pull = p, .index = (unsigned)i, .layer = &p->manifest->layers[i] };
+    for (size_t i = 0; i < plan->n_fetch; i++) {
+        uint32_t index = plan->fetch[i];
+
+        if (index >= n || p->layers[index].state != PULL_LAYER_SKIPPED)
+            return err_set(err, -EPROTO,
+                           "the daemon's plan names layer %u of %zu twice or without reason", index,
+                           n);
+        p->layers[index].state = PULL_LAYER_WAITING;
+        p->order[p->n_order++] = &p->layers[index];
+    }
+    qsort(p->order, p->n_order, sizeof(*p->order), by_size_descending);
+    return take_space(p, err);
+}
+
+/* Tells the daemon how far the layers are; changes only, and only as fast as it reads. */
+static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
+    Pull *p = arg;
+    _cleanup_free_ Modelcached__Worker__LayerProgress *items =
+        xnew_n(Modelcached__Worker__LayerProgress, p->n_order + 1);
+    _cleanup_free_ Modelcached__Worker__LayerProgress **pointers =
+        xnew_n(Modelcached__Worker__LayerProgress *, p->n_order + 1);
+    Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+
+    (void)source;
+    (void)usec;
+    for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
+        PullLayer *l = p->order[i];
+
+        if (l->job)
+            l->bytes = layer_job_bytes(l->job);
+        if (l->bytes == l->told)
+            continue;
+        l->told = l->bytes;
+        modelcached__worker__layer_progress__init(&items[i]);
+        items[i].index = l->index;
+        items[i].bytes = l->bytes;
+        pointers[progress.n_layers++] = &items[i];
+    }
+    if (progress.n_layers > 0) {
+        progress.layers = pointers;
+        message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
+        message.progress = &progress;
+        channel_send(p->o.channel, &message);
+    }
+    return loop_timer_after(p->o.event, &p->progress, PULL_PROGRESS_USEC, on_progress, p);
+}
+
+/* Sends what became of a raw layer: one file. */
+static void send_raw_entry(PullLayer *l) {
+    const Layer *layer = &l->layer->layer;
+    Modelcached__Worker__Entry entry = MODELCACHED__WORKER__ENTRY__INIT, *entries[] = { &entry };
+    Modelcached__Worker__Entries list = MODELCACHED__WORKER__ENTRIES__INIT;
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+    char name[LAYER_JOB_NAME_MAX];
+
+    entry.type = MODELCACHED__WORKER__ENTRY_TYPE__ENTRY_FILE;
+    entry.path = layer->path;
+    entry.digest = (ProtobufCBinaryData){ DIGEST_BYTES, (uint8_t *)(uintptr_t)layer->digest.bytes };
+    entry.size = layer->size;
+    entry.executable = layer->executable;
+    entry.ingest = (char *)(uintptr_t)layer_job_file(name, l->index);
+    list.layer = l->index;
+    list.entries = entries;
+    list.n_entries = ELEMENTSOF(entries);
+    message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_ENTRIES;
+    message.entries = &list;
+    channel_send(l->pull->o.channel, &message);
+}
+
+static void send_layer(PullLayer *l) {
+    Modelcached__Worker__LayerDone done = MODELCACHED__WORKER__LAYER_DONE__INIT;
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+
+    if (l->layer->layer.kind == LAYER_KIND_TAR) {
+        uint64_t bytes;
+        int fd = layer_job_take_entries(l->job, &bytes);
+
+        channel_send_file(l->pull->o.channel, fd, bytes);
+    } else {
+        send_raw_entry(l);
+    }
+    done.layer = l->index;
+    message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_LAYER_DONE;
+    message.layer_done = &done;
+    channel_send(l->pull->o.channel, &message);
+}
+
+static int on_again(sd_event_source *source, uint64_t usec, void *arg) {
+    PullLayer *l = arg;
+
+    (void)source;
+    (void)usec;
+    l->state = PULL_LAYER_WAITING;
+    fill(l->pull);
+    return 0;
+}
+
+/* The whole layer again, after a wait. */
+static int retry(PullLayer *l, int r, const Err *why) {
+    Pull *p = l->pull;
+    uint64_t usec = pull_backoff(p, ++l->tries);
+    Err text;
+
+    l->state = PULL_LAYER_BACKOFF;
+    (void)err_set(&text, r, "layer %u of %zu: %.380s; trying again in %.1f s", l->index + 1,
+                  p->manifest->n_layers, err_text(why, r), (double)usec / (double)USEC_PER_SEC);
+    if (p->n_running == 0)
+        pull_say_waiting(p, text.text);
+    return loop_timer_after(p->o.event, &l->timer, usec, on_again, l);
+}
+
+static void on_layer(void *arg, int r, const Err *err) {
+    PullLayer *l = arg;
+    Pull *p = l->pull;
+    Err why = *err;
+
+    if (p->state != PULL_LAYERS) { /* has failed already */
+        l->job = layer_job_free(l->job);
+        return;
+    }
+    p->n_running--;
+    p->n_decoding -= l->layer->layer.kind == LAYER_KIND_TAR;
+    if (r >= 0)
+        send_layer(l);
+    l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
+    l->job = layer_job_free(l->job);
+    if (r >= 0) {
+        l->state = PULL_LAYER_DONE;
+        p->n_done++;
+    } else if (pull_is_transient(r) && l->tries < PULL_RETRIES) {
+        r = retry(l, r, &why);
+    }
+    if (r < 0)
+        pull_finish(p,
+                    err_prefix(&why, r, "layer %u of %zu (%.19s…)", l->index + 1,
+                               p->manifest->n_layers, DIGEST_STR(&l->layer->layer.digest)),
+                    &why);
+    else
+        fill(p);
+}
+
+static int start(PullLayer *l, Err *err) {
+    Pull *p = l->pull;
+    bool tar = l->layer->layer.kind == LAYER_KIND_TAR;
+    LayerJobOptions options = {
+        .event = p->o.event,
+        .registry = p->o.registry,
+        .ring = p->o.ring,
+        .pool = p->o.pool,
+        .decoders = p->o.decoders,
+        .layer = l->layer,
+        .index = l->index,
+        .image = streq_ptr(p->manifest->family, "image"),
+        .queue = 8,
+        .dir_fd = p->o.dir_fd,
+        .seen = p->seen,
+        .budget = &p->budget,
+        .done = on_layer,
+        .arg = l,
+    };
+    int r = layer_job_new(&l->job, &options, err);
+
+    if (r < 0)
+        return err_prefix(err, r, "layer %u of %zu", l->index + 1, p->manifest->n_layers);
+    l->state = PULL_LAYER_RUNNING;
+    p->n_running++;
+    p->n_decoding += tar;
+    return 0;
+}
+
+/* Starts what may run now; ends the pull when nothing is left. */
+static void fill(Pull *p) {
+    Err err;
+
+    if (p->state != PULL_LAYERS)
+        return;
+    if (p->n_done == p->n_order) {
+        pull_finish(p, 0, NULL);
+        return;
+    }
+    for (size_t i = 0; i < p->n_order && p->n_running < p->o.transfers; i++) {
+        PullLayer *l = p->order[i];
+        int r;
+
+        if (l->state != PULL_LAYER_WAITING)
+            continue;
+        if (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders)
+            continue;
+        r = start(l, &err);
+        if (r < 0) {
+            pull_finish(p, r, &err);
+            return;
+        }
+    }
+}
+
+static void on_free(void *arg) {
+    Pull *p = arg;
+
+    for (size_t i = 0; i < p->n_order && p->state == PULL_LAYERS; i++)
+        if (p->order[i]->job)
+            layer_job_wake(p->order[i]->job);
+}
+
+int pull_enter_layers(Pull *p, Err *err) {
+    int r = loop_timer_after(p->o.event, &p->progress, PULL_PROGRESS_USEC, on_progress, p);
+
+    if (r < 0)
+        return err_errnum(err, r, "cannot start a timer");
+    ring_set_on_free(p->o.ring, on_free, p);
+    fill(p);
+    return 0;
+}
+
+void pull_stop_layers(Pull *p) {
+    ring_set_on_free(p->o.ring, NULL, NULL);
+    for (size_t i = 0; i < p->n_order; i++) {
+        p->order[i]->job = layer_job_free(p->order[i]->job);
+        p->order[i]->timer = sd_event_source_disable_unref(p->order[i]->timer);
+    }
+}

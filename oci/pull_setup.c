@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_setup: what a job needs from the host: made before the sandbox closes, or behind it. */
+#include "oci/pull_setup.h"
+
+#include "base/fs.h"
+#include "base/limits.h"
+#include "oci/ref.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <sched.h>
+
+#define SYSTEM_CA_FILE      "/etc/ssl/certs/ca-certificates.crt"
+#define BUFFER_BYTES        MiB(1)
+#define MEMORY_USEFUL_BYTES MiB(64) /* more buffers do not make a pull faster */
+#define RING_DEPTH          16
+#define HASH_THREADS_MAX    8
+#define DECODERS_MAX        4
+
+typedef Modelcached__Worker__Job Job;
+typedef Modelcached__Worker__RegistryConfig RegistryConfig;
+
+void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n) {
+    uint64_t memory = MIN(memory_bytes, MEMORY_USEFUL_BYTES), bytes = BUFFER_BYTES;
+
+    while (bytes > KiB(64) && memory / bytes < 8)
+        bytes /= 2;
+    *ret_buffer_bytes = (size_t)bytes;
+    *ret_n = (unsigned)MAX(memory / bytes, (uint64_t)PULL_BUFFERS_MIN);
+}
+
+static unsigned n_cpus(void) {
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned)CPU_COUNT(&set);
+}
+
+static const RegistryConfig *config_of(const Job *job) {
+    for (size_t i = 0; i < job->n_registries; i++)
+        if (streq(job->registries[i]->host, job->registry))
+            return job->registries[i];
+    return NULL;
+}
+
+/* The CAs of the system and those of the registry, one text. */
+static int trusted(const RegistryConfig *config, char **ret, Err *err) {
+    _cleanup_free_ char *system_ca = NULL;
+    int r;
+
+    if (!config || config->ca_pem.len == 0)
+        return 0;
+    r = fs_read_file(AT_FDCWD, SYSTEM_CA_FILE, LIMIT_CA_BYTES, &system_ca, NULL, err);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    *ret = xasprintf("%s\n%.*s", system_ca ? system_ca : "",
+                     (int)MIN(config->ca_pem.len, (size_t)LIMIT_CA_BYTES),
+                     (const char *)config->ca_pem.data);
+    return 0;
+}
+
+/* May it redirect to private addresses?  An operator who configures a registry trusts it with that;
+ * one that has a private address or a name of the local network is in there anyway. */
+static bool is_private(const Job *job, const RegistryConfig *config) {
+    _cleanup_free_ char *host = xstrdup(job->registry);
+    char *colon = strrchr(host, ':');
+    struct in_addr a;
+    uint32_t ip;
+
+    if (config || host[0] == '[')
+        return true;
+    if (colon)
+        *colon = '\0';
+    if (!strchr(host, '.') || endswith(host, ".svc") || endswith(host, ".local") ||
+        endswith(host, ".internal"))
+        return true;
+    if (inet_pton(AF_INET, host, &a) != 1)
+        return false;
+    ip = ntohl(a.s_addr);
+    return ip >> 24 == 10 || ip >> 24 == 127 || ip >> 20 == 0xac1 || ip >> 16 == 0xc0a8 ||
+           ip >> 16 == 0xa9fe;
+}
+
+static int open_registry(PullSetup *s, const Job *job, Err *err) {
+    const RegistryConfig *config = config_of(job);
+    Reference reference = { .registry = job->registry };
+    _cleanup_free_ char *ca_pem = NULL;
+    _cleanup_free_ Credential *credentials = xnew_n(Credential, job->n_credentials + 1);
+    CredentialList list = { .items = credentials,
+                            .n = job->n_credentials }; /* strings are the job's */
+    RegistryOptions options;
+    int r = trusted(config, &ca_pem, err);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < list.n; i++) {
+        const Modelcached__Worker__Credential *c = job->credentials[i];
+
+        credentials[i] = (Credential){
+            .origin = c->origin,
+            .username = *c->username ? c->username : NULL,
+            .password = *c->password ? c->password : NULL,
+            .identity_token = *c->identity_token ? c->identity_token : NULL,
+            .registry_token = *c->registry_token ? c->registry_token : NULL,
+        };
+    }
+    options = (RegistryOptions){
+        .event = s->event,
+        .host = reference_api_host(&reference),
+        .registry = job->registry,
+        .repository = job->repository,
+        .plain_http = config && config->plain_http,
+        .skip_verify = config && config->skip_verify,
+        .ca_pem = ca_pem,
+        .credential = credential_find(&list, job->registry, job->repository),
+        .user_agent = *job->user_agent ? job->user_agent : NULL,
+        .max_connections = s->transfers + 1,
+        .allow_private_redirects = is_private(job, config),
+    };
+    return registry_new(&s->registry, &options, err);
+}
+
+/* Loads what name resolution loads on first use. */
+static void warm_up_resolver(void) {
+    struct addrinfo *list = NULL;
+
+    if (getaddrinfo("localhost", NULL, NULL, &list) == 0)
+        freeaddrinfo(list);
+}
+
+static int open_ring(PullSetup *s, const Job *job, RingMode mode, Err *err) {
+    RingOptions options = {
+        .event = s->event, .pool = s->pool, .mode = mode, .depth = RING_DEPTH, .restrict_ops = true
+    };
+
+    pull_setup_buffers(job->memory_bytes, &options.buffer_bytes, &options.n_buffers);
+    return ring_new(&s->ring, &options, err);
+}
+
+/* io_uring is set up before the sandbox, which refuses new rings; threads after it, so that they
+ * are confined. */
+static int try_uring(PullSetup *s, const Job *job, Err *err) {
+    Err why;
+    int r;
+
+    if (job->io == MODELCACHED__WORKER__IO_MODE__IO_THREADS) {
+        (void)snprintf(s->ring_detail, sizeof(s->ring_detail), "threads, as configured");
+        return 0;
+    }
+    r = open_ring(s, job, RING_URING, &why);
+    s->ring_active = r >= 0;
+    if (r < 0 && job->io == MODELCACHED__WORKER__IO_MODE__IO_URING)
+        return err_set(err, r, "%s", err_text(&why, r));
+    if (r < 0)
+        (void)snprintf(s->ring_detail, sizeof(s->ring_detail), "threads instead: %.120s",
+                       err_text(&why, r));
+    return 0;
+}
+
+static int start_threads(PullSetup *s, const Job *job, Err *err) {
+    int r = pool_new(&s->pool, s->event,
+                     MIN(MIN(n_cpus() + 1, s->transfers + 1), (unsigned)HASH_THREADS_MAX), err);
+
+    if (r >= 0)
+        r = pool_new(&s->decoders, s->event, s->n_decoders, err);
+    if (r >= 0 && !s->ring)
+        r = open_ring(s, job, RING_THREADS, err);
+    return r;
+}
+
+int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
+    SandboxOptions sandbox = { .dir_fd = dir_fd };
+    size_t buffer_bytes;
+    unsigned n_buffers;
+    int r;
+
+    *s = (PullSetup){ 0 };
+    r = sd_event_new(&s->event);
+    if (r < 0)
+        return err_errnum(err, r, "the pull worker cannot make an event loop");
+    pull_setup_buffers(job->memory_bytes, &buffer_bytes, &n_buffers);
+    s->transfers = MAX(MIN(job->connections, n_buffers / 2), 1U);
+    s->n_decoders = MIN(MIN(s->transfers, n_cpus()), (unsigned)DECODERS_MAX);
+    warm_up_resolver();
+    r = try_uring(s, job, err);
+    if (r >= 0 && !job->probe)
+        r = open_registry(s, job, err);
+    if (r >= 0)
+        r = sandbox_enter(&sandbox, s->features, err);
+    if (r >= 0 && !job->probe)
+        r = start_threads(s, job, err);
+    return r;
+}
+
+void pull_setup_done(PullSetup *s) {
+    s->registry = registry_free(s->registry);
+    s->ring = ring_free(s->ring);
+    s->decoders = pool_free(s->decoders);
+    s->pool = pool_free(s->pool);
+    s->event = sd_event_unref(s->event);
+}

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_setup: what a job needs from the host: made before the sandbox closes, or behind it. */
+#pragma once
+
+#include "base/ring.h"
+#include "oci/registry.h"
+#include "oci/sandbox.h"
+#include "proto/worker.pb-c.h"
+
+typedef struct PullSetup {
+    sd_event *event;
+    Registry *registry;
+    Ring *ring;
+    Pool *pool, *decoders;
+    unsigned transfers, n_decoders;
+    bool ring_active; /* io_uring */
+    char ring_detail[160];
+    SandboxState features[SANDBOX_FEATURE_COUNT];
+} PullSetup;
+
+/* How the memory of a job is cut up: a power of two a buffer, at least PULL_BUFFERS_MIN of them. */
+#define PULL_BUFFERS_MIN 4
+void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n);
+
+/* What opens files or would be refused later; then the sandbox; then the threads, which inherit it.
+ * A probe has no registry. Errors: -EINVAL the job; those of registry.h, ring.h, sandbox.h. */
+int pull_setup(PullSetup *s, const Modelcached__Worker__Job *job, int dir_fd, Err *err)
+    _must_check_;
+/* Waits for what is in flight, then frees all. */
+void pull_setup_done(PullSetup *s);

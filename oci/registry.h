@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registry: the pull side of the OCI distribution-spec v1.1 for one repository: challenges, tokens,
+ * redirects, errors. */
+#pragma once
+
+#include "base/loop.h"
+#include "cache/digest.h"
+#include "oci/credential.h"
+
+typedef struct Registry Registry;
+typedef struct RegistryRequest RegistryRequest;
+
+typedef struct RegistryOptions {
+    sd_event *event;
+    const char *host;     /* API host[:port] */
+    const char *registry; /* as the reference names it (credentials are looked up by it) */
+    const char *repository;
+    bool plain_http;
+    bool skip_verify;
+    const char *ca_pem;           /* all trusted CAs, PEM; NULL: libcurl's default files */
+    const Credential *credential; /* NULL: anonymous; borrowed */
+    const char *user_agent;
+    unsigned max_connections;
+    bool allow_private_redirects; /* redirects and token realms may lead to private addresses (the
+                                     registry itself is one) */
+    unsigned stall_seconds;       /* an answer that gets (nearly) nothing for so long has failed:
+                                     -ETIMEDOUT; 0: 30 */
+} RegistryOptions;
+
+/* Everything that opens files (CA bundle, libcurl, resolver) is done in here, before the sandbox is
+ * closed. */
+int registry_new(Registry **ret, const RegistryOptions *options, Err *err) _must_check_;
+Registry *registry_free(Registry *r); /* cancels requests */
+DEFINE_CLEANUP(Registry, registry_free);
+
+/* The errors of an answer: 401 -EKEYREJECTED, 403 -EACCES, 404 -ENOENT, 408 429 5xx -ECONNREFUSED
+ * (retryable), other statuses -EPROTO; TLS trouble -EPROTO with the reason; no route, refused,
+ * reset: -ECONNREFUSED -ECONNRESET -EHOSTUNREACH; body shorter than Content-Length -ECONNRESET;
+ * -ETIMEDOUT nothing came for a while.  The sentence holds method, host, path without query,
+ * status, and the registry's own words (capped, control characters removed). */
+
+typedef struct RegistryDoc {
+    const uint8_t *data;
+    size_t n;
+    const char *content_type; /* NULL: none */
+} RegistryDoc;
+typedef void (*RegistryDocDone)(void *arg, int r, const Err *err, const RegistryDoc *doc);
+/* A manifest or index by tag or "sha256:…" (capped; verified against the digest when asked by
+ * digest).  A request is gone after its done callback; freeing it before cancels it, and the
+ * callback is not called. */
+int registry_get_manifest(Registry *r, RegistryRequest **ret, const char *tag_or_digest,
+                          RegistryDocDone done, void *arg) _must_check_;
+
+typedef struct RegistryBlobHandlers {
+    /* Body bytes in order.  Returns 0 all taken; 1 none taken, pause until
+     * registry_request_resume(); < 0 end with that. */
+    int (*on_data)(void *arg, const uint8_t *data, size_t n);
+    /* Once, last.  0: the body was complete (`size` bytes exactly). */
+    void (*on_done)(void *arg, int r, const Err *err);
+    void *arg;
+} RegistryBlobHandlers;
+/* A blob of exactly `size` bytes: a longer or shorter body is -EBADMSG / -ECONNRESET.  The digest
+ * is the caller's to prove. */
+int registry_get_blob(Registry *r, RegistryRequest **ret, const Digest *digest, uint64_t size,
+                      const RegistryBlobHandlers *handlers) _must_check_;
+/* Goes on after on_data returned 1.  May be called anywhere on the loop's thread, also before
+ * on_data returns. */
+void registry_request_resume(RegistryRequest *q);
+/* Cancels.  All frees may be called in any callback; in the request's own done callback freeing it
+ * does nothing. */
+RegistryRequest *registry_request_free(RegistryRequest *q);
+DEFINE_CLEANUP(RegistryRequest, registry_request_free);

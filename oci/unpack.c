@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* unpack: a tar stream becomes a list of entries and, for the files, files in the pull's folder. */
+#include "oci/unpack.h"
+
+#include "base/fs.h"
+#include "oci/tarname.h"
+#include "oci/unpack_file.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+
+/* Beside the content: headers (at least 512 bytes an entry), padding, and what libarchive skips. */
+#define DECODED_EXTRA_BYTES GiB(4)
+#define NAME_MAX_BYTES      64
+
+typedef struct Unpack {
+    const UnpackOptions *o;
+    Decoder *decoder;
+    UnpackUsed *used;
+    UnpackFile *file;
+    struct archive *archive;
+    uint64_t decoded; /* bytes the decoder gave */
+    int r;            /* of the reading callback */
+    Err err;
+    Tarname name, target;
+} Unpack;
+
+/* libarchive asks for bytes. */
+static la_ssize_t on_read(struct archive *a, void *arg, const void **ret) {
+    Unpack *u = arg;
+    const uint8_t *data = NULL;
+    size_t n = 0;
+    int r;
+
+    if (u->o->cancelled && atomic_load(u->o->cancelled))
+        r = err_set(&u->err, -ECANCELED, "the pull was cancelled");
+    else
+        r = decoder_read(u->decoder, &data, &n, &u->err);
+    if (r > 0) {
+        u->decoded += n;
+        if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
+            r = err_set(&u->err, -E2BIG, "the tar has more than %llu GiB that are not content",
+                        (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
+    }
+    if (r < 0) {
+        u->r = r;
+        archive_set_error(a, EIO, "read");
+        return -1;
+    }
+    *ret = data;
+    return r == 0 ? 0 : (la_ssize_t)n;
+}
+
+/* What libarchive says, or the decoder's reason. */
+static int archive_failed(Unpack *u, Err *err) {
+    const char *why = archive_error_string(u->archive);
+
+    if (u->r < 0) {
+        if (err)
+            *err = u->err;
+        return u->r;
+    }
+    return err_set(err, -EPROTO, "the tar is malformed: %s", TARNAME_STR(why ? why : "unknown"));
+}
+
+static int refuse(const char *name, const char *what, Err *err) {
+    return err_set(err, -EPROTO, "\"%s\" in the tar is %s, which is refused", TARNAME_STR(name),
+                   what);
+}
+
+/* Takes `n` from what is left; false when there is less. */
+static bool take(atomic_uint_fast64_t *left, uint64_t n, uint64_t *used) {
+    uint_fast64_t now = atomic_load(left);
+
+    do {
+        if (now < n)
+            return false;
+    } while (!atomic_compare_exchange_weak(left, &now, now - n));
+    *used += n;
+    return true;
+}
+
+static int too_large(Err *err) {
+    return err_set(err, -ENOSPC,
+                   "no space left in the store for the unpacked content: free space or raise the "
+                   "store's limit");
+}
+
+static int copy_data(Unpack *u, uint64_t size, Err *err) {
+    uint64_t at = 0;
+
+    for (;;) {
+        const void *data;
+        size_t n;
+        la_int64_t offset;
+        int r = archive_read_data_block(u->archive, &data, &n, &offset);
+
+        if (r == ARCHIVE_EOF)
+            break;
+        if (r != ARCHIVE_OK)
+            return archive_failed(u, err);
+        if (offset < 0 || (uint64_t)offset != at || n > size - at)
+            return refuse(u->name.path, "a sparse file", err);
+        r = unpack_file_write(u->file, data, n, err);
+        if (r < 0)
+            return r;
+        at += n;
+    }
+    if (at != size)
+        return err_set(err, -EPROTO, "the tar is malformed: \"%s\" ends early",
+                       TARNAME_STR(u->name.path));
+    return 0;
+}
+
+static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
+    la_int64_t size = archive_entry_size(entry);
+    char name[NAME_MAX_BYTES];
+    bool known;
+    int r, k;
+
+    if (archive_entry_sparse_count(entry) > 0)
+        return refuse(u->name.path, "a sparse file", err);
+    if (size < 0)
+        return refuse(u->name.path, "a file of negative size", err);
+    if (!take(&u->o->budget->bytes, (uint64_t)size, &u->used->bytes))
+        return too_large(err);
+    (void)snprintf(name, sizeof(name), "%u-%llu", u->o->layer,
+                   (unsigned long long)u->used->files++);
+    unpack_file_begin(u->file, name, (uint64_t)size);
+    r = copy_data(u, (uint64_t)size, err);
+    unpack_file_digest(u->file, &e->digest);
+    e->type = ENTRY_TYPE_FILE;
+    e->size = (uint64_t)size;
+    e->executable = (archive_entry_mode(entry) & 0111) != 0;
+    known = r >= 0 && seen_test_and_add(u->o->seen, u->o->layer, &e->digest, e->executable);
+    k = unpack_file_end(u->file, r >= 0 && !known, err);
+    if (r < 0)
+        return r;
+    if (k < 0)
+        return k;
+    e->ingest = known ? NULL : name;
+    return u->o->on_entry(u->o->arg, e, err);
+}
+
+static int take_symlink(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
+    const char *target = archive_entry_symlink(entry);
+
+    if (!target ||
+        (!symlink_stays_inside(u->name.path, target) && !(u->o->image && *target == '/')))
+        return err_set(err, -EPROTO,
+                       "the symlink \"%s\" in the tar leads out of the tree (to \"%s\"), which is "
+                       "refused",
+                       TARNAME_STR(u->name.path), TARNAME_STR(target ? target : ""));
+    e->type = ENTRY_TYPE_SYMLINK;
+    e->target = (char *)(uintptr_t)target; /* borrowed; entries are not written to */
+    return u->o->on_entry(u->o->arg, e, err);
+}
+
+static int take_hardlink(Unpack *u, const char *target, LayerEntry *e, Err *err) {
+    int r = tarname_read(&u->target, target, u->o->image, err);
+
+    if (r < 0)
+        return err_prefix(err, r, "the hard link \"%s\"", TARNAME_STR(u->name.path));
+    if (u->target.kind != TARNAME_PLAIN)
+        return refuse(u->name.path, "a hard link to something that is no file", err);
+    e->type = ENTRY_TYPE_HARDLINK;
+    e->target = u->target.path;
+    return u->o->on_entry(u->o->arg, e, err);
+}
+
+/* A character device 0:0 is how overlayfs itself writes a whiteout. */
+static int take_device(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
+    if (u->o->image && archive_entry_filetype(entry) == AE_IFCHR &&
+        archive_entry_rdevmajor(entry) == 0 && archive_entry_rdevminor(entry) == 0) {
+        e->type = ENTRY_TYPE_WHITEOUT;
+        return u->o->on_entry(u->o->arg, e, err);
+    }
+    return refuse(u->name.path, "a device", err);
+}
+
+static int take_plain(Unpack *u, struct archive_entry *entry, Err *err) {
+    LayerEntry e = { .path = u->name.path };
+    const char *hardlink = archive_entry_hardlink(entry);
+
+    if (hardlink)
+        return take_hardlink(u, hardlink, &e, err);
+    switch (archive_entry_filetype(entry)) {
+    case AE_IFREG:
+        return take_file(u, entry, &e, err);
+    case AE_IFDIR:
+        e.type = ENTRY_TYPE_DIRECTORY;
+        return u->o->on_entry(u->o->arg, &e, err);
+    case AE_IFLNK:
+        return take_symlink(u, entry, &e, err);
+    case AE_IFCHR:
+    case AE_IFBLK:
+        return take_device(u, entry, &e, err);
+    case AE_IFIFO:
+        return refuse(u->name.path, "a FIFO", err);
+    case AE_IFSOCK:
+        return refuse(u->name.path, "a socket", err);
+    default:
+        return refuse(u->name.path, "of an unknown type", err);
+    }
+}
+
+static int take_entry(Unpack *u, struct archive_entry *entry, Err *err) {
+    const char *name = archive_entry_pathname(entry);
+    LayerEntry e = { .path = u->name.path };
+    int r;
+
+    if (!take(&u->o->budget->entries, 1, &u->used->entries))
+        return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
+                       LIMIT_TREE_ENTRIES);
+    if (!name)
+        return err_set(err, -ENOTSUP, "a name in the tar is not UTF-8");
+    r = tarname_read(&u->name, name, u->o->image, err);
+    if (r < 0)
+        return r;
+    switch (u->name.kind) {
+    case TARNAME_ROOT:
+        if (archive_entry_filetype(entry) != AE_IFDIR || archive_entry_hardlink(entry))
+            return refuse(name, "the root of the tree and no directory", err);
+        return 0; /* its attributes are the store's */
+    case TARNAME_IGNORED:
+        return 0;
+    case TARNAME_WHITEOUT:
+        e.type = ENTRY_TYPE_WHITEOUT;
+        return u->o->on_entry(u->o->arg, &e, err);
+    case TARNAME_OPAQUE:
+        e.type = ENTRY_TYPE_OPAQUE;
+        return u->o->on_entry(u->o->arg, &e, err);
+    default:
+        return take_plain(u, entry, err);
+    }
+}
+
+/* What follows the end of the archive: padding.  Read, so that checksums of the stream are looked
+ * at. */
+static int drain(Unpack *u, Err *err) {
+    struct archive *a = u->archive;
+    const void *data;
+    la_ssize_t n;
+
+    do
+        n = on_read(a, u, &data);
+    while (n > 0);
+    return n < 0 ? archive_failed(u, err) : 0;
+}
+
+static int read_entries(Unpack *u, Err *err) {
+    for (;;) {
+        struct archive_entry *entry;
+        int r = archive_read_next_header(u->archive, &entry);
+
+        if (r == ARCHIVE_EOF)
+            return drain(u, err);
+        /* A warning is about names that are not in the locale's charset; take_entry() sees those.
+         */
+        if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
+            return archive_failed(u, err);
+        r = take_entry(u, entry, err);
+        if (r < 0)
+            return r;
+    }
+}
+
+static int open_archive(Unpack *u, Err *err) {
+    u->archive = archive_read_new();
+    if (!u->archive)
+        return err_set(err, -ENOMEM, "no memory to read a tar");
+    /* The tar reader alone, without filters: libarchive's others never see these bytes. */
+    if (archive_read_support_format_tar(u->archive) != ARCHIVE_OK ||
+        archive_read_open(u->archive, u, NULL, on_read, NULL) != ARCHIVE_OK)
+        return archive_failed(u, err);
+    return 0;
+}
+
+int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *err) {
+    Unpack *u = xnew(Unpack);
+    int r;
+
+    *used = (UnpackUsed){ 0 };
+    u->o = o;
+    u->decoder = decoder;
+    u->used = used;
+    r = unpack_file_new(&u->file, o->dir_fd, err);
+    if (r >= 0)
+        r = open_archive(u, err);
+    if (r >= 0)
+        r = read_entries(u, err);
+    (void)archive_read_free(u->archive); /* frees; a failure of closing says nothing new */
+    (void)unpack_file_free(u->file);
+    free(u);
+    return r;
+}
+
+void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
+    char name[NAME_MAX_BYTES];
+
+    for (uint64_t i = 0; i < used->files; i++) {
+        (void)snprintf(name, sizeof(name), "%u-%llu", o->layer, (unsigned long long)i);
+        (void)unlinkat(o->dir_fd, name, 0); /* absent: its content was known */
+    }
+    (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
+    (void)atomic_fetch_add(&o->budget->entries, used->entries);
+    seen_forget(o->seen, o->layer);
+}

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""modelcached-pull alone, with this test as its daemon: real registries, hostile content, every way to end."""
+import hashlib
+import os
+import shutil
+import tarfile
+import time
+
+import pytest
+
+from lib import artifacts
+from lib.content import Bytes, Random, Tar, Text
+from lib.sandbox import memory_bytes
+from lib.worker import Worker, messages
+
+MIB = 1 << 20
+TAR = "application/vnd.oci.image.layer.v1.tar"
+
+
+@pytest.fixture(scope="module")
+def pb(module_work):
+    if not shutil.which("protoc"):
+        pytest.skip("protoc is not installed")
+    return messages(module_work)
+
+
+@pytest.fixture
+def start(work, pb):
+    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA."""
+    workers = []
+
+    def make(reference="", ca_pem=b"", **job):
+        host, _, rest = reference.partition("/")
+        repository, _, digest = rest.partition("@sha256:")
+        repository, _, tag = repository.partition(":")
+        job = {"os": "linux", "architecture": "amd64", "memory_bytes": 128 * MIB, "connections": 8,
+               "content_max_bytes": 1 << 40, "user_agent": "test", **job}
+        program = os.path.join(os.environ["MC_BIN"], "modelcached-pull")
+        folder = os.path.join(work, f"pull{len(workers)}")
+        workers.append(Worker(program, folder, pb, pb.Job(
+            registry=host, repository=repository, tag=tag, digest=bytes.fromhex(digest),
+            registries=[pb.RegistryConfig(host=host, plain_http=not ca_pem, ca_pem=ca_pem)], **job)))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def pull(worker):
+    """Everything, well."""
+    worker.until("resolved")
+    worker.plan()
+    assert worker.finish() == 0
+    assert worker.failed is None and worker.done
+    return worker
+
+
+def fails(worker, number, *words, plan=True):
+    """The pull fails with this errno and sentence, and leaves nothing but layers that it had reported."""
+    if plan:
+        worker.until("resolved")
+        worker.plan()
+    assert worker.finish() != 0
+    assert not worker.done
+    assert worker.failed.error == number, worker.failed.text
+    for word in words:
+        assert word in worker.failed.text
+    assert {int(name.partition("-")[0]) for name in os.listdir(worker.folder)} <= set(worker.layers)
+
+
+def check_tree(worker, artifact):
+    """What was sent, merged by a few lines of our own, is the artifact's tree."""
+    merged, resolved = {}, worker.resolved
+    for index, entries in sorted(worker.layers.items()):
+        prefix = resolved.layers[index].path + "/" if resolved.layers[index].kind == 1 and \
+            resolved.layers[index].path else ""
+        for entry in entries:
+            path = prefix + entry.path
+            if entry.type == 4:
+                merged = {p: e for p, e in merged.items() if p != path and not p.startswith(path + "/")}
+            elif entry.type == 5:
+                merged = {p: e for p, e in merged.items() if not p.startswith(path + "/")}
+        for entry in entries:
+            path = prefix + entry.path
+            if entry.type == 0:
+                merged = {p: e for p, e in merged.items() if not p.startswith(path + "/")}
+                data = worker.file(entry)
+                assert hashlib.sha256(data).digest() == entry.digest and len(data) == entry.size
+                merged[path] = entry
+            elif entry.type == 3:
+                merged[path] = merged[prefix + entry.target]
+            elif entry.type == 2:
+                merged[path] = entry
+    expected = {p: e for p, e in artifact.tree.items() if e.kind != "directory"}
+    assert sorted(merged) == sorted(expected)
+
+
+def test_probe_says_what_confines_it(start):
+    worker = start(probe=True)
+    assert worker.finish() == 0
+    features = {f.name: f for f in worker.hello.features}
+    assert set(features) == {"capabilities", "uid", "no_new_privs", "landlock", "seccomp", "io_uring"}
+    assert features["seccomp"].active and features["no_new_privs"].active
+    assert all(f.active or f.detail for f in features.values())
+
+
+def test_a_large_raw_layer_and_a_tar(start, registry, module_work):
+    artifact = artifacts.modelpack(module_work, sizes=(300 * MIB + 17, 3 * MIB, 0), seed="large")
+    worker = start(registry.push(artifact, "team/large"))
+    worker.until("resolved")
+    assert "sha256:" + worker.resolved.digest.hex() == artifact.digest
+    assert worker.resolved.manifest == artifact.manifest
+    worker.plan()
+    peak = 0
+    while worker.receive() is not None:
+        peak = max(peak, memory_bytes(worker.process.pid, "VmHWM"))
+    assert worker.done, worker.failed
+    check_tree(worker, artifact)
+    assert max(worker.progress.values()) > 0
+    print(f"peak RSS {peak / MIB:.0f} MiB")
+
+
+@pytest.mark.parametrize("name", artifacts.FORMATS)
+@pytest.mark.parametrize("io", ["IO_URING", "IO_THREADS"])
+def test_every_format(start, registry, module_work, name, io):
+    artifact = artifacts.FORMATS[name](module_work)
+    check_tree(pull(start(registry.push(artifact, f"formats/{name.replace('+', '-')}"), io=io)), artifact)
+
+
+def test_an_index_leads_to_the_platform(start, registry, module_work):
+    amd, arm = (artifacts.image(module_work, architecture=a, seed=a) for a in ("amd64", "arm64"))
+    inner = artifacts.index([(arm, "linux/arm64"), (amd, "linux/amd64")])
+    reference = registry.push(artifacts.index([(inner, "linux/amd64")]), "team/index")
+    worker = pull(start(reference))
+    assert worker.resolved.platform == "linux/amd64"
+    assert "sha256:" + worker.resolved.digest.hex() == amd.digest
+    assert worker.resolved.index_digest
+    check_tree(worker, amd)
+    fails(start(reference, architecture="riscv64"), 2, "riscv64", plan=False)
+
+
+def test_only_the_plan_is_fetched(start, registry, module_work):
+    artifact = artifacts.modelpack(module_work, seed="plan")
+    worker = start(registry.push(artifact, "team/plan") + "@" + artifact.digest)
+    worker.until("resolved").plan(1)
+    assert worker.finish() == 0
+    assert list(worker.layers) == [1] and len(os.listdir(worker.folder)) == 1
+
+
+def test_small_memory_and_many_layers(start, registry, module_work):
+    artifact = artifacts.modelpack(module_work, sizes=(MIB + 5,) * 12, seed="many")
+    check_tree(pull(start(registry.push(artifact, "team/many"), memory_bytes=1 << 18, connections=16)), artifact)
+
+
+def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_faulty, work):
+    artifact = artifacts.modelpack(work, seed="names")
+    plain, tls = make_faulty(), make_faulty(tls=True)
+    check_tree(pull(start(plain.add(artifact, "team/names").replace("127.0.0.1", "localhost"))), artifact)
+    with open(tls.ca_file, "rb") as file:
+        ca_pem = file.read()
+    reference = tls.add(artifact, "team/names").replace("127.0.0.1", "localhost")
+    check_tree(pull(start(reference, ca_pem=ca_pem)), artifact)
+    worker = start(reference, ca_pem=b"\n")
+    assert worker.finish() != 0 and "certificate" in worker.failed.text
+
+
+def test_wrong_content(start, make_faulty, work):
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(8 * MIB,), seed="wrong")
+    reference = registry.add(artifact, "team/wrong")
+    for layer in (0, len(artifact.layers) - 1):
+        digest = artifact.layers[layer]["digest"]
+        registry.clear_faults()
+        registry.fault(f"/blobs/{digest}", "corrupt", after=100)
+        fails(start(reference), 74, f"layer {layer + 1} of", digest)
+        registry.clear_faults()
+        registry.fault(f"/blobs/{digest}", "size", delta=1)
+        fails(start(reference), 74)
+
+
+def test_trouble_that_passes_is_tried_again(start, make_faulty, work):
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(4 * MIB,), seed="again")
+    reference = registry.add(artifact, "team/again")
+    registry.fault("/manifests/", "status", status=503, times=1)
+    registry.fault("/blobs/", "truncate", after=MIB, times=2)
+    worker = pull(start(reference))
+    check_tree(worker, artifact)
+    assert any("trying again" in text for text in worker.waiting)
+
+
+def test_trouble_that_stays_ends_the_pull(start, make_faulty, work):
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(4 * MIB,), seed="stays")
+    reference = registry.add(artifact, "team/stays")
+    registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "truncate", after=MIB)
+    fails(start(reference), 104, "layer 1 of")
+    registry.fault("/manifests/", "status", status=401)
+    fails(start(reference), 129, plan=False)
+
+
+HOSTILE = {
+    "absolute": (Tar.info("/etc/evil"), 71, "absolute"),
+    "parent": (Tar.info("../evil"), 71, '".."'),
+    "symlink": (Tar.info("l", tarfile.SYMTYPE, linkname="/etc"), 71, "leads out"),
+    "hardlink": (Tar.info("l", tarfile.LNKTYPE, linkname="/etc/passwd"), 71, "hard link"),
+    "device": (Tar.info("d", tarfile.BLKTYPE, devmajor=8), 71, "device"),
+    "fifo": (Tar.info("p", tarfile.FIFOTYPE), 71, "FIFO"),
+    "root": (Tar.info("."), 71, "root"),
+    "whiteout": (Tar.info("a/.wh.."), 71, "whiteout"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_tars(start, registry, work, name):
+    info, number, word = HOSTILE[name]
+    tar = Tar(work, "tar+gzip")
+    tar.add_file("fine", Text(1000, name))
+    tar.add(info)
+    artifact = artifacts.one_tar(work, tar, TAR + "+gzip")
+    fails(start(registry.push(artifact, f"hostile/{name}")), number, word)
+
+
+def test_a_bomb_stops_at_the_limit(start, registry, work):
+    tar = Tar(work, "tar+zstd")
+    tar.add_file("zeros", Bytes(bytes(64 * MIB)))
+    artifact = artifacts.one_tar(work, tar, TAR + "+zstd")
+    fails(start(registry.push(artifact, "hostile/bomb"), content_max_bytes=16 * MIB), 28, "no space left")
+    raw = artifacts.modelpack(work, sizes=(20 * MIB,), tar_codec=None, seed="big")
+    fails(start(registry.push(raw, "hostile/big"), content_max_bytes=16 * MIB), 28, "no space left")
+
+
+def test_a_daemon_that_goes_ends_the_worker(start, make_faulty, work):
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(4 * MIB,), seed="goes")
+    reference = registry.add(artifact, "team/goes")
+    registry.fault("/blobs/", "stall", after=MIB)
+    worker = start(reference)
+    worker.until("resolved").plan()
+    time.sleep(0.3)
+    worker.socket.close()
+    assert worker.process.wait(timeout=10) != 0
+    assert "0-0" not in os.listdir(worker.folder)
+
+
+def test_duplicates_are_kept_once(start, registry, work):
+    tar = Tar(work)
+    blob = Random(3 * MIB, "same")
+    for i in range(5):
+        tar.add_file(f"copy{i}", blob)
+    tar.add_file("run", blob, 0o755)
+    artifact = artifacts.one_tar(work, tar)
+    worker = pull(start(registry.push(artifact, "team/copies")))
+    assert len(os.listdir(worker.folder)) == 2
+    check_tree(worker, artifact)

@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_decode: gzip and zstd streams, whole, in pieces, cut, damaged, with windows that are too
+ * large. */
+#include "base/limits.h"
+#include "oci/decode.h"
+#include "tests/unit/test.h"
+
+#include <isa-l/igzip_lib.h>
+#include <zstd.h>
+
+#define PLAIN_BYTES (700 * 1024)
+
+/* A stream given in pieces of `step` bytes. */
+typedef struct Stream {
+    const uint8_t *data;
+    size_t n, at, step;
+    int fail; /* what comes instead of the end */
+} Stream;
+
+static int next(void *arg, const uint8_t **ret, size_t *ret_n, Err *err) {
+    Stream *s = arg;
+    size_t k = MIN(s->step, s->n - s->at);
+
+    if (k == 0)
+        return s->fail < 0 ? err_set(err, s->fail, "the source fails") : 0;
+    *ret = s->data + s->at;
+    *ret_n = k;
+    s->at += k;
+    return 1;
+}
+
+static uint8_t *plain_new(size_t n) {
+    uint8_t *p = xcalloc(1, n);
+    uint32_t x = 1;
+
+    for (size_t i = 0; i < n; i++) {
+        x = x * 1664525 + 1013904223;
+        p[i] = i % 3 ? (uint8_t)(x >> 28) : 'a';
+    }
+    return p;
+}
+
+static size_t gzip(uint8_t *out, size_t room, const uint8_t *data, size_t n) {
+    struct isal_zstream z;
+
+    isal_deflate_init(&z);
+    z.gzip_flag = IGZIP_GZIP;
+    z.end_of_stream = 1;
+    z.next_in = (uint8_t *)(uintptr_t)data;
+    z.avail_in = (uint32_t)n;
+    z.next_out = out;
+    z.avail_out = (uint32_t)room;
+    ASSERT_EQ(isal_deflate(&z), COMP_OK);
+    return z.total_out;
+}
+
+static size_t zstd(uint8_t *out, size_t room, const uint8_t *data, size_t n) {
+    size_t k = ZSTD_compress(out, room, data, n, 1);
+
+    ASSERT_TRUE(!ZSTD_isError(k));
+    return k;
+}
+
+/* Decodes all; returns the bytes or the error.  `want`: what they must be. */
+static ssize_t decode(Stream *s, Codec codec, const uint8_t *want, size_t n_want, Err *err) {
+    _cleanup_(decoder_freep) Decoder *d = NULL;
+    const uint8_t *data;
+    size_t n, at = 0;
+    int r;
+
+    decoder_new(&d, codec, next, s);
+    while ((r = decoder_read(d, &data, &n, err)) > 0) {
+        if (want)
+            ASSERT_TRUE(n <= n_want - at && memcmp(data, want + at, n) == 0);
+        at += n;
+    }
+    return r < 0 ? r : (ssize_t)at;
+}
+
+TEST(every_codec_gives_back_what_went_in_whatever_the_pieces) {
+    static const size_t steps[] = { 1, 3, 7, 4096, 1 << 20 };
+    _cleanup_free_ uint8_t *plain = plain_new(PLAIN_BYTES), *packed = xcalloc(1, 2 * PLAIN_BYTES);
+
+    for (Codec c = CODEC_NONE; c <= CODEC_ZSTD; c++) {
+        size_t n = PLAIN_BYTES;
+        if (c == CODEC_NONE)
+            memcpy(packed, plain, n);
+        else
+            n = (c == CODEC_GZIP ? gzip : zstd)(packed, 2 * PLAIN_BYTES, plain, PLAIN_BYTES);
+        for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+            Stream s = { .data = packed, .n = n, .step = steps[i] };
+            Err err;
+            ASSERT_EQ(decode(&s, c, plain, PLAIN_BYTES, &err), PLAIN_BYTES);
+        }
+    }
+}
+
+TEST(the_content_decides_what_codec_it_is) {
+    _cleanup_free_ uint8_t *plain = plain_new(1000), *packed = xcalloc(1, 4000);
+    size_t n = gzip(packed, 4000, plain, 1000);
+    Stream s = { .data = packed, .n = n, .step = 1000 };
+    Err err;
+
+    ASSERT_EQ(decode(&s, CODEC_ZSTD, plain, 1000, &err), 1000);
+    s = (Stream){ .data = packed, .n = n, .step = 1 };
+    ASSERT_EQ(decode(&s, CODEC_NONE, plain, 1000, &err), 1000);
+    s = (Stream){ .data = plain, .n = 1000, .step = 2 };
+    ASSERT_EQ(decode(&s, CODEC_GZIP, plain, 1000, &err), 1000);
+    s = (Stream){ .data = plain, .n = 0, .step = 2 };
+    ASSERT_EQ(decode(&s, CODEC_GZIP, plain, 0, &err), 0);
+}
+
+TEST(several_members_and_frames_are_one_stream) {
+    _cleanup_free_ uint8_t *plain = plain_new(3000), *packed = xcalloc(1, 12000);
+    size_t n;
+    Err err;
+
+    for (size_t step = 1; step < 2000; step = step * 3 + 1) {
+        Stream s = { .data = packed, .step = step };
+        n = gzip(packed, 12000, plain, 1000);
+        n += gzip(packed + n, 12000 - n, plain + 1000, 0); /* an empty member in between */
+        n += gzip(packed + n, 12000 - n, plain + 1000, 2000);
+        s.n = n;
+        ASSERT_EQ(decode(&s, CODEC_GZIP, plain, 3000, &err), 3000);
+        n = zstd(packed, 12000, plain, 1000);
+        memcpy(packed + n, "\x50\x2a\x4d\x18\x03\x00\x00\x00xyz", 11); /* skippable */
+        n += 11;
+        n += zstd(packed + n, 12000 - n, plain + 1000, 2000);
+        s = (Stream){ .data = packed, .n = n, .step = step };
+        ASSERT_EQ(decode(&s, CODEC_ZSTD, plain, 3000, &err), 3000);
+    }
+}
+
+TEST(a_stream_that_is_cut_anywhere_is_an_error) {
+    _cleanup_free_ uint8_t *plain = plain_new(2000), *packed = xcalloc(1, 8000);
+    Err err;
+
+    for (Codec c = CODEC_GZIP; c <= CODEC_ZSTD; c++) {
+        size_t n = (c == CODEC_GZIP ? gzip : zstd)(packed, 8000, plain, 2000);
+        for (size_t cut = 4; cut < n; cut++) {
+            Stream s = { .data = packed, .n = cut, .step = 100 };
+            ASSERT_EQ(decode(&s, c, plain, 2000, &err), -EPROTO);
+            ASSERT_STRSTR(err.text, "ends early");
+        }
+    }
+}
+
+TEST(damage_and_bytes_behind_the_end_are_errors) {
+    _cleanup_free_ uint8_t *plain = plain_new(2000), *packed = xcalloc(1, 8000);
+    size_t n = gzip(packed, 8000, plain, 2000);
+    Stream s = { .data = packed, .n = n + 4, .step = 100 };
+    Err err;
+
+    memcpy(packed + n, "junk", 4);
+    ASSERT_EQ(decode(&s, CODEC_GZIP, plain, 2000, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "behind");
+    packed[n - 6] ^= 1; /* the checksum */
+    s = (Stream){ .data = packed, .n = n, .step = 8000 };
+    ASSERT_EQ(decode(&s, CODEC_GZIP, NULL, 0, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "checksum");
+    n = zstd(packed, 8000, plain, 2000);
+    memcpy(packed + n, "junk", 4);
+    s = (Stream){ .data = packed, .n = n + 4, .step = 100 };
+    ASSERT_EQ(decode(&s, CODEC_ZSTD, plain, 2000, &err), -EPROTO);
+    packed[6] = 0xff;
+    packed[7] = 0xff;
+    packed[8] = 0xff;
+    s = (Stream){ .data = packed, .n = n, .step = 100 };
+    ASSERT_EQ(decode(&s, CODEC_ZSTD, NULL, 0, &err), -EPROTO);
+}
+
+TEST(a_zstd_window_above_the_limit_is_refused_before_memory_is_taken) {
+    /* RFC 8878 3.1.1.1: magic, descriptor without size, window descriptor: exponent 18 + 10 = 2^28.
+     */
+    static const uint8_t large[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3, 0, 0, 0, 0, 0, 0 };
+    Stream s = { .data = large, .n = sizeof(large), .step = 64 };
+    Err err;
+
+    ASSERT_EQ(decode(&s, CODEC_ZSTD, NULL, 0, &err), -E2BIG);
+    ASSERT_STRSTR(err.text, "128 MiB");
+}
+
+TEST(an_error_of_the_source_is_handed_on) {
+    _cleanup_free_ uint8_t *plain = plain_new(2000), *packed = xcalloc(1, 8000);
+    size_t n = gzip(packed, 8000, plain, 2000);
+    Err err;
+
+    for (size_t cut = 0; cut < n; cut += 200) {
+        Stream s = { .data = packed, .n = cut, .step = 3, .fail = -ECONNRESET };
+        ASSERT_EQ(decode(&s, CODEC_GZIP, plain, 2000, &err), -ECONNRESET);
+        ASSERT_STREQ(err.text, "the source fails");
+    }
+}

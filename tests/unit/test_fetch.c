@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_fetch: one blob from a registry of the test's own (this file defines its functions), to a
+ * file or a feed. */
+#include "oci/fetch.h"
+
+#include "base/fs.h"
+#include "tests/unit/test.h"
+
+#include <fcntl.h>
+
+#define BUFFER_BYTES KiB(64)
+#define N_BUFFERS    4
+
+/* Gives `body` in pieces, one an iteration of the loop. */
+struct RegistryRequest {
+    RegistryBlobHandlers handlers;
+    sd_event_source *source;
+    const uint8_t *body;
+    size_t n, at, piece;
+    int fail; /* instead of the end */
+};
+
+struct Registry {
+    sd_event *event;
+    const uint8_t *body;
+    size_t n, piece;
+    int fail;
+    unsigned pauses;
+};
+
+RegistryRequest *registry_request_free(RegistryRequest *q) {
+    if (q) {
+        (void)sd_event_source_disable_unref(q->source);
+        free(q);
+    }
+    return NULL;
+}
+
+static int on_turn(sd_event_source *source, void *arg) {
+    RegistryRequest *q = arg;
+    size_t k = MIN(q->piece, q->n - q->at);
+    RegistryBlobHandlers h = q->handlers;
+    Err err = { "the network fails" };
+    int r = 0;
+
+    if (k > 0) {
+        r = h.on_data(h.arg, q->body + q->at, k);
+        if (r == 1) { /* until it is resumed */
+            (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
+            return 0;
+        }
+        if (r == 0) {
+            q->at += k;
+            return 0;
+        }
+    } else {
+        r = q->fail;
+    }
+    (void)registry_request_free(q);
+    h.on_done(h.arg, r, &err);
+    return 0;
+}
+
+int registry_get_blob(Registry *r, RegistryRequest **ret, const Digest *digest, uint64_t size,
+                      const RegistryBlobHandlers *handlers) {
+    RegistryRequest *q = xnew(RegistryRequest);
+
+    (void)digest;
+    (void)size;
+    *q = (RegistryRequest){
+        .handlers = *handlers, .body = r->body, .n = r->n, .piece = r->piece, .fail = r->fail
+    };
+    ASSERT_OK(sd_event_add_defer(r->event, &q->source, on_turn, q));
+    ASSERT_OK(sd_event_source_set_enabled(q->source, SD_EVENT_ON));
+    *ret = q;
+    return 0;
+}
+
+void registry_request_resume(RegistryRequest *q) {
+    (void)sd_event_source_set_enabled(q->source, SD_EVENT_ON);
+}
+
+typedef struct Fixture {
+    TmpDir *dir;
+    sd_event *event;
+    Pool *pool;
+    Ring *ring;
+    Registry registry;
+    Fetch *fetch;
+    uint8_t *body;
+    Digest digest;
+    bool ended;
+    int r;
+    Err err;
+} Fixture;
+
+static void on_end(void *arg, int r, const Err *err) {
+    Fixture *f = arg;
+
+    ASSERT_TRUE(!f->ended);
+    f->ended = true;
+    f->r = r;
+    f->err = *err;
+    f->fetch = fetch_free(f->fetch);
+}
+
+static void on_free(void *arg) {
+    Fixture *f = arg;
+
+    if (f->fetch)
+        fetch_wake(f->fetch);
+}
+
+static void fixture_open(Fixture *f, size_t n) {
+    RingOptions ring = {
+        .mode = RING_AUTO, .depth = 4, .n_buffers = N_BUFFERS, .buffer_bytes = BUFFER_BYTES
+    };
+
+    *f = (Fixture){ .dir = tmpdir_new(), .body = xcalloc(1, n + 1) };
+    for (size_t i = 0; i < n; i++)
+        f->body[i] = (uint8_t)(i * 7 + i / 251);
+    digest_of(&f->digest, f->body, n);
+    ASSERT_OK(sd_event_new(&f->event));
+    ASSERT_OK(pool_new(&f->pool, f->event, 2, &f->err));
+    ring.event = f->event;
+    ring.pool = f->pool;
+    ASSERT_OK(ring_new(&f->ring, &ring, &f->err));
+    ring_set_on_free(f->ring, on_free, f);
+    f->registry = (Registry){ .event = f->event, .body = f->body, .n = n, .piece = 1000 };
+}
+
+static void fixture_close(Fixture *f) {
+    f->fetch = fetch_free(f->fetch);
+    ring_set_on_free(f->ring, NULL, NULL);
+    f->ring = ring_free(f->ring);
+    f->pool = pool_free(f->pool);
+    f->event = sd_event_unref(f->event);
+    free(f->body);
+    f->dir = tmpdir_free(f->dir);
+}
+
+static FetchOptions options(Fixture *f, uint64_t size) {
+    return (FetchOptions){ .registry = &f->registry,
+                           .ring = f->ring,
+                           .pool = f->pool,
+                           .digest = f->digest,
+                           .size = size,
+                           .dir_fd = tmpdir_fd(f->dir),
+                           .name = "blob",
+                           .done = on_end,
+                           .arg = f };
+}
+
+static int run(Fixture *f, const FetchOptions *o) {
+    f->ended = false;
+    ASSERT_OK(fetch_new(&f->fetch, o, &f->err));
+    while (!f->ended)
+        ASSERT_OK(sd_event_run(f->event, UINT64_MAX));
+    ASSERT_EQ(ring_buffers_free(f->ring), N_BUFFERS);
+    return f->r;
+}
+
+static void check_file(Fixture *f, size_t n) {
+    _cleanup_free_ char *got = NULL;
+    size_t n_got;
+
+    ASSERT_OK(fs_read_file(tmpdir_fd(f->dir), "blob", MiB(4), &got, &n_got, &f->err));
+    ASSERT_EQ(n_got, n);
+    ASSERT_MEMEQ(got, f->body, n);
+    ASSERT_OK(unlinkat(tmpdir_fd(f->dir), "blob", 0));
+}
+
+TEST(blobs_of_every_size_and_in_every_piece_arrive) {
+    static const size_t sizes[] = {
+        0, 1, 4095, 4096, 4097, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, MiB(2) + 5
+    };
+    static const size_t pieces[] = { 4000, KiB(16), 3 * BUFFER_BYTES + 7, MiB(3) };
+
+    for (size_t i = 0; i < ELEMENTSOF(sizes); i++)
+        for (size_t k = 0; k < ELEMENTSOF(pieces); k++) {
+            Fixture f;
+            FetchOptions o;
+
+            fixture_open(&f, sizes[i]);
+            f.registry.piece = pieces[k];
+            o = options(&f, sizes[i]);
+            ASSERT_OK(run(&f, &o));
+            check_file(&f, sizes[i]);
+            fixture_close(&f);
+        }
+}
+
+TEST(embedded_content_needs_no_registry) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, MiB(1) + 3);
+    o = options(&f, MiB(1) + 3);
+    o.registry = NULL;
+    o.data = f.body;
+    ASSERT_OK(run(&f, &o));
+    check_file(&f, MiB(1) + 3);
+    fixture_close(&f);
+}
+
+TEST(other_content_is_refused_and_leaves_nothing) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, 100000);
+    o = options(&f, 100000);
+    f.body[50000] ^= 1;
+    ASSERT_ERR(run(&f, &o), -EBADMSG);
+    ASSERT_STRSTR(f.err.text, DIGEST_STR(&f.digest));
+    ASSERT_EQ(tmpdir_count(f.dir), 0);
+    fixture_close(&f);
+}
+
+TEST(a_failure_of_the_network_leaves_nothing) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, 300000);
+    o = options(&f, 300000);
+    f.registry.n = 200000;
+    f.registry.fail = -ECONNRESET;
+    ASSERT_ERR(run(&f, &o), -ECONNRESET);
+    ASSERT_STREQ(f.err.text, "the network fails");
+    ASSERT_EQ(tmpdir_count(f.dir), 0);
+    fixture_close(&f);
+}
+
+TEST(a_file_that_cannot_be_made_is_an_error) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, 300000);
+    o = options(&f, 300000);
+    o.name = "no/such/folder";
+    ASSERT_ERR(run(&f, &o), -ENOENT);
+    o = options(&f, GiB(8 * 1024)); /* found out before the first byte comes */
+    ASSERT_ERR(run(&f, &o), -ENOSPC);
+    ASSERT_STRSTR(f.err.text, "no space left");
+    ASSERT_EQ(tmpdir_count(f.dir), 0);
+    fixture_close(&f);
+}
+
+TEST(another_size_is_refused_and_leaves_nothing) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, 300000);
+    o = options(&f, 300001);
+    ASSERT_ERR(run(&f, &o), -EBADMSG);
+    ASSERT_STRSTR(f.err.text, "300001");
+    ASSERT_EQ(tmpdir_count(f.dir), 0);
+    fixture_close(&f);
+}
+
+TEST(a_cancelled_fetch_says_nothing_and_leaves_nothing) {
+    for (unsigned turns = 0; turns < 200; turns += 9) {
+        Fixture f;
+        FetchOptions o;
+
+        fixture_open(&f, MiB(2));
+        f.registry.piece = 20000;
+        o = options(&f, MiB(2));
+        ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+        for (unsigned i = 0; i < turns && !f.ended; i++)
+            ASSERT_OK(sd_event_run(f.event, 1000));
+        f.fetch = fetch_free(f.fetch);
+        ring_set_on_free(f.ring, NULL, NULL);
+        f.ring = ring_free(f.ring);
+        f.pool = pool_free(f.pool);
+        ASSERT_EQ(tmpdir_count(f.dir), f.ended ? 1 : 0);
+        f.event = sd_event_unref(f.event);
+        free(f.body);
+        f.dir = tmpdir_free(f.dir);
+    }
+}
+
+TEST(a_feed_hears_of_the_end_only_with_the_right_digest) {
+    for (int damage = 0; damage < 2; damage++) {
+        _cleanup_(feed_freep) Feed *feed = NULL;
+        Fixture f;
+        FetchOptions o;
+        Err err;
+
+        fixture_open(&f, 100000);
+        ASSERT_OK(feed_new(&feed, f.event, 2, &err));
+        o = options(&f, 100000);
+        o.feed = feed;
+        f.body[5] ^= (uint8_t)damage;
+        f.ended = false;
+        ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+        while (!f.ended)
+            ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
+        ASSERT_EQ(f.r, damage ? -EBADMSG : 0);
+        ASSERT_EQ(feed_drain(feed, &err), f.r);
+        feed = feed_free(feed);
+        fixture_close(&f);
+    }
+}
