@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* backend: what a volume needs from the rest of the daemon: an artifact in the store.  agent/
+ * provides it. */
+#pragma once
+
+#include "base/err.h"
+#include "base/pool.h"
+#include "cache/mount.h"
+#include "cache/store.h"
+#include "oci/credential.h"
+#include "oci/ref.h"
+
+typedef enum PullPolicy {
+    PULL_POLICY_DEFAULT, /* as Kubernetes: Always for :latest, else IfNotPresent */
+    PULL_POLICY_ALWAYS,
+    PULL_POLICY_IF_NOT_PRESENT,
+    PULL_POLICY_NEVER,
+} PullPolicy;
+/* "Always" "IfNotPresent" "Never"; NULL or "" is the default.  -EINVAL with the list. */
+int pull_policy_parse(PullPolicy *ret, const char *text, Err *err) _must_check_;
+
+typedef struct EnsureRequest {
+    const Reference *reference; /* borrowed for the call; copied */
+    const char *platform;       /* NULL: the node's */
+    PullPolicy policy;
+    const CredentialList *credentials; /* of the asker; NULL or empty: the node's; copied */
+    bool background;                   /* nobody waits */
+} EnsureRequest;
+
+/* Called once, on the loop: r >= 0 and the manifest, which is stored complete; or an error of
+ * proto/status.h. */
+typedef void (*EnsureDone)(void *arg, int r, const Err *err, const Digest *manifest);
+
+/* One asker's ticket.  The pull outlives it: freeing a ticket only forgets the callback. */
+typedef struct EnsureTicket EnsureTicket;
+
+/* The daemon's side; every function is called on the loop. */
+typedef struct Backend {
+    Store *store;
+    Pool *pool; /* blocking work goes here */
+    MountMethod mount_method;
+    const char *node; /* node id */
+    void *arg;
+    int (*ensure)(void *arg, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
+                  void *done_arg, Err *err);
+    EnsureTicket *(*ticket_free)(
+        EnsureTicket *t); /* NULL is fine; returns NULL; may be called from within the EnsureDone */
+    /* A sentence on how far it is: "resolving", "3.2 of 14.0 GiB (23 %), 412 MiB/s, about 27 s
+     * left". */
+    void (*ticket_progress)(const EnsureTicket *t, char *buf, size_t n);
+    /* For the history and the log, said once at the end of an operation; `text` is a sentence. */
+    void (*event)(void *arg, const StoreEvent *event);
+} Backend;

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* registration: tells the kubelet of the driver (plugin registration API v1,
+ * k8s.io/kubelet/pkg/apis/pluginregistration).
+ *
+ * The kubelet watches its registry folder, calls GetInfo on every socket that appears there, again
+ * every 10 s in newer releases, and talks to the CSI socket at once: begin only when that one
+ * answers, and stay. */
+#pragma once
+
+#include "base/loop.h"
+
+typedef struct Registration Registration;
+
+typedef struct RegistrationOptions {
+    sd_event *event;       /* a reference is kept */
+    const char *directory; /* /var/lib/kubelet/plugins_registry */
+    const char *driver;
+    const char *endpoint; /* path of the CSI socket as the kubelet sees it */
+} RegistrationOptions;
+
+/* Listens on <directory>/<driver>-reg.sock.  Errors: as grpc_server_listen(); -ENOENT no such
+ * directory. */
+int registration_new(Registration **ret, const RegistrationOptions *options, Err *err) _must_check_;
+/* Removes the socket, by which older kubelets unregister the driver.  NULL is fine; returns NULL.
+ */
+Registration *registration_free(Registration *r);
+DEFINE_CLEANUP(Registration, registration_free);
+
+/* What the kubelet said last: "not asked yet", "asked", "registered", or its complaint.  Borrowed.
+ */
+const char *registration_state(const Registration *r);

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server: the CSI plugin on its socket, and its registration with the kubelet. */
+#pragma once
+
+#include "csi/volume.h"
+
+typedef struct CsiServer CsiServer;
+
+typedef struct CsiServerOptions {
+    sd_event *event;        /* a reference is kept */
+    const Backend *backend; /* borrowed */
+    Volumes *volumes;       /* borrowed; free it after the server; recovered already */
+    const char *driver;     /* csi.modelcached.dev */
+    const char *version;
+    const char *socket; /* absolute path; its last directory is made (0750) when it is absent */
+    const char *const *kubelet_dirs; /* target paths lie beneath one of these; ends with NULL */
+    const char *registration_dir;    /* NULL or "": no registration */
+    const char
+        *registration_endpoint; /* path of the socket as the kubelet sees it; NULL: `socket` */
+} CsiServerOptions;
+
+/* Serves; then, as the order must be, registers.  Errors: -EINVAL a name or path that cannot be
+ * (driver: at most 63 letters, digits, '-', '.', '_', letters at both ends); as
+ * grpc_server_listen(). */
+int csi_server_new(CsiServer **ret, const CsiServerOptions *options, Err *err) _must_check_;
+/* Unregisters, then lets running calls end for at most `usec`; `done` is called once. */
+void csi_server_stop(CsiServer *s, uint64_t usec, void (*done)(void *arg), void *arg);
+/* Ends everything.  NULL is fine; returns NULL. */
+CsiServer *csi_server_free(CsiServer *s);
+DEFINE_CLEANUP(CsiServer, csi_server_free);
+
+/* registration_state(), or "off".  Borrowed. */
+const char *csi_server_registration(const CsiServer *s);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume_internal: what the files volume*.c share. */
+#pragma once
+
+#include "csi/volume_work.h"
+
+typedef struct VolumeOp VolumeOp;
+
+struct Volumes {
+    const Backend *backend; /* borrowed */
+    VolumeOp *ops;          /* running and waiting, oldest first */
+};
+
+/* Tells the backend what became of `volume` (NULL: none). */
+void volumes_event(const Volumes *v, const Volume *volume, const char *type, const char *format,
+                   ...) _printf_(4, 5);

@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* volume_work: what volumes do in pool threads: records, directories, mounts. */
+#include "csi/volume_work.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "csi/target.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+static int open_sub_path(int tree_fd, const char *sub_path, Err *err) {
+    Err ignored = { "" };
+    struct stat st;
+    int fd = fs_open_beneath(tree_fd, sub_path, O_PATH, 0, &ignored);
+
+    if (fd == -ENOENT || fd == -ENOTDIR)
+        return err_set(err, -ENOENT, "the artifact has no directory \"%.200s\" (subPath)",
+                       sub_path);
+    if (fd == -ELOOP || fd == -EXDEV)
+        return err_set(err, -EINVAL,
+                       "subPath \"%.200s\" passes a symlink; name the directory itself", sub_path);
+    if (fd < 0)
+        return err_set(err, fd, "%s", ignored.text);
+    if (fstat(fd, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        (void)safe_close(fd);
+        return err_set(
+            err, -EINVAL,
+            "subPath \"%.200s\" is a file, a volume shows a directory; use the directory "
+            "that holds it, and subPath of the pod's volumeMount for the file",
+            sub_path);
+    }
+    return fd;
+}
+
+int volume_open_tree(Store *s, const Volume *v, int *ret_fd, Err *err) {
+    _cleanup_close_ int tree = -EBADF;
+    int fd;
+
+    tree =
+        fs_open_beneath(store_trees_fd(s), DIGEST_HEX(&v->manifest), O_PATH | O_DIRECTORY, 0, err);
+    if (tree < 0)
+        return tree == -ENOENT
+                   ? err_set(err, -ESTALE, "the tree of %s is not in the store any more",
+                             DIGEST_STR(&v->manifest))
+                   : tree;
+    fd = v->sub_path ? open_sub_path(tree, v->sub_path, err) : TAKE_FD(tree);
+    if (fd < 0)
+        return fd;
+    *ret_fd = fd;
+    return 0;
+}
+
+int volume_is_mounted(Store *s, const Volume *v, Err *err) {
+    _cleanup_close_ int target = -EBADF, tree = -EBADF;
+    int r = target_open_existing(v->target, &target, err);
+
+    if (r == -ENOENT || r == -ENOTDIR || r == -ELOOP)
+        return 0;
+    if (r >= 0)
+        r = volume_open_tree(s, v, &tree, err);
+    if (r == -ESTALE || r == -ENOENT)
+        return 0;
+    if (r >= 0)
+        r = mount_shows(target, tree, err);
+    return r == -EEXIST ? err_set(err, -EBUSY, "something else is mounted on %s", v->target) : r;
+}
+
+static int look_recorded(Store *s, const Volume *want, const Volume *have, VolumeLook *ret,
+                         Err *err) {
+    _cleanup_close_ int tree = -EBADF;
+    int r;
+
+    if (!streq_ptr(want->parameters, have->parameters))
+        return err_set(err, -EEXIST,
+                       "the volume is published at %s with other attributes (%.150s); unpublish it "
+                       "first",
+                       have->target, have->reference);
+    r = volume_is_mounted(s, have, err);
+    if (r < 0)
+        return r;
+    if (r > 0) {
+        *ret = VOLUME_LOOK_MOUNTED;
+        return 0;
+    }
+    r = volume_open_tree(s, have, &tree, err);
+    if (r < 0 && r != -ESTALE)
+        return r;
+    *ret = r < 0 ? VOLUME_LOOK_STALE : VOLUME_LOOK_RECORDED;
+    return 0;
+}
+
+static int busy_elsewhere(const Volume *have, Err *err) {
+    return err_set(err, -EBUSY,
+                   "the volume is published at %s, and its access mode allows one target; use "
+                   "ReadOnlyMany for several pods",
+                   have->target);
+}
+
+int volume_look(Store *s, const Volume *want, VolumeLook *ret, Digest *ret_manifest, Err *err) {
+    _cleanup_(volume_clear) Volume have = { 0 };
+    int r = store_volume_get(s, want->volume_id, want->target, &have, err);
+
+    if (r >= 0) {
+        *ret_manifest = have.manifest;
+        return look_recorded(s, want, &have, ret, err);
+    }
+    if (r != -ENOENT)
+        return r;
+    r = store_volume_get(s, want->volume_id, NULL, &have, err);
+    if (r >= 0 && !(want->multi_node && have.multi_node))
+        return busy_elsewhere(&have, err);
+    if (r < 0 && r != -ENOENT)
+        return r;
+    *ret = VOLUME_LOOK_ABSENT;
+    return 0;
+}
+
+static int volume_record(Store *s, const Volume *v, bool replaces, Err *err) {
+    int r = replaces ? store_volume_remove(s, v->volume_id, v->target, err) : 0;
+
+    if (r >= 0)
+        r = store_volume_add(s, v, err);
+    if (r == -ENOENT)
+        return err_set(err, -EAGAIN,
+                       "%.200s was removed from the store meanwhile; the next try brings it again",
+                       v->reference);
+    return r;
+}
+
+/* Opens what is shown and where; both must be right before anything is written. */
+static int volume_open_ends(Store *s, const Volume *v, int *ret_tree, Target *ret_target,
+                            Err *err) {
+    int r = volume_open_tree(s, v, ret_tree, err);
+
+    if (r < 0)
+        return r == -ESTALE ? -EAGAIN : r;
+    return target_open(ret_target, v->target, err);
+}
+
+/* EINVAL and the like of the kernel are not the caller's fault; EPERM is the administrator's. */
+static int volume_mount_at(Store *s, MountMethod method, const Volume *v, int tree_fd,
+                           int target_fd, Err *err) {
+    MountRequest request = { .tree_fd = tree_fd,
+                             .target_fd = target_fd,
+                             .staging_fd = store_staging_fd(s),
+                             .exec = v->exec };
+    int r = mount_tree(method, &request, err);
+
+    return r < 0 ? err_prefix(err, r == -EPERM ? r : -EIO, "cannot mount on %.200s", v->target) : 0;
+}
+
+int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, Err *err) {
+    _cleanup_(target_done) Target target = TARGET_INIT;
+    _cleanup_close_ int tree = -EBADF;
+    Err ignored = { "" };
+    int r = volume_open_ends(s, v, &tree, &target, err);
+
+    if (r < 0)
+        return r;
+    r = volume_record(s, v, replaces, err);
+    if (r >= 0) {
+        r = volume_mount_at(s, method, v, tree, target.fd, err);
+        if (r < 0 && store_volume_remove(s, v->volume_id, v->target, &ignored) < 0)
+            log_debug("cannot take the record of %s back: %s", v->volume_id, ignored.text);
+    }
+    if (r < 0)
+        target_undo(&target);
+    return r;
+}
+
+/* The device is asked of the files: mountinfo's is another one on btrfs. */
+static bool is_same_device(Store *s, const char *target) {
+    _cleanup_close_ int fd = -EBADF;
+    struct stat a, b;
+    Err ignored = { "" };
+
+    return target_open_existing(target, &fd, &ignored) >= 0 && fstat(fd, &a) >= 0 &&
+           fstat(store_trees_fd(s), &b) >= 0 && a.st_dev == b.st_dev;
+}
+
+int volume_mounts_read(VolumeMounts *ret, Store *s, Err *err) {
+    VolumeMounts m = { .store = s };
+    _cleanup_free_ char *trees = xasprintf("%s/trees", store_path(s));
+    int r = mount_list(&m.list, &m.n, err);
+
+    if (r < 0)
+        return r;
+    m.trees = mount_path_in_filesystem(m.list, m.n, trees);
+    *ret = m;
+    return 0;
+}
+
+void volume_mounts_done(VolumeMounts *m) {
+    mount_info_free(m->list, m->n);
+    free(m->trees);
+    *m = (VolumeMounts){ 0 };
+}
+
+bool volume_mounts_is_ours(const VolumeMounts *m, size_t i) {
+    const char *rest = m->trees ? startswith(m->list[i].root, m->trees) : NULL;
+
+    return rest && *rest == '/' && is_same_device(m->store, m->list[i].target);
+}
+
+/* 1: a tree of ours is on top of `target`; 0: nothing is mounted there; -EBUSY something else is.
+ */
+static int mounted_by_us(Store *s, const char *target, Err *err) {
+    _cleanup_(volume_mounts_done) VolumeMounts mounts = { 0 };
+    int r = volume_mounts_read(&mounts, s, err), found = 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < mounts.n; i++)
+        if (streq(mounts.list[i].target, target))
+            found = volume_mounts_is_ours(&mounts, i) ? 1 : -EBUSY;
+    return found == -EBUSY
+               ? err_set(err, -EBUSY,
+                         "what is mounted on %s is no volume of this driver; it is left "
+                         "alone",
+                         target)
+               : found;
+}
+
+/* 1 when a record of another volume names the target, else 0. */
+static int is_target_of_another(Store *s, const VolumeKey *key, Err *err) {
+    Volume *volumes = NULL;
+    size_t n = 0;
+    int r = store_volume_list(s, &volumes, &n, err), found = 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        found |=
+            streq(volumes[i].target, key->target) && !streq(volumes[i].volume_id, key->volume_id);
+    volume_array_free(volumes, n);
+    return found;
+}
+
+/* Mounted by `cache-ctl mount`, on a directory that was there before. */
+static bool is_by_hand(const VolumeKey *key) {
+    return startswith(key->volume_id, VOLUME_ID_CONTROL);
+}
+
+/* Without a record: takes away what a crash or a lost index left behind. */
+static int volume_unmount_unknown(Store *s, const VolumeKey *key, Err *err) {
+    int r = is_target_of_another(s, key, err), mounted;
+
+    if (r != 0)
+        return r < 0 ? r : 0;
+    mounted = mounted_by_us(s, key->target, err);
+    if (mounted > 0)
+        mounted = mount_detach(key->target, err);
+    if (mounted < 0)
+        return mounted;
+    r = is_by_hand(key) ? 0 : target_remove(key->target, err);
+    return r == -EBUSY && mounted == 0 ? 0 : r < 0 ? r : mounted;
+}
+
+int volume_unmount(Store *s, const VolumeKey *key, Err *err) {
+    _cleanup_(volume_clear) Volume have = { 0 };
+    Err ignored = { "" };
+    int r = store_volume_get(s, key->volume_id, key->target, &have, err);
+
+    if (r == -ENOENT)
+        return volume_unmount_unknown(s, key, err);
+    if (r >= 0)
+        r = mount_detach(key->target, err);
+    if (r >= 0 &&
+        !is_by_hand(key)) /* the kubelet wants the target gone; a person's directory stays */
+        r = target_remove(key->target, err);
+    if (r < 0)
+        return r;
+    if (store_touch(s, &have.manifest, &ignored) < 0) /* It was in use until now; LRU order only. */
+        log_debug("cannot note the use of %s: %s", DIGEST_STR(&have.manifest), ignored.text);
+    r = store_volume_remove(s, key->volume_id, key->target, err);
+    return r < 0 ? r : 1;
+}
+
+int volume_stats(Store *s, const VolumeKey *key, VolumeStats *ret, Err *err) {
+    _cleanup_(volume_clear) Volume have = { 0 };
+    ArtifactInfo info = { 0 };
+    Err why = { "" };
+    int r = store_volume_get(s, key->volume_id, key->target, &have, err), mounted;
+
+    if (r >= 0)
+        r = store_inspect(s, &have.manifest, &info, err);
+    if (r == -ENOENT)
+        return err_set(err, r, "volume %.200s is not published at %.200s", key->volume_id,
+                       key->target);
+    if (r < 0)
+        return r;
+    mounted = volume_is_mounted(s, &have, &why);
+    *ret = (VolumeStats){ .bytes = info.bytes, .files = info.files, .mounted = mounted > 0 };
+    if (mounted > 0)
+        ret->condition = xasprintf("mounted: %s", have.reference);
+    else
+        ret->condition = xasprintf("%s is not mounted at %s%s%s; delete the pod, or publish again",
+                                   have.reference, have.target, mounted < 0 ? ": " : "",
+                                   mounted < 0 ? why.text : "");
+    artifact_info_clear(&info);
+    return 0;
+}
