@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config_table: the one table of configuration keys. */
+#include "agent/config_internal.h"
+#include "base/parse.h"
+
+#define UNIX_PATH_MAX_BYTES 107 /* sun_path of unix(7) without its NUL */
+
+/* KEY(path, type, field, default, min, max, words, live, help); ITEM: the same for an entry of
+ * `registries`. */
+#define CONFIG_KEYS(KEY, ITEM)                                                                     \
+    KEY("node", NAME, node, "", 0, 253, NULL, false,                                               \
+        "Name of this node, as Kubernetes knows it. Empty: $NODE_NAME, then the host name.")       \
+    KEY("store.path", PATH, store_path, "/var/lib/modelcached", 1, 4095, NULL, false,              \
+        "Directory of the store, on ext4, xfs or btrfs.")                                          \
+    KEY("csi.driver", DRIVER, csi_driver, "csi.modelcached.dev", 1, 63, NULL, false,               \
+        "Name of the CSI driver; pods name it in their volumes.")                                  \
+    KEY("csi.endpoint", ENDPOINT, csi_endpoint,                                                    \
+        "unix:///var/lib/kubelet/plugins/csi.modelcached.dev/csi.sock", 2, UNIX_PATH_MAX_BYTES,    \
+        NULL, false, "Socket of the CSI services. $CSI_ENDPOINT wins over it.")                    \
+    KEY("csi.kubelet_dir", PATHS, csi_kubelet_dir, "/var/lib/kubelet", 1, 4095, NULL, false,       \
+        "Directory of the kubelet, or a list: volumes are published beneath it only. With --set: " \
+        "paths with commas between them.")                                                         \
+    KEY("csi.registration_dir", OPTIONAL_PATH, csi_registration_dir,                               \
+        "/var/lib/kubelet/plugins_registry", 1, 4095, NULL, false,                                 \
+        "Where the kubelet looks for sockets of plugins. Empty: no registration.")                 \
+    KEY("control.socket", PATH, control_socket, "/run/modelcached/control.sock", 2,                \
+        UNIX_PATH_MAX_BYTES, NULL, false, "Socket for cache-ctl, mode 0660.")                      \
+    KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \
+        "Pulls that run at the same time; others wait.")                                           \
+    KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
+        "Transfers at the same time of one pull.")                                                 \
+    KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
+        "Buffers of one pull.")                                                                    \
+    KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
+        "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \
+    KEY("credentials.docker_config", OPTIONAL_PATH, credentials_docker_config, "", 1, 4095, NULL,  \
+        true, "A docker config.json with the node's credentials. Empty: none.")                    \
+    ITEM("registries[].host", HOST, host, "", 1, 255, NULL, true,                                  \
+         "Registry that the other keys of this entry are for: host or host:port. Required.")       \
+    ITEM("registries[].plain_http", BOOL, plain_http, "false", 0, 0, NULL, true,                   \
+         "Speak http without TLS to it. Everybody on the way can read and change what is "         \
+         "fetched; digests still hold.")                                                           \
+    ITEM("registries[].ca_file", OPTIONAL_PATH, ca_file, "", 1, 4095, NULL, true,                  \
+         "PEM file of CAs to trust for it, beside those of the system.")                           \
+    ITEM("registries[].skip_verify", BOOL, skip_verify, "false", 0, 0, NULL, true,                 \
+         "Accept any certificate from it.")                                                        \
+    KEY("log.level", ENUM, log_level, "info", 0, 0, "error warn info debug", true,                 \
+        "The least important lines that are written.")                                             \
+    KEY("log.format", ENUM, log_format, "auto", 0, 0, "auto text json journal", true,              \
+        "auto: journal under systemd, text on a terminal, else JSON lines.")
+
+#define AS_KEY(p, t, field, d, lo, hi, w, l, h) \
+    { p, CONFIG_##t, offsetof(Config, field), d, lo, hi, w, l, h },
+#define AS_ITEM(p, t, field, d, lo, hi, w, l, h) \
+    { p, CONFIG_##t, offsetof(ConfigRegistry, field), d, lo, hi, w, l, h },
+
+static const ConfigKey keys[] = { CONFIG_KEYS(AS_KEY, AS_ITEM) };
+
+const ConfigKey *config_keys(size_t *ret_n) {
+    *ret_n = ELEMENTSOF(keys);
+    return keys;
+}
+
+const ConfigKey *config_find(const char *path) {
+    for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+        if (streq(keys[i].path, path))
+            return &keys[i];
+    return NULL;
+}
+
+bool config_key_is_registry(const ConfigKey *key) {
+    return startswith(key->path, "registries[].") != NULL;
+}
+
+static void words_with_commas(char *buf, size_t n, const char *words) {
+    size_t used = 0;
+
+    for (; *words && used + 3 < n; words++) {
+        if (*words == ' ')
+            buf[used++] = ',';
+        buf[used++] = *words;
+    }
+    buf[used] = 0;
+}
+
+const char *config_key_allowed(char buf[static CONFIG_ALLOWED_MAX], const ConfigKey *key) {
+    const size_t n = CONFIG_ALLOWED_MAX;
+    unsigned long long min = key->min, max = key->max;
+
+    switch (key->type) {
+    case CONFIG_NAME:
+        (void)snprintf(buf, n, "text of at most %llu bytes", max);
+        break;
+    case CONFIG_DRIVER:
+        (void)snprintf(buf, n, "a lower-case DNS name of at most %llu characters", max);
+        break;
+    case CONFIG_PATH:
+        (void)snprintf(buf, n, "an absolute path of at most %llu bytes without . and ..", max);
+        break;
+    case CONFIG_OPTIONAL_PATH:
+        (void)snprintf(buf, n, "an absolute path without . and .., or empty");
+        break;
+    case CONFIG_PATHS:
+        (void)snprintf(buf, n, "an absolute path without . and .., or a list of such");
+        break;
+    case CONFIG_ENDPOINT:
+        (void)snprintf(buf, n, "unix:///path, the path at most %llu bytes", max);
+        break;
+    case CONFIG_HOST:
+        (void)snprintf(buf, n, "host or host:port");
+        break;
+    case CONFIG_SIZE:
+        (void)snprintf(buf, n, "%s to %s, as 128MiB, 1.5GiB or 2%%", FORMAT_BYTES(key->min),
+                       FORMAT_BYTES(key->max));
+        break;
+    case CONFIG_UINT:
+        (void)snprintf(buf, n, "%llu to %llu", min, max);
+        break;
+    case CONFIG_BOOL:
+        (void)snprintf(buf, n, "true, false");
+        break;
+    case CONFIG_ENUM:
+        words_with_commas(buf, n, key->words);
+        break;
+    }
+    return buf;
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* control_find: what people name artifacts by, and the volumes that show them. */
+#include "agent/control_internal.h"
+
+#include <ctype.h>
+
+#define PREFIX_MIN 6 /* hex digits */
+
+static bool is_hex(const char *s) {
+    for (; *s; s++)
+        if (!isdigit((unsigned char)*s) && (*s < 'a' || *s > 'f'))
+            return false;
+    return true;
+}
+
+/* `hex` is the beginning of exactly one digest. */
+static int find_prefix(Store *s, const char *hex, Digest *ret, Err *err) {
+    ArtifactInfo *list;
+    unsigned found = 0;
+    size_t n;
+    int r = store_list(s, &list, &n, err);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        if (startswith(DIGEST_HEX(&list[i].digest), hex)) {
+            *ret = list[i].digest;
+            found++;
+        }
+    artifact_info_array_free(list, n);
+    if (found == 0)
+        return err_set(err, -ENOENT, "no stored artifact has a digest that begins with %.64s", hex);
+    if (found > 1)
+        return err_set(err, -EINVAL, "%u stored artifacts begin with %.64s; give more digits",
+                       found, hex);
+    return 0;
+}
+
+/* By its key, for this node's platform, or for whichever it is stored. */
+static int find_reference(Store *s, const char *key, Digest *ret, Err *err) {
+    char buf[PLATFORM_TEXT_MAX];
+    ArtifactInfo *list;
+    Platform platform;
+    size_t n;
+    int r;
+
+    platform_of_node(&platform);
+    r = store_resolve(s, key, platform_text(buf, &platform), ret, err);
+    if (r != -ENOENT)
+        return r;
+    r = store_list(s, &list, &n, err);
+    if (r < 0)
+        return r;
+    r = -ENOENT;
+    for (size_t i = 0; i < n && r < 0; i++)
+        for (size_t k = 0; k < list[i].n_references && r < 0; k++)
+            if (streq(list[i].references[k], key)) {
+                *ret = list[i].digest;
+                r = 0;
+            }
+    artifact_info_array_free(list, n);
+    return r < 0 ? err_set(err, r, "%s is not stored here; cache-ctl ls shows what is", key) : 0;
+}
+
+int control_find(Store *s, const char *text, Digest *ret, char **ret_reference, Err *err) {
+    const char *hex = startswith(text, "sha256:");
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    _cleanup_free_ char *key = NULL;
+    bool prefix = strlen(hex ? hex : text) >= PREFIX_MIN && is_hex(hex ? hex : text);
+    int r;
+
+    *ret_reference = NULL;
+    if (hex)
+        return prefix ? find_prefix(s, hex, ret, err)
+                      : err_set(err, -EINVAL,
+                                "\"%.100s\" is not a digest: sha256: and %d to 64 hex digits", text,
+                                PREFIX_MIN);
+    r = reference_parse(&reference, text, err);
+    if (r < 0)
+        return r;
+    key = reference_text(reference);
+    r = find_reference(s, key, ret, err);
+    if (r == -ENOENT && prefix && find_prefix(s, text, ret, NULL) >= 0)
+        return 0;
+    if (r >= 0)
+        *ret_reference = TAKE_PTR(key);
+    return r;
+}
+
+static bool is_mounted(const MountInfo *mounts, size_t n, const char *target) {
+    for (size_t i = 0; i < n; i++)
+        if (streq(mounts[i].target, target))
+            return true;
+    return false;
+}
+
+int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__VolumeDetail ***ret,
+                    size_t *ret_n, Err *err) {
+    Modelcached__Control__VolumeDetail **list;
+    MountInfo *mounts;
+    Volume *volumes;
+    size_t n_mounts, n_volumes, n = 0;
+    int r = store_volume_list(s, &volumes, &n_volumes, err);
+
+    if (r < 0)
+        return r;
+    r = mount_list(&mounts, &n_mounts, err);
+    if (r < 0) {
+        volume_array_free(volumes, n_volumes);
+        return r;
+    }
+    list = xnew_n(Modelcached__Control__VolumeDetail *, MAX(n_volumes, (size_t)1));
+    for (size_t i = 0; i < n_volumes; i++) {
+        const Volume *v = &volumes[i];
+        Modelcached__Control__VolumeDetail *m;
+
+        if (manifest && !digest_equal(manifest, &v->manifest))
+            continue;
+        m = list[n++] = CONTROL_NEW(VolumeDetail, volume_detail);
+        m->volume_id = xstrdup(v->volume_id);
+        m->target = xstrdup(v->target);
+        m->reference = xstrdup(v->reference);
+        m->digest = xstrdup(DIGEST_STR(&v->manifest));
+        m->created_usec = v->created_usec;
+        m->sub_path = xstrdup(v->sub_path);
+        m->mounted = is_mounted(mounts, n_mounts, v->target);
+    }
+    mount_info_free(mounts, n_mounts);
+    volume_array_free(volumes, n_volumes);
+    *ret = list;
+    *ret_n = n;
+    return 0;
+}

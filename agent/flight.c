@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight: one pull, an artifact on its way into the store: a worker fetches, the store commits,
+ * layer by layer. */
+#include "agent/copy.h"
+#include "agent/flight_internal.h"
+#include "agent/flight_job.h"
+#include "base/log.h"
+
+#include <openssl/rand.h>
+
+static void enter_resolving(Flight *p);
+static void enter_fetching(Flight *p);
+static void enter_committing(Flight *p);
+static void enter_done(Flight *p);
+
+/* The states of a pull, each with the moves it allows. */
+static const struct {
+    const char *name;
+    unsigned next;            /* bit set of the states that may follow */
+    void (*enter)(Flight *p); /* starts the state's work */
+} states[FLIGHT_STATE_COUNT] = {
+    [FLIGHT_QUEUED] = { "queued", 1U << FLIGHT_RESOLVING | 1U << FLIGHT_DONE, NULL },
+    [FLIGHT_RESOLVING] = { "resolving", 1U << FLIGHT_FETCHING | 1U << FLIGHT_DONE,
+                           enter_resolving },
+    [FLIGHT_FETCHING] = { "fetching", 1U << FLIGHT_COMMITTING | 1U << FLIGHT_DONE, enter_fetching },
+    [FLIGHT_COMMITTING] = { "committing", 1U << FLIGHT_DONE, enter_committing },
+    [FLIGHT_DONE] = { "done", 0, enter_done },
+};
+
+const char *flight_state_name(FlightState s) {
+    return states[s].name;
+}
+
+static void flight_goto(Flight *p, FlightState next) {
+    assert(states[p->state].next & 1U << next);
+    log_debug("pull %s: %s -> %s", p->reference_text, states[p->state].name, states[next].name);
+    p->state = next;
+    states[next].enter(p);
+}
+
+/* The one way out: the first reason counts. */
+static void flight_finish(Flight *p, int r, const Err *err) {
+    if (p->state == FLIGHT_DONE)
+        return;
+    p->r = r;
+    if (r < 0)
+        p->err = *err;
+    flight_goto(p, FLIGHT_DONE);
+}
+
+static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
+    const Reference *from = request->reference;
+    int r = platform_parse(&p->platform, request->platform, err);
+
+    if (r < 0)
+        return r;
+    p->platform_text = xstrdup(request->platform);
+    p->reference_text = reference_text(from);
+    p->reference = reference_copy(from);
+    credential_list_copy(&p->credentials, request->credential);
+    return 0;
+}
+
+int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
+               FlightDone done, void *arg, Err *err) {
+    _cleanup_(flight_freep) Flight *p = xnew(Flight);
+    uint8_t random[16];
+    int r;
+
+    p->context = context;
+    p->done = done;
+    p->arg = arg;
+    p->ingest_fd = -EBADF;
+    p->waiting = xstrdup("");
+    p->started_usec = now_usec();
+    if (RAND_bytes(random, sizeof(random)) != 1)
+        return err_set(err, -EIO, "OpenSSL has no random numbers for the name of a pull");
+    format_hex(random, sizeof(random), p->ingest);
+    r = copy_request(p, request, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(p);
+    return 0;
+}
+
+Flight *flight_free(Flight *p) {
+    if (!p)
+        return NULL;
+    assert(p->n_works == 0);
+    (void)worker_free(p->worker);
+    safe_close(p->ingest_fd);
+    (void)pull_options_unref(p->options);
+    (void)manifest_free(p->manifest);
+    credential_list_done(&p->credentials);
+    (void)reference_free(p->reference);
+    free(p->layers);
+    free(p->fetch);
+    free(p->reference_text);
+    free(p->platform_text);
+    free(p->waiting);
+    free(p);
+    return NULL;
+}
+
+/* Queues a step; the pull lives until `done` of the last one was called. */
+static void submit(Flight *p, PoolRun run, PoolDone done, void *arg) {
+    p->n_works++;
+    pool_submit(p->context->pool, run, done, arg);
+}
+
+static void on_ended(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+
+    p->n_works--;
+    if (r < 0) /* what is left there goes at the next start */
+        log_warn("cannot clean up after the pull of %s: %s", p->reference_text, err_text(err, r));
+    p->done(p->arg, p, p->r, &p->err);
+}
+
+/* Layers that were complete when the network failed, or when we stop, serve the next try. */
+static bool is_worth_another_try(int r) {
+    static const int passing[] = { -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH, -ENETUNREACH,
+                                   -EPIPE,        -ETIMEDOUT,  -ECANCELED,    -EAGAIN };
+
+    for (size_t i = 0; i < ELEMENTSOF(passing); i++)
+        if (passing[i] == r)
+            return true;
+    return false;
+}
+
+static int run_end(void *arg, Err *err) {
+    Flight *p = arg;
+    uint64_t freed;
+    int r = p->has_folder ? store_ingest_end(p->context->store, p->ingest, err) : 0;
+
+    return r < 0 || p->r >= 0 || is_worth_another_try(p->r)
+               ? r
+               : store_prune(p->context->store, &freed, err);
+}
+
+/* Once nothing of the pull runs any more, its folder goes, and then it is over. */
+static void flight_settle(Flight *p) {
+    if (p->n_works == 0 && !p->ending) {
+        p->ending = true;
+        submit(p, run_end, on_ended, p);
+    }
+}
+
+static void enter_done(Flight *p) {
+    p->worker = worker_free(p->worker);
+    credential_list_done(&p->credentials);
+    flight_settle(p);
+}
+
+/* The end of a step: false when the pull is over meanwhile or because of it. */
+static bool step_ended(Flight *p, int r, const Err *err) {
+    p->n_works--;
+    if (r < 0)
+        flight_finish(p, r, err);
+    if (p->state != FLIGHT_DONE)
+        return true;
+    flight_settle(p);
+    return false;
+}
+
+void flight_start(Flight *p, PullOptions *options) {
+    p->options = pull_options_ref(options);
+    p->started_usec = now_usec();
+    flight_goto(p, FLIGHT_RESOLVING);
+}
+
+void flight_cancel(Flight *p, int r, const Err *err) {
+    flight_finish(p, r, err);
+}
+
+/* Resolving: a folder, a worker, its answer, our plan. */
+
+static void on_resolved(void *arg, Manifest *manifest, const Digest *index);
+static void on_progress(void *arg, size_t layer, uint64_t bytes);
+static void on_waiting(void *arg, const char *text);
+static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
+static void on_worker_end(void *arg, int r, const Err *err);
+
+/* What is free, less what the other pulls still have to write. */
+static uint64_t room_left(const Flight *p) {
+    uint64_t promised = p->context->promised(p->context->arg);
+    uint64_t others = promised - (p->bytes_total - p->bytes_done);
+
+    return p->room > others ? p->room - others : 0;
+}
+
+static int start_worker(Flight *p, Err *err) {
+    FlightJobSources sources = { p->options, p->reference, &p->platform,
+                                 p->credentials.n > 0 ? p->credentials.items : NULL, room_left(p) };
+    WorkerOptions options = {
+        .event = p->context->event,
+        .program = p->context->worker_program,
+        .label = p->reference_text,
+        .ingest_fd = p->ingest_fd,
+        .handlers = { { .on_resolved = on_resolved,
+                        .on_progress = on_progress,
+                        .on_waiting = on_waiting,
+                        .on_layer = on_layer,
+                        .arg = p },
+                      on_worker_end,
+                      p },
+    };
+    FlightJob job;
+    int r;
+
+    flight_job_init(&job, &sources);
+    options.job = &job.message;
+    r = worker_new(&p->worker, &options, err);
+    flight_job_done(&job);
+    return r;
+}
+
+static int run_begin(void *arg, Err *err) {
+    Flight *p = arg;
+    int r = flight_make_folder(p->context->store, p->ingest, &p->ingest_fd, err);
+
+    p->has_folder = r >= 0;
+    p->room = flight_room(p->context->store);
+    return r;
+}
+
+static void on_begun(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+    Err why = { "" };
+
+    if (!step_ended(p, r, err))
+        return;
+    r = start_worker(p, &why);
+    if (r < 0)
+        flight_finish(p, r, &why);
+    else
+        p->ingest_fd = safe_close(p->ingest_fd); /* the worker has its own */
+}
+
+static void enter_resolving(Flight *p) {
+    submit(p, run_begin, on_begun, p);
+}
+
+static int run_plan(void *arg, Err *err) {
+    Flight *p = arg;
+    size_t n = MAX(p->manifest->n_layers, (size_t)1);
+    _cleanup_free_ bool *cached = xnew_n(bool, n);
+    _cleanup_free_ size_t *same_as = xnew_n(size_t, n);
+    FlightPlan plan = {
+        .manifest = p->manifest,
+        .index = p->has_index ? &p->index : NULL,
+        .want = p->reference->has_digest ? &p->reference->digest : NULL,
+        .reference = p->reference_text,
+        .platform = p->platform_text,
+        .ingest = p->ingest,
+        .cached = cached,
+        .same_as = same_as,
+    };
+    int r = flight_make_plan(p->context->store, &plan, err);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < p->manifest->n_layers; i++)
+        p->layers[i] = (FlightLayer){ .cached = r > 0 || cached[i], .same_as = same_as[i] };
+    p->room = plan.room;
+    return r;
+}
+
+/* Sums, and the list of what is to be fetched. */
+static void count_layers(Flight *p) {
+    p->fetch = xnew_n(uint32_t, MAX(p->manifest->n_layers, (size_t)1));
+    for (size_t i = 0; i < p->manifest->n_layers; i++) {
+        uint64_t bytes = p->manifest->layers[i].size;
+
+        if (p->layers[i].cached || p->layers[i].same_as != i)
+            p->bytes_cached += bytes;
+        else {
+            p->fetch[p->n_fetch++] = (uint32_t)i;
+            p->bytes_total += bytes;
+        }
+    }
+}
+
+static void on_planned(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+    Err why = { "" };
+
+    if (!step_ended(p, r, err))
+        return;
+    p->planned = true;
+    count_layers(p);
+    if (r > 0) {
+        flight_finish(p, 0, NULL); /* all there; the worker is not needed */
+        return;
+    }
+    r = flight_check_room(p->context->store, p->bytes_total, room_left(p), &why);
+    if (r < 0)
+        flight_finish(p, err_prefix(&why, r, "%s", p->reference_text), &why);
+    else
+        flight_goto(p, FLIGHT_FETCHING);
+}
+
+static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
+    Flight *p = arg;
+
+    p->manifest = manifest;
+    p->layers = xnew_n(FlightLayer, MAX(manifest->n_layers, (size_t)1));
+    p->has_index = index != NULL;
+    if (index)
+        p->index = *index;
+    submit(p, run_plan, on_planned, p);
+}
+
+/* Fetching: the worker sends layers, the pool commits them. */
+
+static void on_progress(void *arg, size_t layer, uint64_t bytes) {
+    Flight *p = arg;
+
+    if (p->layers[layer].done)
+        return;
+    p->bytes_done += bytes - p->layers[layer].bytes;
+    p->layers[layer].bytes = bytes;
+    rate_add(&p->rate, now_usec(), p->bytes_done);
+}
+
+static void on_waiting(void *arg, const char *text) {
+    xfree_and_strdup(&((Flight *)arg)->waiting, text);
+}
+
+typedef struct LayerWork {
+    Flight *pull;
+    size_t layer;
+    LayerEntry *entries;
+    size_t n;
+} LayerWork;
+
+static int run_layer(void *arg, Err *err) {
+    LayerWork *w = arg;
+    Flight *p = w->pull;
+    int r = store_commit_layer(p->context->store, p->ingest, &p->manifest->layers[w->layer],
+                               w->entries, w->n, err);
+
+    return r < 0 ? err_prefix(err, r, "layer %zu of %zu of %s", w->layer + 1, p->manifest->n_layers,
+                              p->reference_text)
+                 : 0;
+}
+
+/* All in?  The worker has said so, and the store has. */
+static void check_complete(Flight *p) {
+    if (p->state == FLIGHT_FETCHING && p->worker_ended && p->n_done == p->n_fetch)
+        flight_goto(p, FLIGHT_COMMITTING);
+}
+
+static void on_layer_committed(void *arg, int r, const Err *err) {
+    LayerWork *w = arg;
+    Flight *p = w->pull;
+
+    layer_entries_free(w->entries, w->n);
+    if (r >= 0) {
+        on_progress(p, w->layer, p->manifest->layers[w->layer].size);
+        p->layers[w->layer].done = true;
+        p->n_done++;
+    }
+    free(w);
+    if (step_ended(p, r, err))
+        check_complete(p);
+}
+
+static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
+    LayerWork *w = xnew(LayerWork);
+
+    *w = (LayerWork){ arg, layer, entries, n };
+    submit(arg, run_layer, on_layer_committed, w);
+}
+
+static void on_worker_end(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+    Err why = *err;
+
+    p->worker = worker_free(p->worker);
+    p->worker_ended = true;
+    if (r < 0)
+        flight_finish(p, err_prefix(&why, r, "pull %s", p->reference_text), &why);
+    else
+        check_complete(p);
+}
+
+static void enter_fetching(Flight *p) {
+    credential_list_done(&p->credentials); /* the worker has it */
+    if (p->worker)
+        worker_plan(p->worker, p->fetch, p->n_fetch);
+}
+
+/* Committing: the manifest, its tree, the reference. */
+
+static int run_commit(void *arg, Err *err) {
+    Flight *p = arg;
+    int r = flight_commit(p->context->store, p->manifest, p->reference_text, p->platform_text, err);
+
+    return r < 0 ? err_prefix(err, r, "commit %s", p->reference_text) : 0;
+}
+
+static void on_committed(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+
+    if (step_ended(p, r, err))
+        flight_finish(p, 0, NULL);
+}
+
+static void enter_committing(Flight *p) {
+    submit(p, run_commit, on_committed, p);
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight_job: the order that a worker gets, from the configuration and the reference. */
+#pragma once
+
+#include "agent/pull_options.h"
+#include "oci/ref.h"
+
+typedef struct FlightJob {
+    Modelcached__Worker__Job
+        message; /* what worker_new() takes; points into what is below and into the sources */
+    Modelcached__Worker__RegistryConfig *registries, **registry_list;
+    Modelcached__Worker__Credential credential, *credential_list[1];
+} FlightJob;
+
+typedef struct FlightJobSources {
+    const PullOptions *options;
+    const Reference *reference;
+    const Platform *platform;
+    const Credential *credential; /* NULL: none */
+    uint64_t content_max_bytes;
+} FlightJobSources;
+
+/* All sources are borrowed for as long as the job is used. */
+void flight_job_init(FlightJob *job, const FlightJobSources *sources);
+void flight_job_done(FlightJob *job);

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight_view: how far a pull is, as numbers and as a sentence. */
+#include "agent/flight_internal.h"
+
+void flight_view(const Flight *p, FlightView *ret) {
+    uint64_t now = now_usec();
+
+    *ret = (FlightView){
+        .state = p->state,
+        .reference = p->reference_text,
+        .manifest = p->manifest,
+        .bytes_done = p->bytes_done,
+        .bytes_total = p->bytes_total,
+        .bytes_cached = p->bytes_cached,
+        .rate = p->state == FLIGHT_FETCHING ? rate_get(&p->rate, now, p->bytes_done) : 0,
+        .elapsed_usec = now - p->started_usec,
+        .layers_total = p->planned ? (unsigned)p->manifest->n_layers : 0,
+        .waiting = p->waiting,
+    };
+    for (size_t i = 0; i < ret->layers_total; i++)
+        ret->layers_done += flight_view_layer(p, i).done;
+}
+
+FlightLayerView flight_view_layer(const Flight *p, size_t i) {
+    const FlightLayer *own = &p->layers[i], *source = &p->layers[own->same_as];
+    bool cached = own->cached || own->same_as != i;
+
+    return (FlightLayerView){
+        .layer = &p->manifest->layers[i],
+        .bytes =
+            cached && (own->cached || source->done) ? p->manifest->layers[i].size : source->bytes,
+        .cached = cached,
+        .done = own->cached || source->done,
+    };
+}
+
+void flight_text(const Flight *p, char *buf, size_t n) {
+    FlightView v;
+    size_t used;
+
+    flight_view(p, &v);
+    switch (v.state) {
+    case FLIGHT_QUEUED:
+        (void)snprintf(buf, n, "waiting for other pulls");
+        break;
+    case FLIGHT_FETCHING:
+        rate_text(buf, n, v.bytes_done, v.bytes_total, v.rate);
+        break;
+    case FLIGHT_COMMITTING:
+        (void)snprintf(buf, n, "all %s are here, making them durable", FORMAT_BYTES(v.bytes_total));
+        break;
+    case FLIGHT_DONE:
+        (void)snprintf(buf, n, p->r < 0 ? "failed" : "done");
+        break;
+    default:
+        (void)snprintf(buf, n, "%s", flight_state_name(v.state));
+        break;
+    }
+    used = strlen(buf);
+    if (*v.waiting && v.state != FLIGHT_DONE && used + 1 < n)
+        (void)snprintf(buf + used, n - used, "; %s", v.waiting);
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* inbox: what a pull worker says, checked: bytes in, calls out.  The worker parses what registries
+ * send, so nothing of it is believed: order, indexes, counts, lengths, names, UTF-8, and the memory
+ * that parsing takes. */
+#pragma once
+
+#include "base/buf.h"
+#include "cache/store.h"
+
+typedef struct Inbox Inbox;
+
+/* A line on what confines the worker; strings are clean text. */
+typedef struct Feature {
+    char *name;
+    bool active;
+    char *detail;
+} Feature;
+
+typedef struct FeatureList {
+    Feature *items;
+    size_t n;
+} FeatureList;
+void feature_list_done(FeatureList *l);
+
+/* Each is called as its message comes; none may free the inbox.  NULL: not interesting. */
+typedef struct InboxHandlers {
+    /* The list is the callee's. */
+    void (*on_hello)(void *arg, FeatureList *features);
+    /* The manifest is the callee's.  `index`: the digest of the index that led to it, or NULL. */
+    void (*on_resolved)(void *arg, Manifest *manifest, const Digest *index);
+    void (*on_progress)(void *arg, size_t layer, uint64_t bytes);
+    /* Nothing moves, and why; "" when it goes on. */
+    void (*on_waiting)(void *arg, const char *text);
+    /* All entries of a layer; they are the callee's. */
+    void (*on_layer)(void *arg, size_t layer, LayerEntry *entries, size_t n);
+    void *arg;
+} InboxHandlers;
+
+Inbox *inbox_new(const InboxHandlers *handlers, bool probe);
+Inbox *inbox_free(Inbox *in);
+DEFINE_CLEANUP(Inbox, inbox_free);
+
+/* The daemon asked for these layers (indexes of Resolved.layers, ascending). */
+void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n);
+
+/* Takes bytes of the stream.  Errors: -EPROTO the worker broke the protocol (the sentence says how;
+ * end it). */
+int inbox_feed(Inbox *in, const uint8_t *data, size_t n, Err *err) _must_check_;
+
+/* How the worker ended the pull: 0 not yet (or only half a message), 1 done (a probe: said hello),
+ * or the negative errno of its Failed with the sentence in `err`. */
+int inbox_outcome(const Inbox *in, Err *err) _must_check_;

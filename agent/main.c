@@ -1,0 +1,88 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* main: modelcached, the node's cache of OCI model artifacts. */
+#include "agent/agent.h"
+#include "agent/options.h"
+#include "base/log.h"
+#include "base/version.h"
+
+#include <malloc.h>
+
+#define EXIT_USAGE 2
+
+/* A daemon that idles for weeks beside other people's workloads: few arenas, and memory goes back.
+ */
+static void keep_small(void) {
+    (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_TRIM_THRESHOLD, (int)KiB(256));
+    (void)mallopt(M_MMAP_THRESHOLD, (int)KiB(256));
+}
+
+static int load(Config **ret, const Options *options) {
+    Err err = { "" };
+    int r = config_load(ret, &options->sources, &err);
+
+    if (r < 0)
+        (void)fprintf(stderr, "modelcached: %s\n", err_text(&err, r));
+    return r;
+}
+
+static int run(const Options *options) {
+    _cleanup_(agent_freep) Agent *agent = NULL;
+    Config *config;
+    Err err = { "" };
+    int r;
+
+    if (load(&config, options) < 0)
+        return EXIT_USAGE;
+    r = agent_new(&agent, config, &options->sources, &err);
+    if (r >= 0)
+        r = agent_run(agent, &err);
+    if (r < 0)
+        log_error("%s", err_text(&err, r));
+    return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+static int check(const Options *options) {
+    _cleanup_(config_freep) Config *config = NULL;
+
+    if (load(&config, options) < 0)
+        return EXIT_USAGE;
+    (void)printf("%s: the configuration is right\n", options->sources.file);
+    return EXIT_SUCCESS;
+}
+
+static int act(const Options *options) {
+    switch (options->action) {
+    case OPTIONS_CHECK_CONFIG:
+        return check(options);
+    case OPTIONS_HELP:
+        options_write_help(stdout);
+        return EXIT_SUCCESS;
+    case OPTIONS_VERSION:
+        (void)printf("modelcached %s\n", MC_VERSION);
+        return EXIT_SUCCESS;
+    case OPTIONS_PRINT_MARKDOWN:
+        config_write_markdown(stdout);
+        return EXIT_SUCCESS;
+    case OPTIONS_PRINT_MAN:
+        config_write_man(stdout);
+        return EXIT_SUCCESS;
+    default:
+        return run(options);
+    }
+}
+
+int main(int argc, char **argv) {
+    Options options;
+    Err err = { "" };
+    int r = options_parse(&options, argc, argv, &err);
+
+    if (r < 0) {
+        (void)fprintf(stderr, "modelcached: %s\n", err_text(&err, r));
+        return EXIT_USAGE;
+    }
+    keep_small();
+    r = act(&options);
+    options_done(&options);
+    return r;
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_options: what the configuration says about pulls, with the files it names read. */
+#include "agent/pull_options.h"
+#include "base/fs.h"
+#include "base/limits.h"
+
+#include <fcntl.h>
+
+PullOptions *pull_options_ref(PullOptions *o) {
+    o->refs++;
+    return o;
+}
+
+PullOptions *pull_options_unref(PullOptions *o) {
+    if (!o || --o->refs > 0)
+        return NULL;
+    for (size_t i = 0; i < o->n_registries; i++) {
+        free(o->registries[i].host);
+        free(o->registries[i].ca_pem);
+    }
+    free(o->registries);
+    credential_list_done(&o->credentials);
+    free(o);
+    return NULL;
+}
+
+static int read_registries(PullOptions *o, const Config *config, Err *err) {
+    o->registries = xnew_n(PullRegistry, MAX(config->n_registries, (size_t)1));
+    for (size_t i = 0; i < config->n_registries; i++) {
+        const ConfigRegistry *from = &config->registries[i];
+        PullRegistry *to = &o->registries[o->n_registries++];
+
+        *to = (PullRegistry){ xstrdup(from->host), from->plain_http, from->skip_verify, NULL, 0 };
+        if (*from->ca_file) {
+            int r = fs_read_file(AT_FDCWD, from->ca_file, LIMIT_CA_BYTES, &to->ca_pem,
+                                 &to->ca_bytes, err);
+            if (r < 0)
+                return err_prefix(err, r, "ca_file of registry %s", from->host);
+        }
+    }
+    return 0;
+}
+
+static int read_credentials(PullOptions *o, const char *path, Err *err) {
+    char *text = NULL;
+    size_t n;
+    int r;
+
+    if (!*path)
+        return 0;
+    r = fs_read_file(AT_FDCWD, path, LIMIT_CREDENTIALS_BYTES, &text, &n, err);
+    if (r >= 0) {
+        r = credential_parse_docker(&o->credentials, text, n, err);
+        r = r < 0 ? err_prefix(err, r, "%s", path) : r;
+    }
+    if (text)
+        explicit_bzero(text, n);
+    free(text);
+    return r < 0 ? err_prefix(err, r, "credentials.docker_config") : 0;
+}
+
+int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
+    _cleanup_(pull_options_unrefp) PullOptions *o = xnew(PullOptions);
+    int r;
+
+    o->refs = 1;
+    o->concurrent = (unsigned)config->pull_concurrent;
+    o->connections = (unsigned)config->pull_connections;
+    o->memory_bytes = config->pull_memory;
+    o->io = streq(config->pull_io, "uring")     ? MODELCACHED__WORKER__IO_MODE__IO_URING
+            : streq(config->pull_io, "threads") ? MODELCACHED__WORKER__IO_MODE__IO_THREADS
+                                                : MODELCACHED__WORKER__IO_MODE__IO_AUTO;
+    r = read_registries(o, config, err);
+    if (r >= 0)
+        r = read_credentials(o, config->credentials_docker_config, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(o);
+    return 0;
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* pull_options: what the configuration says about pulls, with the files it names read. */
+#pragma once
+
+#include "agent/config.h"
+#include "oci/credential.h"
+#include "proto/worker.pb-c.h"
+
+/* One registry's settings. */
+typedef struct PullRegistry {
+    char *host;
+    bool plain_http, skip_verify;
+    char *ca_pem; /* NULL: none */
+    size_t ca_bytes;
+} PullRegistry;
+
+/* Never changed once it is made; a reload makes another.  Pulls that run hold a reference: owners
+ * are the puller and each pull. */
+typedef struct PullOptions {
+    unsigned refs;
+    unsigned concurrent, connections;
+    uint64_t memory_bytes;
+    Modelcached__Worker__IoMode io;
+    PullRegistry *registries;
+    size_t n_registries;
+    CredentialList credentials; /* the node's */
+} PullOptions;
+
+/* Reads the CA files and the docker config.json.  Errors: -EPROTO not a config.json; -E2BIG; as
+ * open(2). */
+int pull_options_new(PullOptions **ret, const Config *config, Err *err) _must_check_;
+PullOptions *pull_options_ref(PullOptions *o);
+PullOptions *pull_options_unref(PullOptions *o);
+DEFINE_CLEANUP(PullOptions, pull_options_unref);

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* puller: the queue of pulls: who asks for what, one pull for all that ask for the same, a few at a
+ * time. */
+#pragma once
+
+#include "agent/flight.h"
+#include "csi/backend.h"
+
+typedef struct Puller Puller;
+
+typedef struct PullerOptions {
+    sd_event *event;            /* a reference is kept; SIGCHLD must be blocked */
+    Store *store;               /* borrowed; outlives the pool */
+    Pool *pool;                 /* borrowed; free it before the puller */
+    const char *worker_program; /* copied */
+    PullOptions *options;       /* a reference is kept */
+    /* A pull began, succeeded, failed; for the history.  Strings are borrowed. */
+    void (*on_event)(void *arg, const StoreEvent *event);
+    void *arg;
+} PullerOptions;
+
+void puller_new(Puller **ret, const PullerOptions *options);
+/* For pulls that begin from now on. */
+void puller_set_options(Puller *p, PullOptions *options);
+/* Makes the artifact of a request be in the store, as EnsureRequest's policy says:
+ *   IfNotPresent, Never   look in the store first;
+ *   Always                asks the registry which manifest it is, and fetches what is missing;
+ *   a digest that is stored needs no registry, whatever the policy.
+ * Each call tries anew; failures are not remembered.  `done` is never called from within.
+ * Errors: -EINVAL the platform; -ECANCELED the daemon is stopping. */
+int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
+                  void *done_arg, Err *err) _must_check_;
+EnsureTicket *puller_ticket_free(EnsureTicket *t);
+void puller_ticket_text(const EnsureTicket *t, char *buf, size_t n);
+/* The pull behind the ticket, or NULL while the store is asked, or when it knew.  Borrowed; also
+ * within `done`. */
+const Flight *puller_ticket_pull(const EnsureTicket *t);
+
+/* The pulls that run or wait, oldest first; borrowed until the loop goes on. */
+size_t puller_count(const Puller *p);
+const Flight *puller_get(const Puller *p, size_t i);
+
+/* Takes no more requests, ends all pulls with -ECANCELED; `done` is called once nothing is left. */
+void puller_stop(Puller *p, void (*done)(void *arg), void *arg);
+/* After pool_free().  Tickets that are still out may be freed later.  NULL is fine; returns NULL.
+ */
+Puller *puller_free(Puller *p);
+DEFINE_CLEANUP(Puller, puller_free);

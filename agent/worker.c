@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker: one process modelcached-pull: started, spoken to over its socket, ended with its owner.
+ */
+#include "agent/worker.h"
+#include "agent/worker_spawn.h"
+#include "agent/worker_stderr.h"
+#include "base/limits.h"
+#include "base/log.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#define READ_BYTES   KiB(64)
+#define READS_A_TURN 16 /* then the loop goes on with others */
+/* A worker that has said its last word has nothing more to do. */
+#define EXIT_USEC (5 * USEC_PER_SEC)
+
+struct Worker {
+    sd_event *event;
+    WorkerHandlers handlers;
+    Inbox *inbox;
+    WorkerStderr *messages;
+    int fd; /* our end of the socketpair */
+    pid_t pid;
+    sd_event_source *io, *child, *exit_timer;
+    Buf out;     /* framed, not sent yet; may hold credentials */
+    bool closed; /* the socket gave its last byte */
+    int r;       /* < 0: it broke the protocol, or the socket did */
+    Err err;
+};
+
+char *worker_find_program(void) {
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash, *beside;
+
+    if (n > 0) {
+        self[n] = 0;
+        slash = strrchr(self, '/');
+        beside = xasprintf("%.*s/modelcached-pull", (int)(slash - self), self);
+        if (access(beside, X_OK) == 0)
+            return beside;
+        free(beside);
+    }
+    return xstrdup(MC_LIBEXECDIR "/modelcached-pull");
+}
+
+Worker *worker_free(Worker *w) {
+    if (!w)
+        return NULL;
+    (void)sd_event_source_disable_unref(w->io);
+    (void)sd_event_source_disable_unref(w->exit_timer);
+    if (w->pid > 0) {
+        /* The event source does not reap what it did not see ending.  A killed process is gone
+         * soon. */
+        (void)kill(w->pid, SIGKILL);
+        (void)sd_event_source_disable_unref(w->child);
+        (void)waitpid(w->pid, NULL, 0);
+    } else
+        (void)sd_event_source_disable_unref(w->child);
+    (void)worker_stderr_free(w->messages);
+    (void)safe_close(w->fd);
+    if (w->out.data)
+        explicit_bzero(w->out.data, w->out.alloc);
+    buf_done(&w->out);
+    (void)inbox_free(w->inbox);
+    (void)sd_event_unref(w->event);
+    free(w);
+    return NULL;
+}
+
+pid_t worker_pid(const Worker *w) {
+    return w->pid;
+}
+
+static void stop_watching(Worker *w) {
+    w->closed = true;
+    if (w->io)
+        (void)sd_event_source_set_enabled(w->io,
+                                          SD_EVENT_OFF); /* fails only for sources of others */
+}
+
+/* Ends the process; on_child tells. */
+static void worker_break(Worker *w, int r, const Err *err) {
+    if (w->r < 0)
+        return;
+    w->err = *err;
+    w->r = err_prefix(&w->err, r, "the pull worker broke its protocol");
+    stop_watching(w);
+    (void)kill(w->pid, SIGKILL); /* it may be gone already */
+}
+
+/* 1: there may be more; 0: not now, or ended. */
+static int read_some(Worker *w) {
+    _cleanup_free_ uint8_t *bytes = malloc(READ_BYTES);
+    Err err = { "" };
+    ssize_t n;
+    int r;
+
+    if (!bytes || w->closed)
+        return 0;
+    n = recv(w->fd, bytes, READ_BYTES, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return 0;
+    if (n <= 0) {
+        stop_watching(w);
+        return 0;
+    }
+    r = inbox_feed(w->inbox, bytes, (size_t)n, &err);
+    if (r < 0)
+        worker_break(w, r, &err);
+    return r < 0 ? 0 : 1;
+}
+
+static void read_turn(Worker *w) {
+    for (unsigned i = 0; i < READS_A_TURN && read_some(w) > 0; i++)
+        ;
+}
+
+static int watch(Worker *w) {
+    uint32_t events = EPOLLIN | (w->out.len > 0 ? EPOLLOUT : 0);
+
+    return sd_event_source_set_io_events(w->io, events);
+}
+
+static void flush(Worker *w) {
+    while (w->out.len > 0 && !w->closed) {
+        ssize_t n = send(w->fd, w->out.data, w->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (n < 0)
+            break; /* EAGAIN: later; others: the end shows by reading and by SIGCHLD */
+        explicit_bzero(w->out.data, (size_t)n);
+        buf_consume(&w->out, (size_t)n);
+    }
+    if (w->out.len == 0 && w->out.data) {
+        explicit_bzero(w->out.data, w->out.alloc);
+        buf_done(&w->out);
+        w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
+    }
+}
+
+static int on_exit_timer(sd_event_source *source, uint64_t usec, void *arg) {
+    Worker *w = arg;
+
+    (void)source;
+    (void)usec;
+    log_debug("pull worker %d did not end by itself", (int)w->pid);
+    (void)kill(w->pid, SIGKILL); /* on_child tells */
+    return 0;
+}
+
+static int on_io(sd_event_source *source, int fd, uint32_t revents, void *arg) {
+    Worker *w = arg;
+
+    (void)source;
+    (void)fd;
+    if (revents & EPOLLOUT)
+        flush(w);
+    read_turn(w);
+    if (!w->exit_timer && (w->closed || inbox_outcome(w->inbox, NULL) != 0))
+        /* Without a timer it would only be waited for longer. */
+        (void)!loop_timer_after(w->event, &w->exit_timer, EXIT_USEC, on_exit_timer, w);
+    return w->closed ? 0 : watch(w);
+}
+
+/* What the end of the process means. */
+static int judge(Worker *w, const siginfo_t *si, Err *err) {
+    int outcome = inbox_outcome(w->inbox, err);
+
+    if (w->r < 0) {
+        *err = w->err;
+        return w->r;
+    }
+    if (outcome != 0) {
+        if (si->si_code != CLD_EXITED || si->si_status != 0)
+            log_debug("pull worker ended with %d after its last message", si->si_status);
+        return outcome < 0 ? outcome : 0;
+    }
+    if (si->si_code == CLD_EXITED)
+        return err_set(err, -EIO,
+                       "the pull worker ended with exit code %d before the pull was complete; "
+                       "start the pull again",
+                       si->si_status);
+    return err_set(err, -EIO,
+                   "the pull worker was killed by signal %d%s before the pull was complete; "
+                   "start the pull again",
+                   si->si_status, si->si_status == SIGKILL ? " (perhaps for want of memory)" : "");
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
+    Worker *w = arg;
+    Err err = { "" };
+    int r;
+
+    (void)source;
+    while (read_some(w) > 0) /* its last words may still be in the socket */
+        ;
+    stop_watching(w);
+    r = judge(w, si, &err);
+    w->pid = 0; /* sd-event reaps it after this callback */
+    w->messages = worker_stderr_free(w->messages);
+    w->handlers.on_end(w->handlers.arg, r, &err);
+    return 0;
+}
+
+static int send_message(Worker *w, const Modelcached__Worker__ToWorker *m, Err *err) {
+    size_t n = modelcached__worker__to_worker__get_packed_size(m);
+    uint8_t *p;
+    int r;
+
+    if (n > LIMIT_WORKER_MESSAGE_BYTES)
+        return err_set(err, -E2BIG,
+                       "the message for the pull worker has %zu bytes; are the CA files right?", n);
+    r = buf_reserve(&w->out, n + 4, &p);
+    if (r < 0)
+        return err_set(err, r, "no room for the message to the pull worker");
+    for (unsigned i = 0; i < 4; i++)
+        p[i] = (uint8_t)(n >> 8 * i);
+    (void)modelcached__worker__to_worker__pack(m, p + 4);
+    w->out.len += n + 4;
+    flush(w);
+    return watch(w);
+}
+
+void worker_plan(Worker *w, const uint32_t *fetch, size_t n) {
+    Modelcached__Worker__Plan plan = MODELCACHED__WORKER__PLAN__INIT;
+    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
+    Err err = { "" };
+    int r;
+
+    plan.fetch = (uint32_t *)fetch;
+    plan.n_fetch = n;
+    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN;
+    m.plan = &plan;
+    inbox_plan(w->inbox, fetch, n);
+    r = send_message(w, &m, &err);
+    if (r < 0)
+        worker_break(w, r, &err);
+}
+
+static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
+    _cleanup_close_ int theirs = -EBADF, pipe_write = -EBADF, pipe_read = -EBADF;
+    int pair[2], ends[2], r;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return err_errno(err, "cannot make a socket for the pull worker");
+    w->fd = pair[0];
+    theirs = pair[1];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return err_errno(err, "cannot make a pipe for the pull worker");
+    pipe_read = ends[0];
+    pipe_write = ends[1];
+    if (fcntl(pipe_read, F_SETFL, O_NONBLOCK) < 0)
+        return err_errno(err, "cannot prepare a pipe for the pull worker");
+    r = worker_stderr_new(&w->messages, w->event, TAKE_FD(pipe_read), o->label, err);
+    if (r < 0)
+        return r;
+    return worker_spawn(&w->pid, &(SpawnOptions){ o->program, theirs, o->ingest_fd, pipe_write },
+                        err);
+}
+
+int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
+    _cleanup_(worker_freep) Worker *w = xnew(Worker);
+    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
+    int r;
+
+    w->fd = -EBADF;
+    w->event = sd_event_ref(o->event);
+    w->handlers = o->handlers;
+    w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
+    w->inbox = inbox_new(&o->handlers.inbox, o->job->probe);
+    r = start_process(w, o, err);
+    if (r < 0)
+        return r;
+    r = sd_event_add_io(w->event, &w->io, w->fd, EPOLLIN, on_io, w);
+    if (r >= 0)
+        r = sd_event_add_child(w->event, &w->child, w->pid, WEXITED, on_child, w);
+    if (r < 0)
+        return err_errnum(err, r, "cannot watch the pull worker");
+    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB;
+    m.job = (Modelcached__Worker__Job *)o->job;
+    r = send_message(w, &m, err);
+    if (r < 0)
+        return r;
+    *ret = TAKE_PTR(w);
+    return 0;
+}

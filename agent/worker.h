@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* worker: one process modelcached-pull: started, spoken to over its socket, ended with its owner.
+ */
+#pragma once
+
+#include "agent/inbox.h"
+#include "base/loop.h"
+#include "proto/worker.pb-c.h"
+
+typedef struct Worker Worker;
+
+typedef struct WorkerHandlers {
+    InboxHandlers inbox; /* none may free the worker */
+    /* Once, last, when the process has ended: r = 0 it did all (or, a probe, said hello); else why
+     * not: its own error, -EPROTO "the pull worker broke its protocol", -EIO it crashed or was
+     * killed.  May free the worker. */
+    void (*on_end)(void *arg, int r, const Err *err);
+    void *arg; /* of on_end; the inbox has its own */
+} WorkerHandlers;
+
+typedef struct WorkerOptions {
+    sd_event *event;     /* a reference is kept; SIGCHLD must be blocked */
+    const char *program; /* absolute path */
+    const char *label;   /* for log lines: the reference; copied */
+    int ingest_fd;       /* its folder, borrowed */
+    const Modelcached__Worker__Job
+        *job; /* borrowed for the call; the copy is wiped once it is sent */
+    WorkerHandlers handlers;
+} WorkerOptions;
+
+/* The worker beside this program (build tree), or in MC_LIBEXECDIR.  The caller frees it. */
+char *worker_find_program(void) _must_check_;
+
+/* Starts it, with the socket as descriptor 3, its folder as 4, stderr to our log, and no
+ * environment but proxies. Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
+ * -ENOMEM. */
+int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
+/* Answers on_resolved; may be called later. */
+void worker_plan(Worker *w, const uint32_t *fetch, size_t n);
+/* Kills it if it still runs; no callback after it.  NULL is fine; returns NULL. */
+Worker *worker_free(Worker *w);
+DEFINE_CLEANUP(Worker, worker_free);
+pid_t worker_pid(const Worker *w);

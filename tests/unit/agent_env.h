@@ -1,0 +1,90 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agent_env: a real store, a pool, a puller whose workers are fake: for the tests of puller and
+ * control. */
+#pragma once
+
+#include "agent/event_log.h"
+#include "agent/puller.h"
+#include "tests/unit/fake_worker.h"
+#include "tests/unit/store_env.h"
+
+typedef struct AgentEnv {
+    TmpDir *dir;
+    sd_event *event;
+    Store *store;
+    Pool *pool;
+    Config *config;
+    PullOptions *options;
+    EventLog *events;
+    Puller *puller;
+} AgentEnv;
+
+_unused_ static void agent_env_event(void *arg, const StoreEvent *event) {
+    event_log_add(((AgentEnv *)arg)->events, event);
+}
+
+/* `dir` is borrowed; `set` is one more key, or NULL. */
+_unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
+    ConfigSources sources = { .sets = &set, .n_sets = set ? 1 : 0 };
+    sigset_t signals;
+    Err err = { "" };
+    int r;
+
+    *e = (AgentEnv){ .dir = dir };
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    r = config_load(&e->config, &sources, &err);
+    if (r >= 0)
+        r = pull_options_new(&e->options, e->config, &err);
+    if (r >= 0)
+        r = sd_event_new(&e->event);
+    if (r >= 0)
+        r = pool_new(&e->pool, e->event, 3, &err);
+    if (r < 0)
+        test_fail(__FILE__, __LINE__, "%s", err_text(&err, r));
+    e->store = env_open(dir);
+    event_log_new(&e->events, e->store, e->pool);
+    puller_new(&e->puller, &(PullerOptions){ .event = e->event,
+                                             .store = e->store,
+                                             .pool = e->pool,
+                                             .worker_program = fake_program(dir),
+                                             .options = e->options,
+                                             .on_event = agent_env_event,
+                                             .arg = e });
+}
+
+_unused_ static void agent_env_done(AgentEnv *e) {
+    puller_stop(e->puller, NULL, NULL);
+    (void)pool_free(e->pool);
+    (void)puller_free(e->puller);
+    (void)event_log_free(e->events);
+    (void)store_close(e->store);
+    (void)pull_options_unref(e->options);
+    (void)config_free(e->config);
+    (void)sd_event_unref(e->event);
+}
+
+/* Runs the loop until `*flag`, at most 30 s. */
+_unused_ static void agent_env_wait(AgentEnv *e, const unsigned *flag, unsigned want) {
+    uint64_t until = now_usec() + 30 * USEC_PER_SEC;
+
+    while (*flag < want && now_usec() < until)
+        (void)sd_event_run(e->event, 50 * USEC_PER_MSEC);
+    if (*flag < want)
+        test_fail(__FILE__, __LINE__, "waited for %u, got %u", want, *flag);
+}
+
+/* What is in ingest/ of the store. */
+_unused_ static int agent_env_left(AgentEnv *e) {
+    _cleanup_free_ char *path = xasprintf("%s/ingest", store_path(e->store));
+    DIR *d = opendir(path);
+    int n = -2;
+
+    if (!d)
+        return 0;
+    while (readdir(d))
+        n++;
+    (void)closedir(d);
+    return n;
+}

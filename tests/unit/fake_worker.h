@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fake_worker: this test program as a pull worker: started under a name that begins with "fake-",
+ * it behaves as the repository of its job says.  Include it in one test file. */
+#pragma once
+
+#include "base/fs.h"
+#include "cache/digest.h"
+#include "proto/worker.pb-c.h"
+#include "tests/unit/test.h"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+
+#define FAKE_LAYERS 3 /* the third has the content of the first */
+
+typedef Modelcached__Worker__FromWorker FakeMessage;
+
+/* A framed message; the caller frees it. */
+_unused_ static uint8_t *fake_frame(const FakeMessage *m, size_t *ret_n) {
+    size_t n = modelcached__worker__from_worker__get_packed_size(m);
+    uint8_t *bytes = xnew_n(uint8_t, n + 4);
+
+    for (unsigned i = 0; i < 4; i++)
+        bytes[i] = (uint8_t)(n >> 8 * i);
+    (void)modelcached__worker__from_worker__pack(m, bytes + 4);
+    *ret_n = n + 4;
+    return bytes;
+}
+
+_unused_ static void fake_send(const FakeMessage *m) {
+    size_t n;
+    uint8_t *bytes = fake_frame(m, &n);
+
+    if (fs_write_all(3, bytes, n, NULL) < 0)
+        _exit(9);
+    free(bytes);
+}
+
+#define FAKE_MESSAGE(NAME, field, value)                                     \
+    ({                                                                       \
+        FakeMessage _m_ = MODELCACHED__WORKER__FROM_WORKER__INIT;            \
+        _m_.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_##NAME; \
+        _m_.field = (value);                                                 \
+        _m_;                                                                 \
+    })
+#define FAKE_SEND(NAME, field, value)                             \
+    do {                                                          \
+        FakeMessage _message_ = FAKE_MESSAGE(NAME, field, value); \
+        fake_send(&_message_);                                    \
+    } while (0)
+
+_unused_ static Modelcached__Worker__ToWorker *fake_read(void) {
+    uint8_t head[4], *bytes;
+    size_t n;
+
+    if (recv(3, head, 4, MSG_WAITALL) != 4)
+        _exit(8);
+    n = (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
+    bytes = xnew_n(uint8_t, n + 1);
+    if (n > 0 && recv(3, bytes, n, MSG_WAITALL) != (ssize_t)n)
+        _exit(8);
+    return modelcached__worker__to_worker__unpack(NULL, n, bytes);
+}
+
+_unused_ static const char *fake_content(unsigned layer) {
+    return layer % 2 ? "{\"hidden\": 1}" : "weights weights weights";
+}
+
+_unused_ static void fake_failed(int error, const char *text) {
+    Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
+
+    m.error = error;
+    m.text = (char *)text;
+    FAKE_SEND(FAILED, failed, &m);
+}
+
+_unused_ static void fake_hello(void) {
+    Modelcached__Worker__Hello m = MODELCACHED__WORKER__HELLO__INIT;
+    Modelcached__Worker__Feature seccomp = MODELCACHED__WORKER__FEATURE__INIT,
+                                 landlock = MODELCACHED__WORKER__FEATURE__INIT;
+    Modelcached__Worker__Feature *features[] = { &seccomp, &landlock };
+
+    seccomp.name = (char *)"seccomp";
+    seccomp.active = true;
+    landlock.name = (char *)"landlock";
+    landlock.detail = (char *)"not in this\nkernel";
+    m.features = features;
+    m.n_features = ELEMENTSOF(features);
+    FAKE_SEND(HELLO, hello, &m);
+}
+
+/* Manifest bytes are the repository's name, so that each is an artifact of its own. */
+_unused_ static void fake_resolved(const char *text, uint64_t size_of_first) {
+    Modelcached__Worker__Resolved m = MODELCACHED__WORKER__RESOLVED__INIT;
+    Modelcached__Worker__LayerInfo infos[FAKE_LAYERS], *list[FAKE_LAYERS];
+    static const char *const paths[] = { "model.bin", "config.json", "copy.bin" };
+    Digest digests[FAKE_LAYERS], manifest;
+
+    digest_of(&manifest, text, strlen(text));
+    m.digest = (ProtobufCBinaryData){ DIGEST_BYTES, manifest.bytes };
+    m.media_type = (char *)"application/vnd.oci.image.manifest.v1+json";
+    m.family = (char *)"modelpack";
+    m.manifest = (ProtobufCBinaryData){ strlen(text), (uint8_t *)text };
+    for (unsigned i = 0; i < FAKE_LAYERS; i++) {
+        digest_of(&digests[i], fake_content(i), strlen(fake_content(i)));
+        modelcached__worker__layer_info__init(&infos[i]);
+        infos[i].digest = (ProtobufCBinaryData){ DIGEST_BYTES, digests[i].bytes };
+        infos[i].size = i == 0 && size_of_first ? size_of_first : strlen(fake_content(i));
+        infos[i].media_type = (char *)"application/x";
+        infos[i].path = (char *)paths[i];
+        list[i] = &infos[i];
+    }
+    m.layers = list;
+    m.n_layers = FAKE_LAYERS;
+    FAKE_SEND(RESOLVED, resolved, &m);
+}
+
+_unused_ static void fake_layer(uint32_t index) {
+    Modelcached__Worker__Entry entry = MODELCACHED__WORKER__ENTRY__INIT;
+    Modelcached__Worker__Entry *entries_list[] = { &entry };
+    Modelcached__Worker__Entries entries = MODELCACHED__WORKER__ENTRIES__INIT;
+    Modelcached__Worker__LayerDone done = MODELCACHED__WORKER__LAYER_DONE__INIT;
+    static const char *const paths[] = { "model.bin", "config.json", "copy.bin" };
+    const char *text = fake_content(index);
+    Digest digest;
+    char name[16];
+    int fd;
+
+    (void)snprintf(name, sizeof(name), "f%u", index);
+    fd = openat(4, name, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fs_write_all(fd, text, strlen(text), NULL) < 0)
+        _exit(7);
+    (void)close(fd);
+    digest_of(&digest, text, strlen(text));
+    entry.path = (char *)paths[index];
+    entry.digest = (ProtobufCBinaryData){ DIGEST_BYTES, digest.bytes };
+    entry.size = strlen(text);
+    entry.ingest = name;
+    entries.layer = done.layer = index;
+    entries.entries = entries_list;
+    entries.n_entries = 1;
+    FAKE_SEND(ENTRIES, entries, &entries);
+    FAKE_SEND(LAYER_DONE, layer_done, &done);
+}
+
+_unused_ static void fake_done(void) {
+    Modelcached__Worker__Done m = MODELCACHED__WORKER__DONE__INIT;
+
+    FAKE_SEND(DONE, done, &m);
+}
+
+/* What the process was given, as a sentence. */
+_unused_ static void fake_report(void) {
+    char text[300];
+    size_t used = 0;
+    extern char **environ;
+
+    text[0] = 0;
+    for (char **e = environ; *e; e++)
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "%s ", *e);
+    for (int fd = 5; fd < 1024; fd++)
+        if (fcntl(fd, F_GETFD) >= 0)
+            used += (size_t)snprintf(text + used, sizeof(text) - used, "fd%d ", fd);
+    if (getpgrp() != getpid())
+        used += (size_t)snprintf(text + used, sizeof(text) - used, "group ");
+    fake_failed(EACCES, used > 0 ? text : "nothing");
+}
+
+_unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
+    const char *how = job->repository;
+    Modelcached__Worker__ToWorker *plan;
+
+    fake_hello();
+    if (streq(how, "absent"))
+        fake_failed(ENOENT, "no such tag");
+    if (streq(how, "absent"))
+        return;
+    fake_resolved(how, streq(how, "huge") ? (uint64_t)1 << 45 : 0);
+    plan = fake_read();
+    for (size_t i = 0; i < plan->plan->n_fetch; i++) {
+        if (streq(how, "slow"))
+            (void)usleep(200000);
+        if (streq(how, "crash") && i > 0)
+            (void)raise(SIGKILL);
+        fake_layer(plan->plan->fetch[i]);
+    }
+    if (streq(how, "three") && plan->plan->n_fetch != 3) /* layer 2 has the content of layer 0 */
+        fake_failed(EIO, plan->plan->n_fetch == 2 ? "two" : "other");
+    else
+        fake_done();
+}
+
+_unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
+    const char *how = job->repository;
+
+    if (job->probe)
+        fake_hello();
+    else if (streq(how, "report"))
+        fake_report();
+    else if (streq(how, "exit"))
+        _exit(7);
+    else if (streq(how, "kill"))
+        (void)raise(SIGKILL);
+    else if (streq(how, "garbage"))
+        (void)!write(3, "\x05\0\0\0hello", 9);
+    else if (streq(how, "long"))
+        (void)!write(3, "\xff\xff\xff\xff", 4);
+    else if (streq(how, "early"))
+        fake_done();
+    else if (streq(how, "dirty"))
+        fake_failed(ENOENT, "a\033[31mb\xff");
+    else if (streq(how, "odd"))
+        fake_failed(EXDEV, "odd error");
+    else if (streq(how, "sleep"))
+        (void)sleep(100);
+    else if (streq(how, "stderr"))
+        (void)!write(2, "line one\nline \033[1mtwo", 22), fake_failed(EPROTO, "");
+    else
+        fake_pull(job);
+}
+
+__attribute__((__constructor__(101))) static void fake_main(void) {
+    if (startswith(program_invocation_short_name, "fake-")) {
+        fake_behave(fake_read()->job);
+        _exit(0);
+    }
+}
+
+/* A link to this program that is a worker. */
+_unused_ static const char *fake_program(TmpDir *dir) {
+    const char *path = tmpdir_join(dir, "fake-worker");
+    char self[4096];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+    self[n > 0 ? n : 0] = 0;
+    if (symlink(self, path) < 0)
+        test_fail(__FILE__, __LINE__, "symlink: %s", strerror(errno));
+    return path;
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_pull_options: the files that the configuration names for pulls. */
+#include "agent/pull_options.h"
+#include "base/fs.h"
+#include "tests/unit/test.h"
+
+#include <fcntl.h>
+
+static void put(TmpDir *dir, const char *name, const char *text) {
+    ASSERT_OK(fs_write_file_durably(tmpdir_fd(dir), name, text, strlen(text), 0600, NULL));
+}
+
+static int make(PullOptions **ret, const char *const *sets, size_t n, Err *err) {
+    _cleanup_(config_freep) Config *c = NULL;
+    ConfigSources sources = { .sets = sets, .n_sets = n };
+    int r = config_load(&c, &sources, err);
+
+    return r < 0 ? r : pull_options_new(ret, c, err);
+}
+
+TEST(pull_options_reads_what_is_named) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_(pull_options_unrefp) PullOptions *o = NULL, *second = NULL;
+    _cleanup_free_ char *ca = xasprintf("registries.a:1.ca_file=%s/ca.pem", tmpdir_path(dir));
+    _cleanup_free_ char *docker =
+        xasprintf("credentials.docker_config=%s/docker.json", tmpdir_path(dir));
+    const char *const sets[] = { ca, docker, "pull.io=threads", "registries.b.plain_http=true" };
+    const Credential *c;
+    Err err = { "" };
+
+    put(dir, "ca.pem", "PEM");
+    put(dir, "docker.json", "{\"auths\":{\"r.example\":{\"auth\":\"dTpw\"}}}");
+    ASSERT_OK(make(&o, sets, ELEMENTSOF(sets), &err));
+    ASSERT_EQ(o->n_registries, 2);
+    ASSERT_STREQ(o->registries[0].ca_pem, "PEM");
+    ASSERT_EQ(o->registries[0].ca_bytes, 3);
+    ASSERT_TRUE(o->registries[1].plain_http && !o->registries[1].ca_pem);
+    ASSERT_EQ(o->io, MODELCACHED__WORKER__IO_MODE__IO_THREADS);
+    c = credential_find(&o->credentials, "r.example", "x");
+    ASSERT_TRUE(c);
+    ASSERT_STREQ(c->password, "p");
+    second = pull_options_ref(o);
+}
+
+static const struct {
+    const char *content, *set;
+    int r;
+    const char *sentence;
+} mistakes[] = {
+    { NULL, "credentials.docker_config=/nonexistent", -ENOENT, "credentials.docker_config: " },
+    { NULL, "registries.a.ca_file=/nonexistent", -ENOENT, "ca_file of registry a: " },
+    { "secret", "credentials.docker_config=%s/file", -EPROTO, "credentials.docker_config: " },
+};
+
+TEST(pull_options_mistakes) {
+    for (size_t i = 0; i < ELEMENTSOF(mistakes); i++) {
+        _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+        _cleanup_(pull_options_unrefp) PullOptions *o = NULL;
+        _cleanup_free_ char *own = xasprintf("credentials.docker_config=%s/file", tmpdir_path(dir));
+        const char *set = mistakes[i].content ? own : mistakes[i].set;
+        Err err = { "" };
+        if (mistakes[i].content)
+            put(dir, "file", mistakes[i].content);
+        ASSERT_ERR(make(&o, &set, 1, &err), mistakes[i].r);
+        ASSERT_STRSTR(err.text, mistakes[i].sentence);
+        ASSERT_TRUE(!strstr(err.text, "secret"));
+    }
+}

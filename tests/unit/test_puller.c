@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_puller: policies, joining, limits, failures, with a real store and fake workers. */
+#include "tests/unit/agent_env.h"
+
+typedef struct Asker {
+    unsigned done;
+    int r;
+    Err err;
+    Digest manifest;
+    EnsureTicket *ticket;
+    bool had_pull;
+} Asker;
+
+static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
+    Asker *a = arg;
+
+    a->done++;
+    a->r = r;
+    a->err = *err;
+    a->had_pull = puller_ticket_pull(a->ticket) != NULL;
+    if (r >= 0)
+        a->manifest = *manifest;
+    a->ticket = puller_ticket_free(a->ticket);
+}
+
+static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    EnsureRequest request = { .policy = policy };
+    Err err = { "" };
+
+    ASSERT_OK(reference_parse(&reference, text, &err));
+    request.reference = reference;
+    *a = (Asker){ 0 };
+    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
+    ASSERT_EQ(a->done, 0);
+}
+
+static void get(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+    ask(e, a, text, policy);
+    agent_env_wait(e, &a->done, 1);
+}
+
+TEST(puller_pulls_once_and_then_knows) {
+    STORE_TEST_DIR(dir);
+    Asker a;
+    AgentEnv e;
+    Digest want;
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);
+    if (a.r < 0)
+        test_fail(__FILE__, __LINE__, "%s", a.err.text);
+    ASSERT_TRUE(a.had_pull);
+    digest_of(&want, "plain", 5);
+    ASSERT_TRUE(digest_equal(&want, &a.manifest));
+    ASSERT_EQ(agent_env_left(&e), 0);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_OK(a.r);
+    ASSERT_TRUE(!a.had_pull);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_NEVER);
+    ASSERT_OK(a.r);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_ALWAYS);
+    ASSERT_OK(a.r);
+    ASSERT_TRUE(a.had_pull);
+    get(&e, &a, "r.example/plain", PULL_POLICY_DEFAULT); /* :latest: the registry is asked */
+    ASSERT_OK(a.r);
+    ASSERT_TRUE(a.had_pull);
+    agent_env_done(&e);
+}
+
+TEST(puller_a_digest_that_is_stored_needs_no_registry) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *by_digest = NULL, *elsewhere = NULL;
+    AgentEnv e;
+    Asker a;
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_OK(a.r);
+    by_digest = xasprintf("r.example/plain@%s", DIGEST_STR(&a.manifest));
+    elsewhere = xasprintf("other.example/absent@%s", DIGEST_STR(&a.manifest));
+    get(&e, &a, by_digest, PULL_POLICY_ALWAYS);
+    ASSERT_OK(a.r);
+    ASSERT_TRUE(!a.had_pull);
+    get(&e, &a, elsewhere, PULL_POLICY_NEVER);
+    ASSERT_OK(a.r);
+    agent_env_done(&e);
+}
+
+TEST(puller_refuses_another_manifest_than_the_digest_asked_for) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker a;
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a,
+        "r.example/plain@sha256:0000000000000000000000000000000000000000000000000000000000000001",
+        PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_ERR(a.r, -EBADMSG);
+    ASSERT_STRSTR(a.err.text, "not the one asked for");
+    ASSERT_EQ(agent_env_left(&e), 0);
+    agent_env_done(&e);
+}
+
+static const struct {
+    const char *reference;
+    PullPolicy policy;
+    int r;
+    const char *sentence;
+} failures[] = {
+    { "r.example/none:1", PULL_POLICY_NEVER, -ENOENT,
+      "r.example/none:1 is not stored here, and the pull policy is Never" },
+    { "r.example/absent:1", PULL_POLICY_ALWAYS, -ENOENT, "pull r.example/absent:1: no such tag" },
+    { "r.example/crash:1", PULL_POLICY_ALWAYS, -EIO, "the pull worker was killed by signal 9" },
+    { "r.example/garbage:1", PULL_POLICY_ALWAYS, -EPROTO, "the pull worker broke its protocol" },
+    { "r.example/exit:1", PULL_POLICY_ALWAYS, -EIO, "the pull worker ended with exit code 7" },
+    { "r.example/huge:1", PULL_POLICY_ALWAYS, -ENOSPC, "r.example/huge:1: needs 32" },
+};
+
+TEST(puller_failures) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    for (size_t i = 0; i < ELEMENTSOF(failures); i++) {
+        Asker a;
+        get(&e, &a, failures[i].reference, failures[i].policy);
+        if (a.r != failures[i].r || !strstr(a.err.text, failures[i].sentence))
+            test_fail(__FILE__, __LINE__, "%s: %d: %s", failures[i].reference, a.r, a.err.text);
+        ASSERT_EQ(agent_env_left(&e), 0);
+    }
+    agent_env_done(&e);
+}
+
+TEST(puller_fetches_a_layer_once_that_is_there_twice) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker a;
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a, "r.example/three:1", PULL_POLICY_ALWAYS);
+    ASSERT_STRSTR(a.err.text, "pull r.example/three:1: two");
+    agent_env_done(&e);
+}
+
+TEST(puller_joins_those_who_ask_the_same) {
+    STORE_TEST_DIR(dir);
+    unsigned done = 0;
+    Asker a[8];
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    for (size_t i = 0; i < ELEMENTSOF(a); i++)
+        ask(&e, &a[i], "r.example/slow:1", PULL_POLICY_ALWAYS);
+    while (puller_count(e.puller) == 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    for (size_t i = 0; i < ELEMENTSOF(a); i++) {
+        agent_env_wait(&e, &a[i].done, 1);
+        ASSERT_OK(a[i].r);
+        ASSERT_TRUE(puller_count(e.puller) <= 1);
+        done += a[i].done;
+    }
+    ASSERT_EQ(done, 8);
+    agent_env_done(&e);
+}
+
+TEST(puller_runs_a_few_at_a_time_and_says_where_they_are) {
+    STORE_TEST_DIR(dir);
+    static const char *const texts[] = { "r.example/slow:1", "r.example/slow:2",
+                                         "r.example/slow:3" };
+    bool waited = false, fetched = false;
+    Asker a[3];
+    AgentEnv e;
+
+    agent_env_init(&e, dir, "pull.concurrent=1");
+    for (size_t i = 0; i < 3; i++)
+        ask(&e, &a[i], texts[i], PULL_POLICY_ALWAYS);
+    while (!a[0].done || !a[1].done || !a[2].done) {
+        unsigned running = 0;
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+        for (size_t i = 0; i < puller_count(e.puller); i++) {
+            FlightView v;
+            char text[200];
+            flight_view(puller_get(e.puller, i), &v);
+            flight_text(puller_get(e.puller, i), text, sizeof(text));
+            running += v.state != FLIGHT_QUEUED && v.state != FLIGHT_DONE;
+            waited |= streq(text, "waiting for other pulls");
+            fetched |= strstr(text, "of 36 B (") != NULL;
+        }
+        ASSERT_TRUE(running <= 1);
+    }
+    ASSERT_TRUE(waited && fetched);
+    agent_env_done(&e);
+}
+
+TEST(puller_goes_on_without_askers) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker a, b;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    a.ticket = puller_ticket_free(a.ticket); /* while the store is asked */
+    while (puller_count(e.puller) == 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ask(&e, &b, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    while (!puller_ticket_pull(b.ticket))
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    b.ticket = puller_ticket_free(b.ticket);
+    while (puller_count(e.puller) > 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ASSERT_EQ(a.done + b.done, 0);
+    get(&e, &a, "r.example/slow:1", PULL_POLICY_NEVER);
+    ASSERT_OK(a.r);
+    agent_env_done(&e);
+}
+
+static void on_stopped(void *arg) {
+    (*(unsigned *)arg)++;
+}
+
+TEST(puller_stop_ends_everything) {
+    STORE_TEST_DIR(dir);
+    unsigned stopped = 0;
+    Asker a, b;
+    AgentEnv e;
+    Err err = { "" };
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    EnsureTicket *ticket = NULL;
+
+    agent_env_init(&e, dir, "pull.concurrent=1");
+    ask(&e, &a, "r.example/sleep:1", PULL_POLICY_ALWAYS);
+    ask(&e, &b, "r.example/sleep:2", PULL_POLICY_ALWAYS);
+    while (puller_count(e.puller) < 2)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    puller_stop(e.puller, on_stopped, &stopped);
+    agent_env_wait(&e, &stopped, 1);
+    ASSERT_ERR(a.r, -ECANCELED);
+    ASSERT_ERR(b.r, -ECANCELED);
+    ASSERT_EQ(agent_env_left(&e), 0);
+    ASSERT_OK(reference_parse(&reference, "r.example/x:1", &err));
+    ASSERT_ERR(puller_ensure(e.puller, &ticket, &(EnsureRequest){ .reference = reference }, on_done,
+                             &a, &err),
+               -ECANCELED);
+    agent_env_done(&e);
+}
+
+TEST(puller_platform_that_is_none) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    EnsureTicket *ticket = NULL;
+    EnsureRequest request = { .platform = "linux" };
+    AgentEnv e;
+    Err err = { "" };
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_OK(reference_parse(&reference, "r.example/x:1", &err));
+    request.reference = reference;
+    ASSERT_ERR(puller_ensure(e.puller, &ticket, &request, on_done, NULL, &err), -EINVAL);
+    agent_env_done(&e);
+}
+
+TEST(puller_writes_the_history) {
+    STORE_TEST_DIR(dir);
+    StoreEvent *events;
+    size_t n;
+    AgentEnv e;
+    Asker a;
+    Err err = { "" };
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a, "r.example/plain:1", PULL_POLICY_ALWAYS);
+    get(&e, &a, "r.example/absent:1", PULL_POLICY_ALWAYS);
+    for (unsigned i = 0; i < 20; i++)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ASSERT_OK(store_event_list(e.store, 10, &events, &n, &err));
+    ASSERT_EQ(n, 4);
+    ASSERT_STREQ(events[0].type, "pull.started");
+    ASSERT_STREQ(events[1].type, "pull.done");
+    ASSERT_STRSTR(events[1].text, "pulled r.example/plain:1: 36 B fetched, 23 B were here");
+    ASSERT_STREQ(events[3].type, "pull.failed");
+    for (size_t i = 0; i < n; i++)
+        store_event_clear(&events[i]);
+    free(events);
+    agent_env_done(&e);
+}

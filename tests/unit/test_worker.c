@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_worker: real processes that behave and misbehave: what they get, and what becomes of them.
+ */
+#include "agent/worker.h"
+#include "tests/unit/fake_worker.h"
+
+#include <sys/wait.h>
+
+typedef struct Env {
+    TmpDir *dir;
+    sd_event *event;
+    const char *program;
+    int r;
+    bool ended;
+    size_t n_features;
+    Err err;
+} Env;
+
+static void env_init(Env *e) {
+    sigset_t set;
+
+    *e = (Env){ .dir = tmpdir_new() };
+    (void)sigemptyset(&set);
+    (void)sigaddset(&set, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &set, NULL);
+    ASSERT_OK(sd_event_new(&e->event));
+    e->program = fake_program(e->dir);
+}
+
+static void env_done(Env *e) {
+    (void)sd_event_unref(e->event);
+    (void)tmpdir_free(e->dir);
+}
+
+static void on_hello(void *arg, FeatureList *features) {
+    ((Env *)arg)->n_features = features->n;
+    feature_list_done(features);
+}
+
+static void on_end(void *arg, int r, const Err *err) {
+    Env *e = arg;
+
+    ASSERT_TRUE(!e->ended);
+    e->ended = true;
+    e->r = r;
+    e->err = *err;
+}
+
+static int start(Env *e, Worker **ret, const char *how, Err *err) {
+    Modelcached__Worker__Job job = MODELCACHED__WORKER__JOB__INIT;
+    WorkerOptions options = {
+        .event = e->event,
+        .program = e->program,
+        .label = how ? how : "probe",
+        .ingest_fd = tmpdir_fd(e->dir),
+        .job = &job,
+        .handlers = { { .on_hello = on_hello, .arg = e }, on_end, e },
+    };
+
+    job.probe = how == NULL;
+    job.repository = (char *)(how ? how : "");
+    return worker_new(ret, &options, err);
+}
+
+static void run(Env *e, const char *how) {
+    _cleanup_(worker_freep) Worker *w = NULL;
+    uint64_t until = now_usec() + 20 * USEC_PER_SEC;
+
+    e->ended = false;
+    ASSERT_OK(start(e, &w, how, &e->err));
+    while (!e->ended && now_usec() < until)
+        (void)sd_event_run(e->event, 100 * USEC_PER_MSEC);
+    ASSERT_TRUE(e->ended);
+}
+
+TEST(worker_probe) {
+    Env e;
+
+    env_init(&e);
+    run(&e, NULL);
+    ASSERT_OK(e.r);
+    ASSERT_EQ(e.n_features, 2);
+    env_done(&e);
+}
+
+TEST(worker_gets_nothing_but_proxies_and_two_descriptors) {
+    Env e;
+
+    env_init(&e);
+    (void)setenv("https_proxy", "http://proxy:1", 1);
+    (void)setenv("SECRET", "x", 1);
+    run(&e, "report");
+    (void)unsetenv("https_proxy");
+    ASSERT_ERR(e.r, -EACCES);
+    ASSERT_STREQ(e.err.text, "https_proxy=http://proxy:1 ");
+    env_done(&e);
+}
+
+static const struct {
+    const char *how;
+    int r;
+    const char *sentence;
+} ends[] = {
+    { "exit", -EIO, "the pull worker ended with exit code 7 before the pull was complete" },
+    { "kill", -EIO, "the pull worker was killed by signal 9 (perhaps for want of memory)" },
+    { "garbage", -EPROTO, "the pull worker broke its protocol: 5 bytes that are not a message" },
+    { "long", -EPROTO, "the pull worker broke its protocol: a message of 4294967295 bytes" },
+    { "early", -EPROTO, "the pull worker broke its protocol: message 7 while hello" },
+    { "dirty", -ENOENT, "a?[31mb?" },
+    { "odd", -EIO, "odd error" },
+    { "absent", -ENOENT, "no such tag" },
+    { "stderr", -EPROTO, "the pull worker failed without saying why" },
+};
+
+TEST(worker_ends) {
+    for (size_t i = 0; i < ELEMENTSOF(ends); i++) {
+        Env e;
+        env_init(&e);
+        run(&e, ends[i].how);
+        if (e.r != ends[i].r || !strstr(e.err.text, ends[i].sentence))
+            test_fail(__FILE__, __LINE__, "%s: %d: %s", ends[i].how, e.r, e.err.text);
+        env_done(&e);
+    }
+}
+
+TEST(worker_free_kills_it) {
+    Worker *w = NULL;
+    Err err = { "" };
+    pid_t pid;
+    Env e;
+
+    env_init(&e);
+    ASSERT_OK(start(&e, &w, "sleep", &err));
+    pid = worker_pid(w);
+    ASSERT_EQ(kill(pid, 0), 0);
+    w = worker_free(w);
+    ASSERT_EQ(kill(pid, 0), -1);
+    ASSERT_EQ(errno, ESRCH);
+    ASSERT_TRUE(!e.ended);
+    env_done(&e);
+}
+
+TEST(worker_program_that_is_missing) {
+    Worker *w = NULL;
+    Err err = { "" };
+    Env e;
+
+    env_init(&e);
+    e.program = "/nonexistent/modelcached-pull";
+    ASSERT_ERR(start(&e, &w, "x", &err), -ENOENT);
+    ASSERT_STRSTR(err.text,
+                  "cannot start the pull worker /nonexistent/modelcached-pull; is modelcached "
+                  "installed completely?");
+    env_done(&e);
+}
+
+TEST(worker_find_program_gives_a_path) {
+    _cleanup_free_ char *path = worker_find_program();
+
+    ASSERT_TRUE(path[0] == '/');
+    ASSERT_STRSTR(path, "/modelcached-pull");
+}
