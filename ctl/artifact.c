@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* artifact: messages that several commands show, as JSON. */
+#include "ctl/artifact.h"
+
+#include "ctl/output.h"
+
+json_t *artifact_json(const Modelcached__Control__Artifact *a) {
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I}", "references",
+                     output_json_strings(a->references, a->n_references), "digest",
+                     output_json_string(a->digest), "family", output_json_string(a->family),
+                     "media_type", output_json_string(a->media_type), "artifact_type",
+                     output_json_string(a->artifact_type), "platform",
+                     output_json_string(a->platform), "bytes", (json_int_t)a->bytes, "unique_bytes",
+                     (json_int_t)a->unique_bytes, "files", (json_int_t)a->files, "created",
+                     output_json_time(a->created_usec), "used", output_json_time(a->used_usec),
+                     "volumes", (json_int_t)a->volumes);
+}
+
+json_t *volumes_json(Modelcached__Control__VolumeDetail *const *volumes, size_t n) {
+    json_t *array = json_array();
+
+    for (size_t i = 0; i < n; i++) {
+        const Modelcached__Control__VolumeDetail *v = volumes[i];
+        (void)json_array_append_new(
+            array,
+            json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:b}", "volume_id",
+                      output_json_string(v->volume_id), "target", output_json_string(v->target),
+                      "reference", output_json_string(v->reference), "digest",
+                      output_json_string(v->digest), "sub_path", output_json_string(v->sub_path),
+                      "created", output_json_time(v->created_usec), "mounted", v->mounted));
+    }
+    return array;
+}
+
+void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n) {
+    static const char *const columns[] = {
+        "VOLUME", "REFERENCE", "MOUNTED", "SINCE", "TARGET", NULL
+    };
+    OutputTable *t;
+
+    if (n == 0)
+        return;
+    t = output_table_new(columns);
+    for (size_t i = 0; i < n; i++) {
+        const Modelcached__Control__VolumeDetail *v = volumes[i];
+        char *cells[] = { xstrdup(v->volume_id), xstrdup(v->reference),
+                          xstrdup(v->mounted ? "yes" : "NO"), output_ago(v->created_usec),
+                          xstrdup(v->target) };
+        output_table_row(t, cells);
+    }
+    output_table_print(t);
+}

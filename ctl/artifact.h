@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* artifact: messages that several commands show, as JSON. */
+#pragma once
+
+#include "base/json.h"
+#include "proto/control.pb-c.h"
+
+json_t *artifact_json(const Modelcached__Control__Artifact *a);
+json_t *volumes_json(Modelcached__Control__VolumeDetail *const *volumes, size_t n);
+/* A table of volumes on standard output; nothing when there is none. */
+void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n);

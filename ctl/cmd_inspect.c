@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_inspect: cache-ctl inspect, all about one artifact. */
+#include "base/parse.h"
+#include "ctl/artifact.h"
+#include "ctl/ctl.h"
+#include "ctl/output.h"
+
+static json_t *layers_json(const Modelcached__Control__InspectResponse *i) {
+    json_t *layers = json_array();
+
+    for (size_t k = 0; k < i->n_layers; k++) {
+        const Modelcached__Control__LayerDetail *l = i->layers[k];
+        (void)json_array_append_new(
+            layers, json_pack("{s:o,s:o,s:o,s:I,s:o}", "digest", output_json_string(l->digest),
+                              "media_type", output_json_string(l->media_type), "kind",
+                              output_json_string(l->kind), "bytes", (json_int_t)l->bytes, "path",
+                              output_json_string(l->path)));
+    }
+    return layers;
+}
+
+static json_t *files_json(const Modelcached__Control__InspectResponse *i) {
+    json_t *files = json_array();
+
+    for (size_t k = 0; k < i->n_files; k++) {
+        const Modelcached__Control__FileDetail *f = i->files[k];
+        (void)json_array_append_new(
+            files, json_pack("{s:o,s:o,s:o,s:I,s:b,s:o}", "path", output_json_string(f->path),
+                             "type", output_json_string(f->type), "digest",
+                             output_json_string(isempty(f->digest) ? NULL : f->digest), "bytes",
+                             (json_int_t)f->bytes, "executable", f->executable, "target",
+                             output_json_string(isempty(f->target) ? NULL : f->target)));
+    }
+    return files;
+}
+
+static void show_json(const Modelcached__Control__InspectResponse *i) {
+    json_t *document = artifact_json(i->artifact), *manifest;
+
+    (void)json_object_set_new(
+        document, "volumes",
+        volumes_json(i->volumes, i->n_volumes)); /* only memory can fail here */
+    (void)json_object_set_new(document, "layers", layers_json(i));
+    (void)json_object_set_new(document, "tree", files_json(i));
+    manifest = json_loads(i->manifest, 0, NULL);
+    (void)json_object_set_new(document, "manifest", manifest ? manifest : json_null());
+    output_json(document, false);
+}
+
+static void show_head(const Modelcached__Control__Artifact *a) {
+    _cleanup_free_ char *used = output_ago(a->used_usec), *created = output_ago(a->created_usec);
+    _cleanup_free_ char *type =
+        output_clean(isempty(a->artifact_type) ? a->media_type : a->artifact_type);
+
+    for (size_t i = 0; i < a->n_references; i++) {
+        _cleanup_free_ char *reference = output_clean(a->references[i]);
+        printf("%s%s\n", i == 0 ? "reference  " : "           ", reference);
+    }
+    printf("digest     %s\nkind       %s (%s)%s%s\n", a->digest, a->family, type,
+           isempty(a->platform) ? "" : " for ", a->platform);
+    printf("size       %s in %llu files, %s of it its own\n", FORMAT_BYTES(a->bytes),
+           (unsigned long long)a->files, FORMAT_BYTES(a->unique_bytes));
+    printf("complete   %s\nused       %s\nvolumes    %u\n\n", created, used, a->volumes);
+}
+
+static void show_layers(const Modelcached__Control__InspectResponse *i) {
+    static const char *const columns[] = { "LAYER", "KIND", ">SIZE", "MEDIA TYPE", "PATH", NULL };
+    OutputTable *t = output_table_new(columns);
+
+    for (size_t k = 0; k < i->n_layers; k++) {
+        const Modelcached__Control__LayerDetail *l = i->layers[k];
+        char *cells[] = { output_digest(l->digest, false), xstrdup(l->kind),
+                          xstrdup(FORMAT_BYTES(l->bytes)), xstrdup(l->media_type),
+                          xstrdup(l->path) };
+        output_table_row(t, cells);
+    }
+    output_table_print(t);
+}
+
+static void show_files(const Modelcached__Control__InspectResponse *i) {
+    static const char *const columns[] = { "FILE", ">SIZE", "DIGEST", NULL };
+    OutputTable *t = output_table_new(columns);
+
+    for (size_t k = 0; k < i->n_files; k++) {
+        const Modelcached__Control__FileDetail *f = i->files[k];
+        bool link = streq(f->type, "symlink"), directory = streq(f->type, "directory");
+        char *cells[] = { xasprintf("%s%s%s%s", f->path, directory ? "/" : "", link ? " -> " : "",
+                                    link ? f->target : ""),
+                          xstrdup(link || directory ? "" : FORMAT_BYTES(f->bytes)),
+                          output_digest(f->digest, false) };
+        output_table_row(t, cells);
+    }
+    output_table_print(t);
+}
+
+static CtlExit on_message(void *arg, const uint8_t *message, size_t n) {
+    const Ctl *ctl = arg;
+    Modelcached__Control__InspectResponse *i = CTL_UNPACK(inspect_response, message, n);
+
+    if (!i)
+        return ctl_not_understood();
+    if (!i->artifact) {
+        modelcached__control__inspect_response__free_unpacked(i, NULL);
+        return ctl_not_understood();
+    }
+    if (ctl->json)
+        show_json(i);
+    else {
+        show_head(i->artifact);
+        show_layers(i);
+        printf("\n");
+        show_files(i);
+        if (i->n_volumes > 0)
+            printf("\n");
+        volumes_table(i->volumes, i->n_volumes);
+    }
+    modelcached__control__inspect_response__free_unpacked(i, NULL);
+    return CTL_EXIT_DONE;
+}
+
+static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
+    Modelcached__Control__InspectRequest request = MODELCACHED__CONTROL__INSPECT_REQUEST__INIT;
+    CtlCall call = { "Inspect", &request.base, on_message, NULL, NULL, (void *)ctl };
+
+    (void)arg;
+    (void)n;
+    request.reference = arguments[0];
+    return ctl_call(ctl, &call);
+}
+
+const CtlCommand ctl_inspect = {
+    .name = "inspect",
+    .arguments = "REFERENCE|DIGEST",
+    .summary = "all about one artifact",
+    .help = "Shows an artifact of the cache: names, size, layers, files and the volumes that use "
+            "it. DIGEST is\n"
+            "\"sha256:…\" of the manifest, or its first digits as `cache-ctl ls` prints them.\n\n"
+            "  cache-ctl inspect registry.example/team/llama:8b\n"
+            "  cache-ctl inspect 4f1d2c3b9a00 --output json\n",
+    .n_arguments_min = 1,
+    .n_arguments_max = 1,
+    .run = run,
+};

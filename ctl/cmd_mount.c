@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_mount: cache-ctl mount and umount, an artifact on a directory of the node. */
+#include "base/fs.h"
+#include "ctl/ctl.h"
+#include "ctl/output.h"
+
+#include <limits.h>
+
+enum { OPTION_SUB_PATH = 1000, OPTION_EXEC };
+
+static const struct option options[] = {
+    { "sub-path", required_argument, NULL, OPTION_SUB_PATH },
+    { "exec", no_argument, NULL, OPTION_EXEC },
+    { NULL, 0, NULL, 0 },
+};
+
+typedef struct MountArguments {
+    char *sub_path; /* borrowed from argv */
+    bool exec;
+} MountArguments;
+
+static int take_option(void *arg, int val, const char *value) {
+    MountArguments *a = arg;
+
+    if (val == OPTION_SUB_PATH)
+        a->sub_path = (char *)value;
+    else
+        a->exec = true;
+    return 0;
+}
+
+/* The daemon works with absolute paths without symlinks; people do not have to. */
+static CtlExit resolve_directory(const char *directory, char **ret) {
+    *ret = realpath(directory, NULL);
+    if (!*ret) {
+        fprintf(stderr, "cache-ctl: %s: %s; name an existing directory\n", directory,
+                strerror(errno));
+        return errno == ENOENT ? CTL_EXIT_NOT_FOUND : CTL_EXIT_FAILED;
+    }
+    return CTL_EXIT_DONE;
+}
+
+typedef struct MountView {
+    const Ctl *ctl;
+    const char *directory;
+} MountView;
+
+static CtlExit on_mounted(void *arg, const uint8_t *message, size_t n) {
+    const MountView *v = arg;
+    Modelcached__Control__MountResponse *m = CTL_UNPACK(mount_response, message, n);
+
+    if (!m)
+        return ctl_not_understood();
+    if (v->ctl->json)
+        output_json(json_pack("{s:o,s:o}", "digest", output_json_string(m->digest), "directory",
+                              output_json_string(v->directory)),
+                    false);
+    else
+        printf("%s is mounted read-only on %s\n", m->digest, v->directory);
+    modelcached__control__mount_response__free_unpacked(m, NULL);
+    return CTL_EXIT_DONE;
+}
+
+static CtlExit run_mount(const Ctl *ctl, void *arg, char **arguments, int n) {
+    const MountArguments *a = arg;
+    Modelcached__Control__MountRequest request = MODELCACHED__CONTROL__MOUNT_REQUEST__INIT;
+    _cleanup_free_ char *directory = NULL;
+    MountView view = { .ctl = ctl };
+    CtlCall call = { "Mount", &request.base, on_mounted, NULL, NULL, &view };
+    CtlExit exit = resolve_directory(arguments[1], &directory);
+
+    (void)n;
+    if (exit != CTL_EXIT_DONE)
+        return exit;
+    view.directory = directory;
+    request.reference = arguments[0];
+    request.directory = directory;
+    request.sub_path = a->sub_path ? a->sub_path : request.sub_path;
+    request.exec = a->exec;
+    return ctl_call(ctl, &call);
+}
+
+static CtlExit on_unmounted(void *arg, const uint8_t *message, size_t n) {
+    const MountView *v = arg;
+
+    (void)message; /* the answer is empty */
+    (void)n;
+    if (v->ctl->json)
+        output_json(json_pack("{s:o}", "directory", output_json_string(v->directory)), false);
+    else
+        printf("%s is unmounted\n", v->directory);
+    return CTL_EXIT_DONE;
+}
+
+static CtlExit run_umount(const Ctl *ctl, void *arg, char **arguments, int n) {
+    Modelcached__Control__UnmountRequest request = MODELCACHED__CONTROL__UNMOUNT_REQUEST__INIT;
+    _cleanup_free_ char *directory = NULL;
+    MountView view = { .ctl = ctl };
+    CtlCall call = { "Unmount", &request.base, on_unmounted, NULL, NULL, &view };
+    CtlExit exit = resolve_directory(arguments[0], &directory);
+
+    (void)arg;
+    (void)n;
+    if (exit != CTL_EXIT_DONE)
+        return exit;
+    view.directory = directory;
+    request.directory = directory;
+    return ctl_call(ctl, &call);
+}
+
+static MountArguments mount_arguments;
+
+const CtlCommand ctl_mount = {
+    .name = "mount",
+    .arguments = "REFERENCE DIRECTORY",
+    .summary = "mount an artifact of the cache read-only",
+    .help = "Mounts an artifact that is in the cache on an empty directory, as a pod would see it. "
+            "The mount stays when\n"
+            "the daemon ends, and protects the artifact from removal until `cache-ctl umount`.\n\n"
+            "  cache-ctl mount registry.example/team/llama:8b /mnt/llama\n\n"
+            "Options of mount:\n"
+            "      --sub-path PATH          only this directory of the artifact\n"
+            "      --exec                   programs in it may be run\n",
+    .options = options,
+    .n_arguments_min = 2,
+    .n_arguments_max = 2,
+    .option = take_option,
+    .run = run_mount,
+    .arg = &mount_arguments,
+};
+
+const CtlCommand ctl_umount = {
+    .name = "umount",
+    .arguments = "DIRECTORY",
+    .summary = "undo a mount",
+    .help = "Unmounts what `cache-ctl mount` mounted. The directory stays.\n\n"
+            "  cache-ctl umount /mnt/llama\n",
+    .n_arguments_min = 1,
+    .n_arguments_max = 1,
+    .run = run_umount,
+};

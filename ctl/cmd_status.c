@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cmd_status: cache-ctl status, is the daemon well and what does it do. */
+#include "base/parse.h"
+#include "ctl/artifact.h"
+#include "ctl/ctl.h"
+#include "ctl/output.h"
+
+static json_t *features_json(const Modelcached__Control__StatusResponse *s) {
+    json_t *features = json_object();
+
+    for (size_t i = 0; i < s->n_features; i++)
+        (void)json_object_set_new(features, s->features[i]->name,
+                                  json_pack("{s:b,s:o}", "active", s->features[i]->active, "detail",
+                                            output_json_string(s->features[i]->detail)));
+    return features;
+}
+
+static json_t *pulls_json(const Modelcached__Control__StatusResponse *s) {
+    json_t *pulls = json_array();
+
+    for (size_t i = 0; i < s->n_pulls; i++) {
+        const Modelcached__Control__PullProgress *p = s->pulls[i];
+        (void)json_array_append_new(
+            pulls,
+            json_pack("{s:o,s:o,s:I,s:I,s:I,s:o}", "reference", output_json_string(p->reference),
+                      "digest", output_json_string(p->digest), "bytes_done",
+                      (json_int_t)p->bytes_done, "bytes_total", (json_int_t)p->bytes_total, "rate",
+                      (json_int_t)p->rate, "waiting", output_json_string(p->waiting)));
+    }
+    return pulls;
+}
+
+static void show_json(const Modelcached__Control__StatusResponse *s) {
+    json_t *document = json_pack(
+        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I}", "version",
+        output_json_string(s->version), "node", output_json_string(s->node), "kernel",
+        output_json_string(s->kernel), "started", output_json_time(s->started_usec), "store",
+        output_json_string(s->store_path), "store_filesystem",
+        output_json_string(s->store_filesystem), "store_bytes", (json_int_t)s->store_bytes,
+        "filesystem_bytes", (json_int_t)s->filesystem_bytes, "filesystem_free_bytes",
+        (json_int_t)s->filesystem_free_bytes, "artifacts", (json_int_t)s->artifacts, "objects",
+        (json_int_t)s->objects, "volumes", (json_int_t)s->volumes);
+
+    (void)json_object_set_new(document, "driver",
+                              output_json_string(s->driver)); /* only memory can fail here */
+    (void)json_object_set_new(document, "csi_endpoint", output_json_string(s->csi_endpoint));
+    (void)json_object_set_new(document, "mount_shape", output_json_string(s->mount_shape));
+    (void)json_object_set_new(document, "mount_detail", output_json_string(s->mount_detail));
+    (void)json_object_set_new(document, "features", features_json(s));
+    (void)json_object_set_new(document, "pulls", pulls_json(s));
+    (void)json_object_set_new(document, "volume_list",
+                              volumes_json(s->volume_list, s->n_volume_list));
+    output_json(document, false);
+}
+
+static void show_features(const Modelcached__Control__StatusResponse *s) {
+    for (size_t i = 0; i < s->n_features; i++) {
+        _cleanup_free_ char *detail = output_clean(s->features[i]->detail);
+        printf("  %-14s %s%s%s\n", s->features[i]->name, s->features[i]->active ? "yes" : "NO",
+               isempty(detail) ? "" : ", ", detail);
+    }
+}
+
+static void show_pulls(const Modelcached__Control__StatusResponse *s) {
+    static const char *const columns[] = { "PULL", ">DONE", ">OF", ">RATE", "WAITING FOR", NULL };
+    OutputTable *t;
+
+    if (s->n_pulls == 0)
+        return;
+    t = output_table_new(columns);
+    for (size_t i = 0; i < s->n_pulls; i++) {
+        const Modelcached__Control__PullProgress *p = s->pulls[i];
+        char *cells[] = { xstrdup(p->reference), xstrdup(FORMAT_BYTES(p->bytes_done)),
+                          xstrdup(p->bytes_total ? FORMAT_BYTES(p->bytes_total) : "?"),
+                          xasprintf("%s/s", FORMAT_BYTES(p->rate)), xstrdup(p->waiting) };
+        output_table_row(t, cells);
+    }
+    printf("\n");
+    output_table_print(t);
+}
+
+static void show_text(const Modelcached__Control__StatusResponse *s) {
+    _cleanup_free_ char *started = output_ago(s->started_usec);
+
+    printf("modelcached %s on %s (%s), started %s\n", s->version, s->node, s->kernel, started);
+    printf("store       %s (%s): %s in %u files, %u artifacts; %s of %s free\n", s->store_path,
+           s->store_filesystem, FORMAT_BYTES(s->store_bytes), s->objects, s->artifacts,
+           FORMAT_BYTES(s->filesystem_free_bytes), FORMAT_BYTES(s->filesystem_bytes));
+    printf("csi         %s at %s, %u volumes\n", s->driver, s->csi_endpoint, s->volumes);
+    printf("mounts      %s, %s\n", s->mount_shape, s->mount_detail);
+    printf("pull worker\n");
+    show_features(s);
+    show_pulls(s);
+    if (s->n_volume_list > 0)
+        printf("\n");
+    volumes_table(s->volume_list, s->n_volume_list);
+}
+
+static CtlExit on_message(void *arg, const uint8_t *message, size_t n) {
+    const Ctl *ctl = arg;
+    Modelcached__Control__StatusResponse *s = CTL_UNPACK(status_response, message, n);
+
+    if (!s)
+        return ctl_not_understood();
+    if (ctl->json)
+        show_json(s);
+    else
+        show_text(s);
+    modelcached__control__status_response__free_unpacked(s, NULL);
+    return CTL_EXIT_DONE;
+}
+
+static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
+    Modelcached__Control__StatusRequest request = MODELCACHED__CONTROL__STATUS_REQUEST__INIT;
+    CtlCall call = { "Status", &request.base, on_message, NULL, NULL, (void *)ctl };
+
+    (void)arg;
+    (void)arguments;
+    (void)n;
+    return ctl_call(ctl, &call);
+}
+
+const CtlCommand ctl_status = {
+    .name = "status",
+    .arguments = "",
+    .summary = "is the daemon well, and what is it doing",
+    .help = "Shows the daemon, its store, how it mounts, what confines its pull workers (a NO says "
+            "what this kernel\n"
+            "lacks), the pulls that run and the volumes that are published.\n\n"
+            "  cache-ctl status\n"
+            "  cache-ctl status --output json | jq .pulls\n",
+    .run = run,
+};

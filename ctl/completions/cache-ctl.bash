@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+# bash completion for cache-ctl(1); names come from the cache itself when the daemon answers.
+# shellcheck shell=bash
+
+_cache_ctl_references() {
+    cache-ctl ls --output json 2>/dev/null |
+        sed -n 's/^ *"references": *\[ *$//; s/^ *"\([^":]*[/:][^"]*\)",\{0,1\}$/\1/p'
+}
+
+_cache_ctl() {
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' word
+    local commands='pull ls inspect rm mount umount verify status events'
+    local global='--socket --output --help --version'
+
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
+        [[ " $commands " == *" $word "* ]] && command=$word
+    done
+    case $prev in
+    --output | -o) mapfile -t COMPREPLY < <(compgen -W 'table json' -- "$cur") && return ;;
+    --socket | -s) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && return ;;
+    --policy) mapfile -t COMPREPLY < <(compgen -W 'Always IfNotPresent Never' -- "$cur") && return ;;
+    esac
+    if [[ -z $command ]]; then
+        mapfile -t COMPREPLY < <(compgen -W "$commands $global" -- "$cur")
+        return
+    fi
+    if [[ $cur == -* ]]; then
+        case $command in
+        pull) global+=' --policy --platform --username --password-stdin --quiet' ;;
+        ls) global+=' --full' ;;
+        mount) global+=' --sub-path --exec' ;;
+        events) global+=' --follow --last' ;;
+        esac
+        mapfile -t COMPREPLY < <(compgen -W "$global" -- "$cur")
+        return
+    fi
+    case $command in
+    umount) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
+    inspect | rm | verify | pull | mount)
+        mapfile -t COMPREPLY < <(compgen -W "$(_cache_ctl_references)" -- "$cur"; compgen -d -- "$cur")
+        ;;
+    esac
+}
+
+complete -F _cache_ctl cache-ctl
