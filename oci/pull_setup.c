@@ -85,18 +85,17 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
     const RegistryConfig *config = config_of(job);
     Reference reference = { .registry = job->registry };
     _cleanup_free_ char *ca_pem = NULL;
-    _cleanup_free_ Credential *credentials = xnew_n(Credential, job->n_credentials + 1);
-    CredentialList list = { .items = credentials,
-                            .n = job->n_credentials }; /* strings are the job's */
+    CredentialList list = { .n = job->n_credentials };
     RegistryOptions options;
     int r = trusted(config, &ca_pem, err);
 
     if (r < 0)
         return r;
+    list.items = s->credentials = xnew_n(Credential, job->n_credentials);
     for (size_t i = 0; i < list.n; i++) {
         const Modelcached__Worker__Credential *c = job->credentials[i];
 
-        credentials[i] = (Credential){
+        list.items[i] = (Credential){
             .origin = c->origin,
             .username = *c->username ? c->username : NULL,
             .password = *c->password ? c->password : NULL,
@@ -194,6 +193,7 @@ int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
 
 void pull_setup_done(PullSetup *s) {
     s->registry = registry_free(s->registry);
+    free(TAKE_PTR(s->credentials));
     s->ring = ring_free(s->ring);
     s->decoders = pool_free(s->decoders);
     s->pool = pool_free(s->pool);

@@ -10,6 +10,7 @@
 typedef struct PullSetup {
     sd_event *event;
     Registry *registry;
+    Credential *credentials; /* what the registry borrows from; the strings are the job's */
     Ring *ring;
     Pool *pool, *decoders;
     unsigned transfers, n_decoders;
@@ -23,7 +24,8 @@ typedef struct PullSetup {
 void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n);
 
 /* What opens files or would be refused later; then the sandbox; then the threads, which inherit it.
- * A probe has no registry. Errors: -EINVAL the job; those of registry.h, ring.h, sandbox.h. */
+ * The job is borrowed until pull_setup_done().  A probe has no registry. Errors: -EINVAL the job;
+ * those of registry.h, ring.h, sandbox.h. */
 int pull_setup(PullSetup *s, const Modelcached__Worker__Job *job, int dir_fd, Err *err)
     _must_check_;
 /* Waits for what is in flight, then frees all. */
