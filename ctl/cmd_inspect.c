@@ -27,9 +27,8 @@ static json_t *files_json(const Modelcached__Control__InspectResponse *i) {
         (void)json_array_append_new(
             files, json_pack("{s:o,s:o,s:o,s:I,s:b,s:o}", "path", output_json_string(f->path),
                              "type", output_json_string(f->type), "digest",
-                             output_json_string(isempty(f->digest) ? NULL : f->digest), "bytes",
-                             (json_int_t)f->bytes, "executable", f->executable, "target",
-                             output_json_string(isempty(f->target) ? NULL : f->target)));
+                             output_json_string(f->digest), "bytes", (json_int_t)f->bytes,
+                             "executable", f->executable, "target", output_json_string(f->target)));
     }
     return files;
 }

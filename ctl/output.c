@@ -23,7 +23,7 @@ void output_json(json_t *document, bool line) {
 }
 
 json_t *output_json_string(const char *s) {
-    json_t *string = s ? json_string(s) : NULL;
+    json_t *string = isempty(s) ? NULL : json_string(s);
     return string ? string : json_null();
 }
 
@@ -48,11 +48,12 @@ json_t *output_json_strings(char *const *strings, size_t n) {
 }
 
 char *output_clean(const char *s) {
-    char *copy = xstrdup(s ? s : "");
+    char *copy = xnew_n(char, (s ? strlen(s) : 0) + 1), *end = copy;
 
-    for (char *c = copy; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
+    for (size_t n; s && *s; s += MAX(n, (size_t)1)) {
+        n = control_character(s);
+        *end++ = n > 0 ? '?' : *s;
+    }
     return copy;
 }
 

@@ -7,7 +7,8 @@
 
 /* Prints one document (or one line of a stream) and drops it. */
 void output_json(json_t *document, bool line);
-/* A JSON string; NULL and bytes that are not UTF-8 become null. */
+/* A JSON string; NULL, "" (protobuf for what is not known) and bytes that are not UTF-8 become
+ * null. */
 json_t *output_json_string(const char *s);
 /* Microseconds since the epoch as RFC 3339 in UTC, or null for 0. */
 json_t *output_json_time(int64_t usec);

@@ -1,13 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demonstration behind ./quickstart: argument: the folder of the built programs."""
+# pylint: disable=wrong-import-position
+import signal
+import sys
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def interrupted(number, _frame):
+    sys.exit(128 + number)
+
+
+for each in SIGNALS:
+    signal.signal(each, interrupted)  # before the slow imports, which an interrupt would fill the terminal with
+
 import hashlib
 import json
 import os
 import random
-import signal
 import struct
 import subprocess
-import sys
 import time
 
 SOURCE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -17,7 +29,6 @@ if len(sys.argv) != 2:
     sys.exit("usage: quickstart.py FOLDER_OF_PROGRAMS (./quickstart runs it)")
 os.environ["MC_BIN"] = os.path.abspath(sys.argv[1])
 
-# pylint: disable=wrong-import-position
 from lib import artifacts, sandbox
 from lib.content import Blob, Bytes, Text
 from lib.daemon import Daemon, program
@@ -130,14 +141,11 @@ def demonstrate(work, registry, daemon):
     daemon.stop_clean()
 
 
-def interrupted(number, _frame):
-    sys.exit(128 + number)
-
-
 def main():
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupted)
-    sandbox.sweep()  # of a run that was killed
+    try:
+        sandbox.sweep()  # of a run that was killed
+    except (OSError, RuntimeError) as error:
+        print(f"quickstart: what a killed run left in {sandbox.PARENT} cannot be removed: {error}", file=sys.stderr)
     work = sandbox.make_work_dir()
     registry = daemon = None
     try:
@@ -145,7 +153,7 @@ def main():
         daemon = Daemon(os.path.join(work, "node"), [registry.config()], {"log": {"level": "warn"}})
         demonstrate(work, registry, daemon)
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # cleaning up is not interrupted
         if daemon:
             daemon.close()

@@ -2,9 +2,23 @@
 # bash completion for cache-ctl(1); names come from the cache itself when the daemon answers.
 # shellcheck shell=bash
 
-_cache_ctl_references() {
+_cache_ctl_names() {
     cache-ctl ls --output json 2>/dev/null |
         sed -n 's/^ *"references": *\[ *$//; s/^ *"\([^":]*[/:][^"]*\)",\{0,1\}$/\1/p'
+}
+
+# Sets COMPREPLY. readline splits words at ':', of which references have many: the whole word is looked at here, and
+# readline gets what follows its last ':'.
+_cache_ctl_references() {
+    local cur=$1 whole=${COMP_LINE-}
+
+    whole=${whole:0:${COMP_POINT:-0}}
+    whole=${whole##* }
+    [[ $whole == *"$cur" ]] || whole=$cur
+    mapfile -t COMPREPLY < <(compgen -W "$(_cache_ctl_names)" -- "$whole")
+    if [[ $whole == *:* && $COMP_WORDBREAKS == *:* && $whole != "$cur" ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${whole%"${whole##*:}"}"}")
+    fi
 }
 
 _cache_ctl() {
@@ -13,7 +27,7 @@ _cache_ctl() {
     local global='--socket --output --help --version'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
-        [[ " $commands " == *" $word "* ]] && command=$word
+        [[ -z $command && " $commands " == *" $word "* ]] && command=$word
     done
     case $prev in
     --output | -o) mapfile -t COMPREPLY < <(compgen -W 'table json' -- "$cur") && return ;;
@@ -36,8 +50,10 @@ _cache_ctl() {
     fi
     case $command in
     umount) mapfile -t COMPREPLY < <(compgen -d -- "$cur") ;;
-    inspect | rm | verify | pull | mount)
-        mapfile -t COMPREPLY < <(compgen -W "$(_cache_ctl_references)" -- "$cur"; compgen -d -- "$cur")
+    inspect | rm | verify | pull) _cache_ctl_references "$cur" ;;
+    mount)
+        _cache_ctl_references "$cur"
+        mapfile -t -O "${#COMPREPLY[@]}" COMPREPLY < <(compgen -d -- "$cur")
         ;;
     esac
 }

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-# fish completion for cache-ctl(1)
+# fish completion for cache-ctl(1); names come from the cache itself when the daemon answers.
+
+function __cache_ctl_references
+    cache-ctl ls --output json 2>/dev/null | sed -n 's/^ *"references": *\[ *$//; s/^ *"\([^":]*[/:][^"]*\)",\{0,1\}$/\1/p'
+end
 
 complete -c cache-ctl -f
 complete -c cache-ctl -s s -l socket -r -F -d 'control socket of the daemon'
@@ -17,6 +21,8 @@ complete -c cache-ctl -n __fish_use_subcommand -a verify -d 'read what is stored
 complete -c cache-ctl -n __fish_use_subcommand -a status -d 'is the daemon well, and what is it doing'
 complete -c cache-ctl -n __fish_use_subcommand -a events -d 'what happened on this node'
 
+complete -c cache-ctl -n '__fish_seen_subcommand_from pull inspect rm mount verify' -a '(__cache_ctl_references)' -d reference
+complete -c cache-ctl -n '__fish_seen_subcommand_from mount umount' -a '(__fish_complete_directories)'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l policy -x -a 'Always IfNotPresent Never' -d 'when to ask the registry'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l platform -x -d 'what to take from an index'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l username -x -d 'who asks'

@@ -43,7 +43,8 @@ def remove_work_dir(path):
             break
     else:
         raise RuntimeError(f"cannot unmount what is beneath {path}: {mounts_beneath(path)}")
-    shutil.rmtree(path, ignore_errors=True)
+    # Not shutil.rmtree(), which recurses: a hostile tar made the store as deep as paths can be.
+    subprocess.run(["rm", "-rf", "--", path], stderr=subprocess.DEVNULL, check=False)
 
 
 def sweep():
