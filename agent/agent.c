@@ -11,7 +11,11 @@
 #include <signal.h>
 #include <systemd/sd-daemon.h>
 
+/* What a caller waits for, what takes minutes (the commits of pulls), and what takes hours (checks
+ * of the store, one at a time) never wait for one another. */
 #define POOL_THREADS   4
+#define BULK_THREADS   4
+#define CHECK_THREADS  1
 #define CALLS_END_USEC (2 * USEC_PER_SEC)  /* running calls may still end */
 #define STOP_USEC      (10 * USEC_PER_SEC) /* then what is left is left to the next start */
 
@@ -20,7 +24,7 @@ struct Agent {
     const ConfigSources *sources; /* borrowed */
     sd_event *event;
     Store *store;
-    Pool *pool;
+    Pool *pool, *bulk, *checks;
     EventLog *events;
     PullOptions *pull_options;
     char *worker_program;
@@ -162,10 +166,20 @@ static void start_puller(Agent *a) {
     puller_new(&a->puller, &(PullerOptions){ .event = a->event,
                                              .store = a->store,
                                              .pool = a->pool,
+                                             .bulk = a->bulk,
                                              .worker_program = a->worker_program,
                                              .options = a->pull_options,
                                              .on_event = on_pull_event,
                                              .arg = a });
+}
+
+/* Said once here and at any time in the status. */
+static void note_mount_method(const Agent *a) {
+    if (a->backend.mount_method == MOUNT_METHOD_NONE)
+        log_warn("volumes cannot be mounted: %s", a->mount_why);
+    else if (a->mount_why)
+        log_info("volumes are mounted by %s: %s", mount_method_name(a->backend.mount_method),
+                 a->mount_why);
 }
 
 static int start_store(Agent *a, Err *err) {
@@ -176,6 +190,10 @@ static int start_store(Agent *a, Err *err) {
     if (r < 0)
         return r;
     r = pool_new(&a->pool, a->event, POOL_THREADS, err);
+    if (r >= 0)
+        r = pool_new(&a->bulk, a->event, BULK_THREADS, err);
+    if (r >= 0)
+        r = pool_new(&a->checks, a->event, CHECK_THREADS, err);
     if (r < 0)
         return r;
     event_log_new(&a->events, a->store, a->pool);
@@ -188,6 +206,7 @@ static int start_store(Agent *a, Err *err) {
         .node = a->config->node,
     };
     backend_init(&a->backend, &a->parts);
+    note_mount_method(a);
     return 0;
 }
 
@@ -202,9 +221,6 @@ static int start_volumes(Agent *a, Err *err) {
     if (found.mounted + found.unmounted + found.dropped + found.foreign > 0)
         log_info("found %u volumes mounted, %u not mounted, %u gone, %u foreign mounts",
                  found.mounted, found.unmounted, found.dropped, found.foreign);
-    if (a->backend.mount_method == MOUNT_METHOD_NONE)
-        log_warn("volumes cannot be mounted: %s",
-                 a->mount_why ? a->mount_why : "no way works here");
     return 0;
 }
 
@@ -233,6 +249,7 @@ static int start_control(Agent *a, Err *err) {
     return control_new(&a->control,
                        &(ControlOptions){ .event = a->event,
                                           .backend = &a->backend,
+                                          .checks = a->checks,
                                           .puller = a->puller,
                                           .volumes = a->volumes,
                                           .events = a->events,
@@ -299,7 +316,9 @@ Agent *agent_free(Agent *a) {
     (void)volumes_free(a->volumes);
     if (a->puller)
         puller_stop(a->puller, NULL, NULL);
-    (void)pool_free(a->pool);
+    (void)pool_free(a->checks);
+    (void)pool_free(a->bulk);
+    (void)pool_free(a->pool); /* last: what ends in the others is told by it */
     (void)puller_free(a->puller);
     (void)event_log_free(a->events);
     (void)store_close(a->store);

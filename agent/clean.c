@@ -2,6 +2,8 @@
 /* clean: text from outside, made fit for logs, errors and messages. */
 #include "agent/clean.h"
 
+#include "base/parse.h"
+
 /* Length of the sequence at `s` (NUL-terminated), 0 when it is malformed. */
 static size_t sequence(const unsigned char *s) {
     static const struct {
@@ -27,10 +29,6 @@ static size_t sequence(const unsigned char *s) {
     return 0;
 }
 
-static bool is_control(unsigned char c) {
-    return c < 0x20 || c == 0x7f;
-}
-
 bool utf8_is_valid(const char *s) {
     for (size_t n; *s; s += n)
         if ((n = sequence((const unsigned char *)s)) == 0)
@@ -40,7 +38,7 @@ bool utf8_is_valid(const char *s) {
 
 bool text_is_clean(const char *s) {
     for (const char *p = s; *p; p++)
-        if (is_control((unsigned char)*p))
+        if (control_character(p) > 0)
             return false;
     return utf8_is_valid(s);
 }
@@ -53,12 +51,12 @@ char *text_clean(const char *s, size_t max) {
         s = "";
     clean = xnew_n(char, MIN(strlen(s), max) + 1);
     while (*s) {
-        size_t n = sequence((const unsigned char *)s);
+        size_t n = sequence((const unsigned char *)s), control = control_character(s);
         if (used + MAX(n, (size_t)1) > max)
             break;
-        if (n == 0 || is_control((unsigned char)*s)) {
+        if (n == 0 || control > 0) {
             clean[used++] = '?';
-            s++;
+            s += MAX(control, (size_t)1);
         } else {
             memcpy(clean + used, s, n);
             used += n;

@@ -4,8 +4,6 @@
 #include "base/fs.h"
 #include "base/limits.h"
 
-#include <fcntl.h>
-
 #define SERVICE "/modelcached.control.Control/"
 
 static const struct {
@@ -124,23 +122,10 @@ void control_work_start(Control *c, GrpcCall *call, ProtobufCMessage *request,
 
 /* The server. */
 
-static int make_directory(const char *socket_path, Err *err) {
-    const char *slash = strrchr(socket_path, '/');
-    _cleanup_free_ char *dir = xstrndup(socket_path, (size_t)(slash - socket_path));
-    _cleanup_close_ int root = -EBADF;
-
-    if (!*dir)
-        return 0;
-    root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (root < 0)
-        return err_errno(err, "open /");
-    return fs_mkdir_p(root, dir + 1, 0755, err);
-}
-
 static int listen_on(Control *c, Err *err) {
     const char *path = c->o.config->control_socket;
     GrpcServerOptions options = { c->o.event, "control", c->methods };
-    int r = make_directory(path, err);
+    int r = fs_mkdir_for(path, 0755, err);
 
     if (r >= 0)
         r = grpc_server_new(&c->server, &options, err);

@@ -12,6 +12,7 @@ typedef struct Control Control;
 typedef struct ControlOptions {
     sd_event *event;
     const Backend *backend;
+    Pool *checks; /* checks of the store, which take long, run here */
     Puller *puller;
     Volumes *volumes;
     EventLog *events;

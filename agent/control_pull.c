@@ -3,7 +3,7 @@
 #include "agent/control_internal.h"
 
 #define INTERVAL_USEC    (250 * USEC_PER_MSEC)
-#define QUEUED_MAX_BYTES KiB(256) /* a client that does not read gets less often told */
+#define QUEUED_MAX_BYTES KiB(256) /* a client that does not read is not told meanwhile */
 #define LAYERS_MAX       256      /* more are counted, not listed */
 
 typedef struct PullStream {
@@ -63,33 +63,33 @@ Modelcached__Control__PullProgress *control_progress(const Flight *pull) {
     return m;
 }
 
-static size_t send_progress(PullStream *s, const Flight *pull) {
+static void send_progress(PullStream *s, const Flight *pull) {
     Modelcached__Control__PullProgress *m = control_progress(pull);
-    size_t queued = control_send(s->call, &m->base);
 
+    (void)control_send(s->call, &m->base);
     message_free(&m->base);
-    return queued;
 }
 
 /* A pull that is over but not cleaned up yet tells nothing: the last message is on_done's. */
-static size_t tell(PullStream *s) {
+static void tell(PullStream *s) {
     const Flight *pull = puller_ticket_pull(s->ticket);
     FlightView v;
 
     if (!pull)
-        return 0;
+        return;
     flight_view(pull, &v);
-    return v.state == FLIGHT_DONE ? 0 : send_progress(s, pull);
+    if (v.state != FLIGHT_DONE)
+        send_progress(s, pull);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     PullStream *s = arg;
-    size_t queued = tell(s);
-    uint64_t after = queued > QUEUED_MAX_BYTES ? 8 * INTERVAL_USEC : INTERVAL_USEC;
 
     (void)source;
     (void)usec;
-    return loop_timer_after(s->control->o.event, &s->timer, after, on_tick, s);
+    if (grpc_call_queued(s->call) <= QUEUED_MAX_BYTES)
+        tell(s);
+    return loop_timer_after(s->control->o.event, &s->timer, INTERVAL_USEC, on_tick, s);
 }
 
 static void on_cancel(GrpcCall *call, void *arg) {
@@ -148,7 +148,7 @@ static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
     if (r < 0)
         control_fail(s->call, r, err);
     else {
-        (void)send_progress(s, pull);
+        send_progress(s, pull);
         grpc_call_finish(s->call, NULL, 0);
     }
     stream_free(s);

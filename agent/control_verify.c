@@ -4,8 +4,9 @@
 
 #include <pthread.h>
 
-#define INTERVAL_USEC (250 * USEC_PER_MSEC)
-#define BAD_MAX       1000 /* sentences kept until the next message */
+#define INTERVAL_USEC    (250 * USEC_PER_MSEC)
+#define BAD_MAX          1000     /* sentences kept until the next message */
+#define QUEUED_MAX_BYTES KiB(256) /* a client that does not read is not told meanwhile */
 
 typedef struct Verify {
     Control *control;
@@ -102,7 +103,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
 
     (void)source;
     (void)usec;
-    send_progress(v);
+    if (grpc_call_queued(v->call) <= QUEUED_MAX_BYTES)
+        send_progress(v);
     return loop_timer_after(v->control->o.event, &v->timer, INTERVAL_USEC, on_tick, v);
 }
 
@@ -148,5 +150,5 @@ void control_verify(Control *c, GrpcCall *call, ProtobufCMessage *request) {
     grpc_call_set_on_cancel(call, on_cancel, v);
     /* Without the timer only the end is told. */
     (void)!loop_timer_after(c->o.event, &v->timer, INTERVAL_USEC, on_tick, v);
-    pool_submit(c->o.backend->pool, run_verify, on_verified, v);
+    pool_submit(c->o.checks, run_verify, on_verified, v);
 }

@@ -131,11 +131,16 @@ static bool is_worth_another_try(int r) {
 static int run_end(void *arg, Err *err) {
     Flight *p = arg;
     uint64_t freed;
-    int r = p->has_folder ? store_ingest_end(p->context->store, p->ingest, err) : 0;
+    int r;
 
-    return r < 0 || p->r >= 0 || is_worth_another_try(p->r)
-               ? r
-               : store_prune(p->context->store, &freed, err);
+    worker_wait(p->leaving); /* nobody must write into the folder any more */
+    if (!p->has_folder)
+        return 0;
+    if (p->r >= 0 || is_worth_another_try(p->r))
+        return store_ingest_end(p->context->store, p->ingest, err);
+    r = store_ingest_discard(p->context->store, p->ingest, err);
+    /* Where space is short, what other pulls left for their next try goes too. */
+    return r < 0 || p->r != -ENOSPC ? r : store_prune(p->context->store, &freed, err);
 }
 
 /* Once nothing of the pull runs any more, its folder goes, and then it is over. */
@@ -147,7 +152,7 @@ static void flight_settle(Flight *p) {
 }
 
 static void enter_done(Flight *p) {
-    p->worker = worker_free(p->worker);
+    p->leaving = worker_release(TAKE_PTR(p->worker)); /* run_end() waits for it */
     credential_list_done(&p->credentials);
     flight_settle(p);
 }

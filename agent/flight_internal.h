@@ -35,6 +35,7 @@ struct Flight {
 
     Worker *worker;
     bool worker_ended; /* with success */
+    pid_t leaving;     /* of the worker that was killed at the end and is to be waited for; or 0 */
     char ingest[33];   /* name of its folder */
     bool has_folder;
     int ingest_fd; /* until the worker has it */

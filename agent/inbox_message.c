@@ -9,6 +9,7 @@
 #define FEATURES_MAX 32
 #define NAME_MAX_BYTES \
     256 /* media types, families, platforms: RFC 6838 allows 255 for a media type */
+#define INGEST_NAME_MAX 64
 
 /* An empty entry takes 2 bytes on the wire and about 100 in memory; a small one that is honest
  * takes 15 times its wire size.  The floor lets small messages through. */
@@ -194,6 +195,14 @@ static bool path_is_good(const Modelcached__Worker__Entry *m) {
     return path_is_safe_relative(m->path) && utf8_is_valid(m->path);
 }
 
+/* A name that the worker gives to a file of its own: plain, as it is shown in errors. */
+static bool ingest_is_good(const char *name) {
+    size_t n = strlen(name);
+
+    return n <= INGEST_NAME_MAX && name_is_safe(name, n) &&
+           strspn(name, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ._-") == n;
+}
+
 int inbox_take_entry(const Modelcached__Worker__Entry *m, LayerEntry *ret, uint64_t *bytes,
                      Err *err) {
     bool file = m->type == MODELCACHED__WORKER__ENTRY_TYPE__ENTRY_FILE;
@@ -203,7 +212,7 @@ int inbox_take_entry(const Modelcached__Worker__Entry *m, LayerEntry *ret, uint6
         return err_set(err, -EPROTO, "entry of type %d", (int)m->type);
     if (!path_is_good(m) || !target_is_good(m))
         return err_set(err, -EPROTO, "entry with an unsafe name");
-    if (file ? *m->ingest && !name_is_safe(m->ingest, strlen(m->ingest)) : *m->ingest != 0)
+    if (file ? *m->ingest && !ingest_is_good(m->ingest) : *m->ingest != 0)
         return err_set(err, -EPROTO, "entry with an unsafe file");
     if (file && m->size > LIMIT_BLOB_BYTES)
         return err_set(err, -EPROTO, "entry of %llu bytes", (unsigned long long)m->size);

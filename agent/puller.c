@@ -38,6 +38,7 @@ struct EnsureTicket {
 
 struct Puller {
     FlightContext context;
+    Pool *pool; /* of lookups; the context has that of pulls */
     char *worker_program;
     PullOptions *options;
     void (*on_event)(void *arg, const StoreEvent *event);
@@ -66,9 +67,10 @@ void puller_new(Puller **ret, const PullerOptions *o) {
     Puller *p = xnew(Puller);
 
     p->worker_program = xstrdup(o->worker_program);
-    p->context = (FlightContext){ sd_event_ref(o->event), o->store, o->pool,
+    p->context = (FlightContext){ sd_event_ref(o->event), o->store, o->bulk,
                                   p->worker_program,      promised, p };
     p->options = pull_options_ref(o->options);
+    p->pool = o->pool;
     p->on_event = o->on_event;
     p->arg = o->arg;
     *ret = p;
@@ -226,10 +228,15 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     check_stopped(p);
 }
 
+/* A pull that is over, but is still being cleaned up, is not joined: each call tries anew. */
 static Entry *find_entry(const Puller *p, const char *key) {
-    for (size_t i = 0; i < p->n_entries; i++)
-        if (streq(p->entries[i]->key, key))
+    for (size_t i = 0; i < p->n_entries; i++) {
+        FlightView v;
+
+        flight_view(p->entries[i]->pull, &v);
+        if (v.state != FLIGHT_DONE && streq(p->entries[i]->key, key))
             return p->entries[i];
+    }
     return NULL;
 }
 
@@ -387,7 +394,7 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
     *t = (EnsureTicket){ .done = done, .done_arg = done_arg, .lookup = l };
     l->ticket = t;
     p->n_lookups++;
-    pool_submit(p->context.pool, run_lookup, on_lookup, l);
+    pool_submit(p->pool, run_lookup, on_lookup, l);
     *ret = t;
     return 0;
 }

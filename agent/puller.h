@@ -11,7 +11,9 @@ typedef struct Puller Puller;
 typedef struct PullerOptions {
     sd_event *event;            /* a reference is kept; SIGCHLD must be blocked */
     Store *store;               /* borrowed; outlives the pool */
-    Pool *pool;                 /* borrowed; free it before the puller */
+    Pool *pool;                 /* looks into the store; borrowed; free it before the puller */
+    Pool *bulk;                 /* the same for the works of pulls, which take long; free it before
+                                   `pool` */
     const char *worker_program; /* copied */
     PullOptions *options;       /* a reference is kept */
     /* A pull began, succeeded, failed; for the history.  Strings are borrowed. */

@@ -48,19 +48,17 @@ char *worker_find_program(void) {
     return xstrdup(MC_LIBEXECDIR "/modelcached-pull");
 }
 
-Worker *worker_free(Worker *w) {
+pid_t worker_release(Worker *w) {
+    pid_t pid;
+
     if (!w)
-        return NULL;
+        return 0;
+    pid = w->pid;
+    if (pid > 0)
+        (void)kill(pid, SIGKILL); /* it may be gone already */
     (void)sd_event_source_disable_unref(w->io);
     (void)sd_event_source_disable_unref(w->exit_timer);
-    if (w->pid > 0) {
-        /* The event source does not reap what it did not see ending.  A killed process is gone
-         * soon. */
-        (void)kill(w->pid, SIGKILL);
-        (void)sd_event_source_disable_unref(w->child);
-        (void)waitpid(w->pid, NULL, 0);
-    } else
-        (void)sd_event_source_disable_unref(w->child);
+    (void)sd_event_source_disable_unref(w->child); /* does not reap what it did not see ending */
     (void)worker_stderr_free(w->messages);
     (void)safe_close(w->fd);
     if (w->out.data)
@@ -69,6 +67,16 @@ Worker *worker_free(Worker *w) {
     (void)inbox_free(w->inbox);
     (void)sd_event_unref(w->event);
     free(w);
+    return pid;
+}
+
+void worker_wait(pid_t pid) {
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+}
+
+Worker *worker_free(Worker *w) {
+    worker_wait(worker_release(w));
     return NULL;
 }
 
@@ -83,6 +91,12 @@ static void stop_watching(Worker *w) {
                                           SD_EVENT_OFF); /* fails only for sources of others */
 }
 
+/* Kills the process, if it was not reaped yet: 0 would be our own process group. */
+static void worker_kill(const Worker *w) {
+    if (w->pid > 0)
+        (void)kill(w->pid, SIGKILL); /* it may be gone already */
+}
+
 /* Ends the process; on_child tells. */
 static void worker_break(Worker *w, int r, const Err *err) {
     if (w->r < 0)
@@ -90,7 +104,7 @@ static void worker_break(Worker *w, int r, const Err *err) {
     w->err = *err;
     w->r = err_prefix(&w->err, r, "the pull worker broke its protocol");
     stop_watching(w);
-    (void)kill(w->pid, SIGKILL); /* it may be gone already */
+    worker_kill(w);
 }
 
 /* 1: there may be more; 0: not now, or ended. */
@@ -147,7 +161,7 @@ static int on_exit_timer(sd_event_source *source, uint64_t usec, void *arg) {
     (void)source;
     (void)usec;
     log_debug("pull worker %d did not end by itself", (int)w->pid);
-    (void)kill(w->pid, SIGKILL); /* on_child tells */
+    worker_kill(w); /* on_child tells */
     return 0;
 }
 

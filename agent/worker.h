@@ -37,7 +37,13 @@ char *worker_find_program(void) _must_check_;
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
 /* Answers on_resolved; may be called later. */
 void worker_plan(Worker *w, const uint32_t *fetch, size_t n);
-/* Kills it if it still runs; no callback after it.  NULL is fine; returns NULL. */
+/* Kills it if it still runs; no callback after it.  NULL is fine.  Returns its pid when it is still
+ * to be waited for, else 0. */
+pid_t worker_release(Worker *w) _must_check_;
+/* Waits for it; 0 is fine.  Blocks (the kernel needs some 50 ms to give back 128 MiB of registered
+ * buffers): for a thread of a pool. */
+void worker_wait(pid_t pid);
+/* Both at once.  Returns NULL. */
 Worker *worker_free(Worker *w);
 DEFINE_CLEANUP(Worker, worker_free);
 pid_t worker_pid(const Worker *w);

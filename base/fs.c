@@ -186,6 +186,15 @@ int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) {
     return 0;
 }
 
+int fs_mkdir_for(const char *path, mode_t mode, Err *err) {
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *directory = slash ? xstrndup(path, (size_t)(slash - path)) : NULL;
+
+    if (!isempty(directory) && mkdir(directory, mode) < 0 && errno != EEXIST)
+        return err_errno(err, "cannot make the directory %s", directory);
+    return 0;
+}
+
 int fs_fsync_dir(int dir_fd, const char *path, Err *err) {
     _cleanup_close_ int fd = -EBADF;
 
@@ -219,6 +228,14 @@ bool path_is_safe_relative(const char *path) {
             return true;
         path += n + 1;
     }
+}
+
+size_t path_depth(const char *path) {
+    size_t n = 1;
+
+    for (const char *slash = path; (slash = strchr(slash, '/')); slash++)
+        n++;
+    return n;
 }
 
 bool path_is_clean_absolute(const char *path) {

@@ -33,6 +33,11 @@ int fs_write_all(int fd, const void *data, size_t n, Err *err) _must_check_;
  * are directories. */
 int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) _must_check_;
 
+/* Makes the directory that is to hold `path` (absolute; from the configuration: symlinks and mounts
+ * on the way are the administrator's), but not those above it; one that exists is fine.  Errors: as
+ * mkdir(2). */
+int fs_mkdir_for(const char *path, mode_t mode, Err *err) _must_check_;
+
 /* Removes `name` in `dir_fd` with all that is in it, without following symlinks or leaving the file
  * system; an absent name is fine. */
 int fs_remove_recursive(int dir_fd, const char *name, Err *err) _must_check_;
@@ -51,6 +56,8 @@ bool name_is_safe(const char *name, size_t n);
 /* A relative path all of whose components are safe, without leading, double or trailing slash, at
  * most LIMIT_PATH_BYTES. */
 bool path_is_safe_relative(const char *path);
+/* How many components a safe relative path has. */
+size_t path_depth(const char *path);
 
 /* Does the symlink at `path` (safe relative) with `target` stay inside its tree when resolved by
  * names alone?  Absolute targets do not; nor does ".." behind a name, which may itself be a symlink

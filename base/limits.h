@@ -21,6 +21,8 @@
 #define LIMIT_TREE_ENTRIES    2000000 /* files, directories and links of one artifact */
 #define LIMIT_PATH_BYTES      4096    /* a path within a tree */
 #define LIMIT_NAME_BYTES      255     /* one component */
+#define LIMIT_PATH_DEPTH      64      /* components of a path; models have 10, images 40 */
+#define LIMIT_TREE_PATH_BYTES MiB(256) /* all paths of one artifact */
 #define LIMIT_SYMLINK_BYTES   4095
 #define LIMIT_ZSTD_WINDOW_LOG 27 /* 128 MiB: what zstd --long accepts by default */
 

@@ -254,3 +254,15 @@ const char *format_duration(char buf[static FORMAT_DURATION_MAX], uint64_t usec)
                        (unsigned)(s % 86400 / 3600));
     return buf;
 }
+
+size_t control_character(const char *s) {
+    const unsigned char *c = (const unsigned char *)s;
+
+    if (*c == 0xc2)
+        return c[1] >= 0x80 && c[1] <= 0x9f ? 2 : 0;
+    if (c[0] == 0xe2 && c[1] == 0x80)
+        return (c[2] >= 0xa8 && c[2] <= 0xae) || c[2] == 0x8e || c[2] == 0x8f ? 3 : 0;
+    if (c[0] == 0xe2 && c[1] == 0x81)
+        return c[2] >= 0xa6 && c[2] <= 0xa9 ? 3 : 0;
+    return *c > 0 && (*c < 0x20 || *c == 0x7f);
+}

@@ -20,6 +20,11 @@ void format_hex(const uint8_t *bytes, size_t n, char *ret); /* 2n digits and a N
 int parse_base64(const char *s, size_t n, char **ret, size_t *ret_n) _must_check_;
 char *format_base64(const void *data, size_t n) _must_check_;
 
+/* The bytes of the control character that the string begins with, 0 when it begins with none: C0,
+ * DEL, C1 (terminals obey U+009B as they do ESC [), line separators, and what turns the direction
+ * of text around (U+200E, U+200F, U+2028..U+202E, U+2066..U+2069), all in UTF-8. */
+size_t control_character(const char *s);
+
 /* For people: "1.5 GiB", "412 MiB/s" is the caller's suffix; "27 s", "3 min 20 s", "2 h 5 min". */
 #define FORMAT_BYTES_MAX    24
 #define FORMAT_DURATION_MAX 32

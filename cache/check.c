@@ -106,9 +106,14 @@ static int hash(Check *c, int fd, uint64_t size, Digest *ret, uint64_t *ret_n, i
         n += (uint64_t)got;
         c->bytes += (uint64_t)got;
         *ret_stop = report(c, false);
-        /* Only the end of a file is not aligned, and O_DIRECT may not read from there. */
-        if (*ret_stop < 0 || got % CHECK_ALIGNMENT != 0)
+        if (*ret_stop < 0)
             break;
+        if (n % CHECK_ALIGNMENT == 0)
+            continue;
+        /* The end of the file, or a short read; O_DIRECT may not read on from there. */
+        if (n >= size)
+            break;
+        (void)go_buffered(fd);
     }
     hasher_final(c->hasher, ret);
     *ret_n = n;

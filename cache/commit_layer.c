@@ -266,26 +266,37 @@ static int sync_names(const Commit *c, Err *err) {
     return 0;
 }
 
+/* Rows of what was stored before may be gone: a check of the store forgets a damaged object,
+ * whoever leases it, and its number may be another object's by now. */
+static int insert_object(Want *w, Index *ix, Err *err) {
+    int64_t id = 0;
+    int r = 0;
+
+    /* A row with another size is of a file that was damaged and is replaced now. */
+    if (w->key.id == 0)
+        r = index_run(ix, err,
+                      "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)"
+                      " ON CONFLICT (digest, exec) DO UPDATE SET size = excluded.size",
+                      "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+    if (r >= 0)
+        r = index_get(ix, &id, err, "SELECT id FROM objects WHERE digest = ? AND exec = ?", "di",
+                      &w->key.digest, (int64_t)w->key.exec);
+    if (r >= 0 && id == 0)
+        return err_set(err, -EAGAIN,
+                       "object %s was found damaged while the pull relied on it; the next try "
+                       "brings it again",
+                       DIGEST_STR(&w->key.digest));
+    w->key.id = id;
+    return r;
+}
+
 static int insert_objects(Commit *c, Index *ix, Err *err) {
     for (size_t i = 0; i < c->n; i++) {
-        Want *w = &c->wants[i];
-        int r;
+        int r = insert_object(&c->wants[i], ix, err);
 
-        if (w->key.id == 0) {
-            /* A row with another size is of a file that was damaged and is replaced now. */
-            r = index_run(ix, err,
-                          "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)"
-                          " ON CONFLICT (digest, exec) DO UPDATE SET size = excluded.size",
-                          "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
-            if (r >= 0)
-                r = index_get(ix, &w->key.id, err,
-                              "SELECT id FROM objects WHERE digest = ? AND exec = ?", "di",
-                              &w->key.digest, (int64_t)w->key.exec);
-            if (r < 0)
-                return r;
-        }
-        r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti", c->ingest,
-                      w->key.id);
+        if (r >= 0)
+            r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti", c->ingest,
+                          c->wants[i].key.id);
         if (r < 0)
             return r;
     }

@@ -81,6 +81,13 @@ static int repair_tree(Store *s, int tree_fd, const LayerEntry *entries, size_t 
     return r < 0 ? r : checkout_repair(s->objects_fd, tree_fd, scratch_fd, entries, n, err);
 }
 
+static int count_volumes(Index *ix, const Digest *manifest, int64_t *ret, Err *err) {
+    return index_get(ix, ret, err,
+                     "SELECT count(*) FROM volumes WHERE manifest_id = (SELECT id FROM manifests "
+                     "WHERE digest = ?)",
+                     "d", manifest);
+}
+
 /* A tree that is there belongs to a manifest that became incomplete.  Pods may have it mounted: it
  * is mended in place. Otherwise it is made anew. */
 static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries, size_t n,
@@ -97,10 +104,7 @@ static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries
         {
             _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
 
-            r = index_get(ix, &in_use, err,
-                          "SELECT count(*) FROM volumes WHERE manifest_id = (SELECT id FROM "
-                          "manifests WHERE digest = ?)",
-                          "d", manifest);
+            r = count_volumes(ix, manifest, &in_use, err);
         }
         if (r >= 0 && in_use > 0)
             return repair_tree(s, tree_fd, entries, n, err);
@@ -178,6 +182,21 @@ static int is_committed(Store *s, const Manifest *m, const char *reference, Err 
     return r < 0 ? r : 1;
 }
 
+/* No row says that it is complete, so the tree would only keep space from others, on a full disk
+ * for example; but one that a volume shows stays. */
+static void take_tree_back(Store *s, const Digest *manifest) {
+    int64_t in_use = 0;
+    int r;
+
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+        r = count_volumes(ix, manifest, &in_use, NULL);
+    }
+    if (r >= 0 && in_use == 0) /* else, and when it fails, the next commit or start removes it */
+        (void)!fs_remove_recursive(s->trees_fd, DIGEST_HEX(manifest), NULL);
+}
+
 static int merge(Store *s, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
 
@@ -205,5 +224,9 @@ int store_commit_manifest(Store *s, const Manifest *m, const char *reference, Er
         n_files += entries[i].type == ENTRY_TYPE_FILE;
     r = make_tree(s, &m->digest, entries, n, err);
     layer_entries_free(entries, n);
-    return r < 0 ? r : insert_rows(s, m, n_files, reference, err);
+    if (r >= 0)
+        r = insert_rows(s, m, n_files, reference, err);
+    if (r < 0)
+        take_tree_back(s, &m->digest);
+    return r < 0 ? r : 0;
 }

@@ -3,10 +3,11 @@
  */
 #include "cache/index.h"
 
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
 
-enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000 };
+enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
 
 /* Rows of `layers` are tar layers only; a raw layer is its object.  A layer row implies all its
  * objects (foreign key), so dropping an object drops the layers that hold it. */
@@ -101,11 +102,13 @@ static int fail(sqlite3 *db, Err *err) {
     int r = error_number(db);
 
     if (r == -EUCLEAN)
-        return err_set(
-            err, r,
-            "the store's index is damaged (%s): stop modelcached, remove index.db, index.db-wal and"
-            " index.db-shm from the store and start it again; the content is pulled anew",
-            sqlite3_errmsg(db));
+        return err_set(err, r,
+                       "the store's index is damaged (%s): drain the node (volumes that are in use "
+                       "would become "
+                       "empty), stop modelcached, remove index.db and index.db-wal from the store "
+                       "and start it "
+                       "again; the content is pulled anew",
+                       sqlite3_errmsg(db));
     if (r == -ENOSPC)
         return err_set(err, r, "the store's index can't grow: no space is left on the file system");
     return err_set(err, r, "the store's index failed: %s (SQLite error %d)", sqlite3_errmsg(db),
@@ -144,6 +147,32 @@ static int prepare_schema(Index *ix, Err *err) {
     return index_commit(ix, err);
 }
 
+/* Space for the log is taken ahead, so that on a full disk volumes can still be unpublished and
+ * artifacts removed, which is how space comes back.  SQLite writes the log from its start again and
+ * again; it locks other files only, so that closing this descriptor takes no lock away. */
+static void reserve_log(const char *path) {
+    _cleanup_free_ char *log = xasprintf("%s-wal", path);
+    _cleanup_close_ int fd = open(log, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0) /* best effort: what is full already cannot be reserved */
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, INDEX_LOG_BYTES);
+}
+
+/* The log is there once something was written to it. */
+static int make_log(Index *ix, const char *path, Err *err) {
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = run_script(ix, "PRAGMA application_id = 0x6d636978", err);
+    if (r >= 0)
+        r = index_commit(ix, err);
+    if (r >= 0)
+        reserve_log(path);
+    if (!sqlite3_get_autocommit(ix->db))
+        (void)sqlite3_exec(ix->db, "ROLLBACK", NULL, NULL, NULL); /* a failure is on its way */
+    return r == -ENOSPC ? 0 : r; /* what is stored can be read all the same */
+}
+
 int index_open(Index **ret, const char *path, Err *err) {
     _cleanup_(index_closep) Index *ix = xnew(Index);
     int r;
@@ -162,7 +191,8 @@ int index_open(Index **ret, const char *path, Err *err) {
     r = run_script(ix,
                    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous "
                    "= FULL; PRAGMA foreign_keys = ON;"
-                   " PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;",
+                   " PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;"
+                   " PRAGMA journal_size_limit = 67108864;", /* the WAL of one huge layer goes */
                    err);
     if (r < 0)
         return r;
@@ -170,6 +200,8 @@ int index_open(Index **ret, const char *path, Err *err) {
     if (r < 0)
         return r;
     r = run_script(ix, temporary_schema, err);
+    if (r >= 0)
+        r = make_log(ix, path, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(ix);

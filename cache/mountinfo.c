@@ -150,7 +150,7 @@ int mount_list(MountInfo **ret, size_t *ret_n, Err *err) {
             *end++ = '\0';
         ARRAY_GROW(list, n, cap);
         if (mount_info_parse(line, &list[n]) < 0) {
-            r = err_set(err, -EPROTO, "A line of /proc/self/mountinfo is not understood: %.200s",
+            r = err_set(err, -EPROTO, "a line of /proc/self/mountinfo is not understood: %.200s",
                         line);
             mount_info_free(list, n);
             return r;

@@ -53,6 +53,9 @@ int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *re
     _must_check_;
 int store_ingest_end(Store *s, const char *name, Err *err)
     _must_check_; /* removes it with all that is left in it */
+/* The same for a pull that failed for good: also removes the content that it committed or leased
+ * and that no manifest and no other pull uses.  What other pulls left for their next try stays. */
+int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;
 
 /* Content of layers, as a worker reports it: untrusted, checked here. */
 typedef enum EntryType {
@@ -118,7 +121,8 @@ int store_lease_layer(Store *s, const char *ingest, const Layer *layer, Err *err
  * writes the index rows.  A raw layer has exactly one file entry whose digest and size are the
  * layer's.  An object that is there already stays; the new copy is removed. The content is leased
  * by the pull `ingest` until store_ingest_end(). Errors: -EPROTO the entries are not as they must
- * be; -EBADMSG size differs from the file; -EBUSY still open for writing; -ENOSPC; -EIO. */
+ * be; -EBADMSG size differs from the file; -EBUSY still open for writing; -EAGAIN an object that
+ * was there was found damaged meanwhile; -ENOSPC; -EIO. */
 int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const LayerEntry *entries,
                        size_t n_entries, Err *err) _must_check_;
 

@@ -5,6 +5,8 @@
 #include "base/fs.h"
 #include "base/limits.h"
 
+#include <sys/random.h>
+
 enum { TREE_BUCKETS_FIRST = 1024, TREE_TYPE_NONE = ENTRY_TYPE_COUNT };
 
 /* A name.  It stays when its content is taken away (TREE_TYPE_NONE, and then so is all beneath it).
@@ -18,7 +20,7 @@ typedef struct Node {
     Digest digest;
     uint64_t size;
     char *target; /* owned; symlinks */
-    uint32_t hash;
+    uint64_t hash;
     uint32_t name_len;
     char name[];
 } Node;
@@ -27,15 +29,27 @@ struct Tree {
     Node *root;
     Node **buckets; /* by parent and name */
     size_t n_buckets, n_nodes;
+    uint64_t path_bytes; /* of all nodes' paths: so much tree_entries() takes */
+    uint64_t key;        /* of name_hash(), random */
     bool absolute_symlinks;
 };
 
-static uint32_t name_hash(const Node *parent, const char *name, size_t n) {
-    uint32_t h = 2166136261U ^ (parent ? parent->hash * 16777619U : 0);
+__extension__ typedef unsigned __int128 Wide;
 
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ (unsigned char)name[i]) * 16777619U;
-    return h ^ (h >> 15);
+/* The names are a registry's: with a hash that is known beforehand, two million that fall into one
+ * bucket would keep the store busy for hours.  So the path is a polynomial over a prime field, at
+ * a random point: two paths of n bytes collide for at most n of its 2^61 - 1 points. */
+static uint64_t name_hash(const Tree *t, const Node *parent, const char *name, size_t n) {
+    const uint64_t prime = (1ULL << 61) - 1;
+    uint64_t h = parent ? parent->hash : 0;
+
+    for (size_t i = 0; i <= n; i++) { /* the end of a name counts as '/' */
+        Wide product = (Wide)h * t->key + (i < n ? (unsigned char)name[i] : (unsigned char)'/') + 1;
+
+        h = (uint64_t)(product & prime) + (uint64_t)(product >> 61);
+        h = h >= prime ? h - prime : h;
+    }
+    return h;
 }
 
 static Node *node_new(Tree *t, Node *parent, const char *name, size_t n) {
@@ -44,7 +58,7 @@ static Node *node_new(Tree *t, Node *parent, const char *name, size_t n) {
     memcpy(node->name, name, n);
     node->name_len = (uint32_t)n;
     node->type = TREE_TYPE_NONE;
-    node->hash = name_hash(parent, name, n);
+    node->hash = name_hash(t, parent, name, n);
     node->parent = parent;
     if (parent) {
         node->next = parent->children;
@@ -72,6 +86,9 @@ static void buckets_grow(Tree *t) {
 Tree *tree_new(bool absolute_symlinks) {
     Tree *t = xnew(Tree);
 
+    if (getrandom(&t->key, sizeof(t->key), 0) != sizeof(t->key))
+        abort(); /* cannot fail for 8 bytes once the system is up (getrandom(2)) */
+    t->key %= 1ULL << 60;
     t->absolute_symlinks = absolute_symlinks;
     t->n_buckets = TREE_BUCKETS_FIRST;
     t->buckets = xcalloc(t->n_buckets, sizeof(*t->buckets));
@@ -100,7 +117,7 @@ Tree *tree_free(Tree *t) {
 }
 
 static Node *child_find(const Tree *t, const Node *parent, const char *name, size_t n) {
-    uint32_t hash = name_hash(parent, name, n);
+    uint64_t hash = name_hash(t, parent, name, n);
 
     for (Node *node = t->buckets[hash & (t->n_buckets - 1)]; node; node = node->same_bucket)
         if (node->hash == hash && node->parent == parent && node->name_len == n &&
@@ -109,7 +126,8 @@ static Node *child_find(const Tree *t, const Node *parent, const char *name, siz
     return NULL;
 }
 
-static Node *child_make(Tree *t, Node *parent, const char *name, size_t n) {
+/* `path_bytes`: how long the whole path is. */
+static Node *child_make(Tree *t, Node *parent, const char *name, size_t n, size_t path_bytes) {
     Node *node = child_find(t, parent, name, n);
 
     if (node)
@@ -117,12 +135,13 @@ static Node *child_make(Tree *t, Node *parent, const char *name, size_t n) {
     if (t->n_nodes >= t->n_buckets)
         buckets_grow(t);
     node = node_new(t, parent, name, n);
+    t->path_bytes += path_bytes;
     node->same_bucket = t->buckets[node->hash & (t->n_buckets - 1)];
     t->buckets[node->hash & (t->n_buckets - 1)] = node;
     return node;
 }
 
-/* Takes away what is at the node and beneath it.  Depth is bound by LIMIT_PATH_BYTES / 2. */
+/* Takes away what is at the node and beneath it.  Depth is bound by LIMIT_PATH_DEPTH. */
 static void node_clear(Node *node) {
     if (node->type == TREE_TYPE_NONE)
         return;
@@ -146,11 +165,29 @@ static Node *node_find(const Tree *t, const char *path) {
     return node;
 }
 
+static int refuse_deep(const char *path, Err *err) {
+    return err_set(err, -E2BIG, "path '%.200s' lies deeper than %d directories", path,
+                   LIMIT_PATH_DEPTH);
+}
+
+static int check_size(const Tree *t, const char *path, Err *err) {
+    if (t->n_nodes > LIMIT_TREE_ENTRIES)
+        return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
+                       LIMIT_TREE_ENTRIES);
+    if (t->path_bytes > LIMIT_TREE_PATH_BYTES)
+        return err_set(err, -E2BIG, "the paths of the artifact pass %llu MiB at '%.200s'",
+                       (unsigned long long)LIMIT_TREE_PATH_BYTES >> 20, path);
+    return 0;
+}
+
 /* The node of a path with its parents, which become directories. */
 static int node_make(Tree *t, const char *path, Node **ret, Err *err) {
     const char *rest = path;
     Node *node = t->root;
+    int r;
 
+    if (path_depth(path) > LIMIT_PATH_DEPTH)
+        return refuse_deep(path, err);
     for (;;) {
         size_t n = strcspn(rest, "/");
 
@@ -161,10 +198,10 @@ static int node_make(Tree *t, const char *path, Node **ret, Err *err) {
             node_clear(node);
             node->type = ENTRY_TYPE_DIRECTORY;
         }
-        if (t->n_nodes > LIMIT_TREE_ENTRIES)
-            return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
-                           LIMIT_TREE_ENTRIES);
-        node = child_make(t, node, rest, n);
+        r = check_size(t, path, err);
+        if (r < 0)
+            return r;
+        node = child_make(t, node, rest, n, (size_t)(rest - path) + n);
         if (!rest[n])
             break;
         rest += n + 1;
@@ -184,6 +221,8 @@ int tree_check_entry(const LayerEntry *e, Err *err) {
     if (!path_is_safe_relative(path) && !(e->type == ENTRY_TYPE_OPAQUE && !*path))
         return err_set(err, -EPROTO,
                        "entry '%.200s' of the layer has a path that is not a safe name", path);
+    if (path_depth(path) > LIMIT_PATH_DEPTH)
+        return refuse_deep(path, err);
     if (e->type == ENTRY_TYPE_SYMLINK)
         target_fine = !isempty(e->target) && strlen(e->target) <= LIMIT_SYMLINK_BYTES;
     else if (e->type == ENTRY_TYPE_HARDLINK)
@@ -223,14 +262,17 @@ static void hide_lower(Tree *t, const char *path, bool opaque) {
 }
 
 static int put_symlink(const Tree *t, Node *node, const char *path, const char *target, Err *err) {
+    char *copy;
+
     if (!symlink_stays_inside(path, target) && !(t->absolute_symlinks && *target == '/'))
         return err_set(
             err, -EPROTO,
             "symlink '%.200s' points to '%.200s', outside of the artifact: it is refused", path,
             target);
+    copy = xstrdup(target); /* clearing `node` may clear the symlink that `target` is of */
     node_clear(node);
     node->type = ENTRY_TYPE_SYMLINK;
-    node->target = xstrdup(target);
+    node->target = copy;
     return 0;
 }
 

@@ -21,12 +21,13 @@ Tree *tree_new(bool absolute_symlinks);
 Tree *tree_free(Tree *t);
 DEFINE_CLEANUP(Tree, tree_free);
 
-/* Is one entry of a layer as it must be, taken alone?  -EPROTO with a sentence that names it. */
+/* Is one entry of a layer as it must be, taken alone?  -EPROTO with a sentence that names it;
+ * -E2BIG it lies deeper than LIMIT_PATH_DEPTH. */
 int tree_check_entry(const LayerEntry *e, Err *err) _must_check_;
 
 /* Adds a layer's entries; `prefix` (safe relative, or NULL) is put before their paths.
  * Errors: -EPROTO an entry is malformed, leads out of the tree or contradicts others; -E2BIG more
- * than LIMIT_TREE_ENTRIES, or a path that is too long. */
+ * than LIMIT_TREE_ENTRIES or LIMIT_TREE_PATH_BYTES, or a path that is too long or too deep. */
 int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err)
     _must_check_;
 

@@ -37,7 +37,7 @@ typedef struct EnsureTicket EnsureTicket;
 /* The daemon's side; every function is called on the loop. */
 typedef struct Backend {
     Store *store;
-    Pool *pool; /* blocking work goes here */
+    Pool *pool; /* blocking work that somebody waits for goes here */
     MountMethod mount_method;
     const char *node; /* node id */
     void *arg;

@@ -6,8 +6,6 @@
 #include "csi/registration.h"
 #include "csi/service.h"
 
-#include <sys/stat.h>
-
 /* All that is served; anything else is UNIMPLEMENTED (staging, expansion, the Controller). */
 static const struct {
     const char *path;
@@ -58,22 +56,16 @@ static int csi_server_check(const CsiServerOptions *o, Err *err) {
     return 0;
 }
 
-/* The kubelet's plugins/ exists; plugins/<driver>/ is ours to make. */
-static int make_socket_directory(const char *socket, Err *err) {
-    _cleanup_free_ char *directory = xstrndup(socket, (size_t)(strrchr(socket, '/') - socket));
-
-    if (!isempty(directory) && mkdir(directory, 0750) < 0 && errno != EEXIST)
-        return err_errno(err, "cannot make %s for the CSI socket (csi.endpoint)", directory);
-    return 0;
-}
-
 static int csi_server_listen(CsiServer *s, const CsiServerOptions *o, Err *err) {
     int r;
 
     for (size_t i = 0; i < ELEMENTSOF(csi_methods); i++)
         s->methods[i] =
             (GrpcMethod){ csi_methods[i].path, false, csi_methods[i].handle, &s->service };
-    r = make_socket_directory(o->socket, err);
+    /* The kubelet's plugins/ exists; plugins/<driver>/ is ours to make. */
+    r = fs_mkdir_for(o->socket, 0750, err);
+    if (r < 0)
+        r = err_prefix(err, r, "the CSI socket (csi.endpoint)");
     if (r >= 0)
         r = grpc_server_new(
             &s->grpc,

@@ -150,6 +150,19 @@ static int volume_mount_at(Store *s, MountMethod method, const Volume *v, int tr
     return r < 0 ? err_prefix(err, r == -EPERM ? r : -EIO, "cannot mount on %.200s", v->target) : 0;
 }
 
+/* The record keeps the tree from now on; but it may have been removed, and another one made in its
+ * place, between opening it and recording. */
+static int check_tree_lives(const Volume *v, int tree_fd, Err *err) {
+    struct stat st;
+
+    if (fstat(tree_fd, &st) < 0)
+        return err_errno(err, "cannot look at the tree of %s", DIGEST_STR(&v->manifest));
+    if (st.st_nlink == 0)
+        return err_set(err, -EAGAIN, "the tree of %s was just replaced; the next try finds it",
+                       DIGEST_STR(&v->manifest));
+    return 0;
+}
+
 int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, Err *err) {
     _cleanup_(target_done) Target target = TARGET_INIT;
     _cleanup_close_ int tree = -EBADF;
@@ -160,7 +173,9 @@ int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, E
         return r;
     r = volume_record(s, v, replaces, err);
     if (r >= 0) {
-        r = volume_mount_at(s, method, v, tree, target.fd, err);
+        r = check_tree_lives(v, tree, err);
+        if (r >= 0)
+            r = volume_mount_at(s, method, v, tree, target.fd, err);
         if (r < 0 && store_volume_remove(s, v->volume_id, v->target, &ignored) < 0)
             log_debug("cannot take the record of %s back: %s", v->volume_id, ignored.text);
     }

@@ -30,8 +30,10 @@ static const struct {
 
 /* Appends printable ASCII and UTF-8, up to the room there is. */
 static size_t append_clean(char *to, size_t len, size_t size, const char *s) {
-    for (; *s && len + 1 < size; s++)
-        to[len++] = (unsigned char)*s < 0x20 || *s == 0x7f ? ' ' : *s;
+    for (size_t n; *s && len + 1 < size; s += MAX(n, (size_t)1)) {
+        n = control_character(s);
+        to[len++] = n > 0 ? ' ' : *s;
+    }
     while (*s && len > 0 && ((unsigned char)to[len - 1] & 0xc0) == 0x80) /* not half a character */
         len--;
     if (*s && len > 0 && (unsigned char)to[len - 1] >= 0xc0)

@@ -171,6 +171,9 @@ static int name_layer(Layer *l, const Draft *draft, Kinds *kinds, Err *err) {
         if (!path_is_safe_relative(name))
             return err_set(err, -EPROTO,
                            "its file name is not a relative path that stays inside the artifact");
+        if (path_depth(name) > LIMIT_PATH_DEPTH)
+            return err_set(err, -E2BIG, "its file name lies deeper than %d directories",
+                           LIMIT_PATH_DEPTH);
         l->path = xstrdup(name);
     } else if (draft->default_name) {
         size_t i = kinds_find(kinds, draft->default_name);

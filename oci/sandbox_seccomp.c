@@ -153,7 +153,8 @@ static const Rule rules[] = {
     { "socket",
       2,
       { IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE) } }, /* getaddrinfo(3) looks at our addresses */
-    { "socketpair", 1, { IS(0, AF_UNIX) } },         /* libcurl wakes itself with one */
+    /* libcurl wakes itself with one; of a pair of datagram sockets, one could send to any path. */
+    { "socketpair", 2, { IS(0, AF_UNIX), BITS(1, SOCKET_TYPE_MASK, SOCK_STREAM) } },
     { "prlimit64", 2, { IS(0, 0), BITS(2, UINT64_MAX, 0) } }, /* reads our own */
     { "prctl", 1, { IS(0, PR_SET_NAME) } },
     { "prctl", 1, { IS(0, PR_SET_VMA) } },

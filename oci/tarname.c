@@ -116,6 +116,9 @@ int tarname_read(Tarname *ret, const char *name, bool whiteouts, Err *err) {
     ret->path[n] = '\0';
     if (!path_is_safe_relative(ret->path))
         return refuse(ret->path, err);
+    if (path_depth(ret->path) > LIMIT_PATH_DEPTH)
+        return err_set(err, -E2BIG, "the name \"%s\" in the tar lies deeper than %d directories",
+                       TARNAME_STR(name), LIMIT_PATH_DEPTH);
     if (!is_utf8(ret->path))
         return err_set(err, -ENOTSUP, "the name \"%s\" in the tar is not UTF-8", TARNAME_STR(name));
     return whiteouts ? read_whiteout(ret, name, err) : 0;

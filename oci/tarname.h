@@ -20,7 +20,8 @@ typedef struct Tarname {
 
 /* Reads a name.  Leading "./" and one trailing "/" are fine.  With `whiteouts` the names of OCI
  * image-spec v1.1, layer.md, "Whiteouts", are read as such.  Errors: -EPROTO absolute, "..", empty
- * or too long components, bad whiteouts; -ENOTSUP not UTF-8.  The sentence shows the name. */
+ * or too long components, bad whiteouts; -E2BIG deeper than
+ * LIMIT_PATH_DEPTH; -ENOTSUP not UTF-8.  The sentence shows the name. */
 int tarname_read(Tarname *ret, const char *name, bool whiteouts, Err *err) _must_check_;
 
 /* A name for a sentence: printable, cut. */

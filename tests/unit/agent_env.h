@@ -48,6 +48,7 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
     puller_new(&e->puller, &(PullerOptions){ .event = e->event,
                                              .store = e->store,
                                              .pool = e->pool,
+                                             .bulk = e->pool,
                                              .worker_program = fake_program(dir),
                                              .options = e->options,
                                              .on_event = agent_env_event,

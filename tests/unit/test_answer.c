@@ -13,6 +13,7 @@ TEST(answer_words_of_many_makers) {
         { "{\"errors\":[{\"code\":\"DENIED\"}]}", "DENIED" },
         { "{\"errors\":[{\"message\":\"a\\u0000b\"}]}", "" }, /* a NUL is not JSON for us */
         { "{\"errors\":[{\"message\":\"a\\u001b[2Jb\\r\\nc\"}]}", "a [2Jb  c" },
+        { "{\"errors\":[{\"message\":\"a\\u009b2Jb\\u202ec\"}]}", "a 2Jb c" },
         { "{\"errors\":[{\"code\":17}]}", "" },
         { "{\"errors\":{}}", "" },
         { "{\"error\":\"invalid_grant\",\"error_description\":\"old\"}", "invalid_grant: old" },

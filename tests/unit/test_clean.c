@@ -14,6 +14,16 @@ static const struct {
     { "a\nb", true, false, "a?b" },
     { "a\x7f", true, false, "a?" },
     { "\033[31m", true, false, "?[31m" },
+    { "a\xc2\x9b"
+      "31m",
+      true, false, "a?31m" }, /* C1: CSI */
+    { "a\xc2\xa0"
+      "b",
+      true, true,
+      "a\xc2\xa0"
+      "b" }, /* the first that is none */
+    { "\xe2\x80\xa8|\xe2\x80\xae|\xe2\x81\xa6|\xe2\x80\x8f", true, false, "?|?|?|?" },
+    { "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xaa", true, true, "\xe2\x80\xa7\xe2\x80\xaf\xe2\x81\xaa" },
     { "\xff", false, false, "?" },
     { "\x80", false, false, "?" },
     { "\xc0\x80", false, false, "??" },           /* overlong */

@@ -4,6 +4,8 @@
 #include "cache/object.h"
 #include "tests/unit/store_env.h"
 
+#include <signal.h>
+#include <sys/resource.h>
 #include <time.h>
 
 static int commit_tar(Store *s, const char *pull, const Layer *layer, LayerEntry *entries, size_t n,
@@ -107,6 +109,36 @@ TEST(commit_manifest_checks_its_bytes_and_paths) {
     m->n_bytes = 64U << 20;
     ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -E2BIG);
     ASSERT_EQ(env_count(s, "trees", true), 0);
+}
+
+/* No file may grow: the index fails after the tree was built. */
+TEST(commit_manifest_that_the_index_cannot_take_leaves_no_tree) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    LayerEntry *e = xnew(LayerEntry);
+    Layer layer;
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    struct rlimit old, none;
+    Err err;
+    int r;
+
+    *e = env_file(fd, "file", "text");
+    layer = env_raw(e);
+    ASSERT_OK(store_commit_layer(s, "p", &layer, e, 1, &err));
+    layer_entries_free(e, 1);
+    m = env_manifest("m", &layer, 1);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    ASSERT_OK(getrlimit(RLIMIT_FSIZE, &old));
+    none = (struct rlimit){ .rlim_cur = 1, .rlim_max = old.rlim_max };
+    ASSERT_OK(setrlimit(RLIMIT_FSIZE, &none));
+    r = store_commit_manifest(s, m, "ref", &err);
+    ASSERT_OK(setrlimit(RLIMIT_FSIZE, &old));
+    ASSERT_TRUE(r < 0);
+    ASSERT_STRSTR(err.text, "index");
+    ASSERT_EQ(env_count(s, "trees", true), 0);
+    ASSERT_OK(store_commit_manifest(s, m, "ref", &err));
+    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 1);
 }
 
 TEST(artifacts_that_share_most_cost_little_more) {

@@ -35,7 +35,7 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     c->features.items = xnew(Feature);
     c->features.items[0] = (Feature){ xstrdup("seccomp"), true, xstrdup("fine") };
     c->features.n = 1;
-    options = (ControlOptions){ c->e.event,  &c->backend, c->e.puller,  c->volumes,
+    options = (ControlOptions){ c->e.event,  &c->backend, c->e.pool,    c->e.puller, c->volumes,
                                 c->e.events, c->e.config, &c->features, "because" };
     ASSERT_OK(control_new(&c->control, &options, &err));
     ASSERT_OK(grpc_client_new(&c->client, c->e.event, c->e.config->control_socket, &err));

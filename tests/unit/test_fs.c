@@ -221,6 +221,28 @@ TEST(removal_stops_at_a_mount) {
     ASSERT_OK(fs_remove_recursive(fd, "top", &err));
 }
 
+/* /run is a file system of its own on every machine, and /var/run a symlink to it. */
+TEST(directory_for_a_socket_may_lie_behind_mounts_and_symlinks) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_free_ char *link = xasprintf("%s/link", tmpdir_path(dir));
+    _cleanup_free_ char *socket = xasprintf("%s/link/made/x.sock", tmpdir_path(dir));
+    _cleanup_free_ char *deep = xasprintf("%s/a/b/x.sock", tmpdir_path(dir));
+    Err err = { "" };
+    bool mounted;
+
+    ASSERT_OK(fs_mkdir_p(tmpdir_fd(dir), "run", 0755, &err));
+    ASSERT_OK(symlink("run", link));
+    mounted = mount("tmpfs", tmpdir_join(dir, "run"), "tmpfs", 0, "size=1m") == 0;
+    ASSERT_OK(fs_mkdir_for(socket, 0755, &err));
+    ASSERT_OK(fs_mkdir_for(socket, 0755, &err)); /* there already */
+    ASSERT_OK(access(tmpdir_join(dir, "run/made"), F_OK));
+    ASSERT_OK(fs_mkdir_for("/x.sock", 0755, &err));
+    ASSERT_ERR(fs_mkdir_for(deep, 0755, &err), -ENOENT);
+    ASSERT_STRSTR(err.text, "/a/b");
+    if (mounted)
+        ASSERT_OK(umount(tmpdir_join(dir, "run")));
+}
+
 TEST(names_and_paths) {
     static const struct {
         const char *path;

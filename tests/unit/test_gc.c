@@ -97,6 +97,54 @@ TEST(remove_and_prune_leave_what_a_pull_holds) {
     free(tar_layer.media_type);
 }
 
+static void commit_one(Store *s, const char *pull, const char *path, const char *text) {
+    _cleanup_close_ int fd = env_ingest(s, pull);
+    LayerEntry *e = xnew(LayerEntry);
+    Layer layer;
+    Err err;
+
+    *e = env_file(fd, path, text);
+    layer = env_raw(e);
+    ASSERT_OK(store_commit_layer(s, pull, &layer, e, 1, &err));
+    layer_entries_free(e, 1);
+    free(layer.media_type);
+    free(layer.path);
+}
+
+TEST(discard_takes_what_the_pull_brought_and_nothing_of_others) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Err err;
+
+    (void)env_artifact(s, "one", ONE, 2);
+    commit_one(s, "interrupted", "weights", "1234567");
+    ASSERT_OK(store_ingest_end(s, "interrupted", &err)); /* its next try finds the layer */
+    commit_one(s, "running", "held", "333");
+    commit_one(s, "failed", "bad", "4444");
+    {
+        LayerEntry shared = env_file(-EBADF, "shared", "12345"),
+                   held = env_file(-EBADF, "h", "333");
+        Layer a = env_raw(&shared), b = env_raw(&held);
+
+        ASSERT_EQ(store_lease_layer(s, "failed", &a, &err), 1);
+        ASSERT_EQ(store_lease_layer(s, "failed", &b, &err), 1);
+        free(shared.path);
+        free(held.path);
+        free(a.media_type);
+        free(a.path);
+        free(b.media_type);
+        free(b.path);
+    }
+    ASSERT_EQ(env_count(s, "objects", false), 5);
+    ASSERT_OK(store_ingest_discard(s, "failed", &err));
+    ASSERT_EQ(env_count(s, "objects", false), 4);
+    ASSERT_EQ(env_count(s, "ingest", true), 1);
+    ASSERT_OK(store_ingest_discard(s, "running", &err));
+    ASSERT_EQ(env_count(s, "objects", false), 3);
+    ASSERT_OK(store_ingest_discard(s, "never was", &err));
+    ASSERT_ERR(store_ingest_discard(s, "../x", &err), -EINVAL);
+}
+
 TEST(tar_layers_are_shared_and_go_with_the_last_user) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);

@@ -71,6 +71,15 @@ static bool unix_socket(int dir_fd) {
     (void)dir_fd;
     return socket(AF_UNIX, SOCK_STREAM, 0) < 0;
 }
+/* A pair of datagram sockets needs no socket(2), and sendto(2) sends to any path. */
+static bool datagram_pair(int dir_fd) {
+    int pair[2];
+
+    (void)dir_fd;
+    return socketpair(AF_UNIX, SOCK_DGRAM, 0, pair) < 0 &&
+           socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0 &&
+           socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) >= 0;
+}
 static bool packet_socket(int dir_fd) {
     (void)dir_fd;
     return socket(AF_INET, SOCK_RAW, 1) < 0 && socket(AF_PACKET, SOCK_RAW, 0) < 0;
@@ -140,6 +149,7 @@ static const Attempt attempts[] = {
     { "symlink", make_symlink, F(LANDLOCK) | F(SECCOMP) },
     { "link /etc/passwd", link_outside, F(LANDLOCK) | F(SECCOMP) },
     { "unix socket", unix_socket, F(SECCOMP) },
+    { "pair of datagram sockets", datagram_pair, F(SECCOMP) },
     { "raw sockets", packet_socket, F(SECCOMP) | F(CAPABILITIES) },
     { "execve", execute, F(SECCOMP) | F(LANDLOCK) },
     { "kill the parent", kill_parent, F(SECCOMP) | F(UID) },

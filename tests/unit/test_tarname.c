@@ -91,3 +91,17 @@ TEST(names_are_shown_printable_and_cut) {
     name[299] = '\0';
     ASSERT_EQ(strlen(tarname_show(shown, name)), TARNAME_SHOWN_MAX - 1);
 }
+
+TEST(names_too_deep_are_refused_and_named) {
+    char path[2 * LIMIT_PATH_DEPTH + 8] = "";
+    Tarname name;
+    Err err = { "" };
+
+    for (size_t i = 0; i < LIMIT_PATH_DEPTH - 1; i++)
+        (void)strcat(path, "b/");
+    (void)strcat(path, "c");
+    ASSERT_OK(tarname_read(&name, path, false, &err));
+    (void)strcat(path, "/d");
+    ASSERT_ERR(tarname_read(&name, path, false, &err), -E2BIG);
+    ASSERT_STRSTR(err.text, "b/b/c/d");
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of cache/tree: merges as tables, one entry a line, and the entries that must be refused. */
 #include "base/limits.h"
+#include "base/loop.h"
 #include "cache/tree.h"
 #include "tests/unit/test.h"
 
@@ -108,6 +109,7 @@ TEST(tree_merge_table) {
         { "hard link to itself", { "f a 1", "h a a" }, "f a 1\n" },
         { "hard link over its own directory", { "f a/b 1", "h a a/b" }, "f a 1\n" },
         { "hard link to a symlink", { "l a b\nh c a" }, "l a b\nl c b\n" },
+        { "hard link over the directory of its symlink", { "l a/s t", "h a a/s" }, "l a t\n" },
         { "symlink that leads out", { "l a ../x", NULL }, NULL },
         { "never through a symlink",
           { "l a b\nf b/x 1", "f a/y 1" },
@@ -140,6 +142,68 @@ TEST(tree_merge_table) {
              line = strtok_r(NULL, "\n", &save))
             ASSERT_STRSTR(labelled, line);
     }
+}
+
+/* FNV-1a, the hash that any table of names is first attacked with. */
+static uint32_t fnv(uint32_t h, const char *s) {
+    for (; *s; s++)
+        h = (h ^ (unsigned char)*s) * 16777619U;
+    return h;
+}
+
+enum { WORD = 12, TRIES = 1 << 20 };
+
+static void spell(uint32_t number, char word[static WORD + 1]) {
+    uint64_t mixed = (number + 1) * 0x9e3779b97f4a7c15ULL;
+
+    for (unsigned k = 0; k < WORD; k++)
+        word[k] = (char)('a' + (mixed >> 5 * k) % 32 % 26);
+    word[WORD] = '\0';
+}
+
+/* Two words that lead from the state `h` to one and the same: a matter of some 80,000 tries. */
+static void find_pair(uint32_t h, char pair[2][WORD + 1]) {
+    enum { SLOTS = 1 << 20 };
+    _cleanup_free_ uint32_t *seen = xnew_n(uint32_t, SLOTS); /* word + 1, by hash */
+
+    for (uint32_t i = 0; i < TRIES; i++) {
+        uint32_t *slot;
+
+        spell(i, pair[0]);
+        slot = &seen[fnv(h, pair[0]) % SLOTS];
+        if (*slot)
+            spell(*slot - 1, pair[1]);
+        if (*slot && fnv(h, pair[0]) == fnv(h, pair[1]))
+            return;
+        *slot = i + 1;
+    }
+    test_fail(__FILE__, __LINE__, "no two words collide");
+}
+
+TEST(tree_is_not_slowed_down_by_names_that_were_made_to_collide) {
+    enum { STEPS = 17, NAMES = 1 << STEPS };
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    LayerEntry *entries = xnew_n(LayerEntry, NAMES);
+    uint32_t h = 2166136261U ^ (2166136261U ^ 2166136261U >> 15) * 16777619U;
+    char pairs[STEPS][2][WORD + 1];
+    uint64_t begin;
+    Err err = { "" };
+
+    for (unsigned i = 0; i < STEPS; i++) {
+        find_pair(h, pairs[i]);
+        h = fnv(h, pairs[i][0]);
+    }
+    for (unsigned i = 0; i < NAMES; i++) {
+        char name[WORD * STEPS + 1] = "";
+
+        for (unsigned k = 0; k < STEPS; k++)
+            memcpy(name + WORD * k, pairs[k][i >> k & 1], WORD + 1);
+        entries[i] = (LayerEntry){ .type = ENTRY_TYPE_DIRECTORY, .path = xstrdup(name) };
+    }
+    begin = now_usec();
+    ASSERT_OK(tree_add_layer(t, NULL, entries, NAMES, &err));
+    ASSERT_TRUE(now_usec() - begin < 10 * USEC_PER_SEC);
+    layer_entries_free(entries, NAMES);
 }
 
 TEST(tree_refuses_hostile_entries) {
@@ -213,7 +277,7 @@ TEST(tree_refuses_what_is_too_long_or_no_type) {
     Err err;
 
     for (size_t i = 0; i < 3000; i++)
-        prefix[i] = path[i] = i % 2 ? '/' : 'a';
+        prefix[i] = path[i] = i % 200 == 199 ? '/' : 'a';
     prefix[2999] = path[2999] = '\0';
     ASSERT_ERR(tree_add_layer(t, NULL, &e, 1, &err), -EPROTO);
     e.type = ENTRY_TYPE_DIRECTORY;
@@ -222,6 +286,51 @@ TEST(tree_refuses_what_is_too_long_or_no_type) {
     e.type = ENTRY_TYPE_FILE;
     e.size = UINT64_MAX;
     ASSERT_ERR(tree_add_layer(t, NULL, &e, 1, &err), -EPROTO);
+}
+
+static char *deep(const char *name, size_t depth) {
+    char *path = xcalloc(1, 2 * depth + strlen(name) + 1);
+
+    for (size_t i = 1; i < depth; i++)
+        (void)memcpy(path + 2 * (i - 1), "a/", 2);
+    (void)memcpy(path + 2 * (depth - 1), name, strlen(name));
+    return path;
+}
+
+TEST(tree_refuses_what_lies_too_deep) {
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    _cleanup_free_ char *fits = deep("name", LIMIT_PATH_DEPTH),
+                        *too_deep = deep("name", LIMIT_PATH_DEPTH + 1);
+    LayerEntry e = { .type = ENTRY_TYPE_DIRECTORY, .path = fits };
+    Err err;
+
+    ASSERT_OK(tree_check_entry(&e, &err));
+    ASSERT_OK(tree_add_layer(t, NULL, &e, 1, &err));
+    ASSERT_ERR(tree_add_layer(t, "prefix", &e, 1, &err), -E2BIG); /* deeper with its prefix */
+    e.path = too_deep;
+    ASSERT_ERR(tree_check_entry(&e, &err), -E2BIG);
+    ASSERT_STRSTR(err.text, too_deep);
+    ASSERT_STRSTR(err.text, "deeper than 64");
+}
+
+TEST(tree_refuses_paths_that_take_too_much_memory) {
+    enum { LONG = 3800, N = 80000 };
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    _cleanup_free_ char *path = xcalloc(1, LONG + 32);
+    LayerEntry e = { .type = ENTRY_TYPE_DIRECTORY, .path = path };
+    size_t i;
+    int r = 0;
+    Err err;
+
+    for (i = 0; i < LONG; i++)
+        path[i] = i % 200 == 199 ? '/' : 'a';
+    for (i = 0; r >= 0 && i < N; i++) {
+        (void)snprintf(path + LONG, 32, "%zu", i);
+        r = tree_add_layer(t, NULL, &e, 1, &err);
+    }
+    ASSERT_ERR(r, -E2BIG);
+    ASSERT_STRSTR(err.text, "256 MiB");
+    ASSERT_TRUE(i > LIMIT_TREE_PATH_BYTES / (LONG + 6));
 }
 
 TEST(tree_takes_a_hundred_thousand_files) {

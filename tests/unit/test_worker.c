@@ -140,6 +140,23 @@ TEST(worker_free_kills_it) {
     env_done(&e);
 }
 
+TEST(worker_release_leaves_the_wait_to_the_caller) {
+    Worker *w = NULL;
+    Env e;
+    pid_t pid;
+
+    env_init(&e);
+    ASSERT_OK(start(&e, &w, "sleep", &e.err));
+    pid = worker_release(w);
+    ASSERT_TRUE(pid > 0);
+    worker_wait(pid);
+    ASSERT_ERR(waitpid(pid, NULL, 0) < 0 ? -errno : 0, -ECHILD);
+    ASSERT_EQ(worker_release(NULL), 0);
+    worker_wait(0);
+    ASSERT_TRUE(!e.ended);
+    env_done(&e);
+}
+
 TEST(worker_program_that_is_missing) {
     Worker *w = NULL;
     Err err = { "" };
