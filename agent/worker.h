@@ -35,8 +35,12 @@ char *worker_find_program(void) _must_check_;
  * environment but proxies. Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
  * -ENOMEM. */
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
-/* Answers on_resolved; may be called later. */
-void worker_plan(Worker *w, const uint32_t *fetch, size_t n);
+/* Answers on_resolved; may be called later, and, after one with `more`, again. */
+void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more);
+/* What it may use from now on; 0 bytes per second: no limit. */
+void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
+/* Its disk accesses come after those of everybody else, or (false) in turn. */
+void worker_set_background(Worker *w, bool background);
 /* Kills it if it still runs; no callback after it.  NULL is fine; returns NULL. */
 Worker *worker_free(Worker *w);
 DEFINE_CLEANUP(Worker, worker_free);
