@@ -9,8 +9,8 @@
 #include <limits.h>
 
 static bool is_text(ConfigType type) {
-    return type != CONFIG_PATHS && type != CONFIG_SIZE && type != CONFIG_UINT &&
-           type != CONFIG_BOOL;
+    return type != CONFIG_PATHS && type != CONFIG_SIZE && type != CONFIG_DURATION &&
+           type != CONFIG_UINT && type != CONFIG_BOOL;
 }
 
 static void paths_done(ConfigPaths *p) {
@@ -107,7 +107,7 @@ static bool same_value(const ConfigKey *key, const Config *a, const Config *b) {
     const void *x = (const char *)a + key->offset, *y = (const char *)b + key->offset;
     const ConfigPaths *p = x, *q = y;
 
-    if (key->type == CONFIG_SIZE || key->type == CONFIG_UINT)
+    if (key->type == CONFIG_SIZE || key->type == CONFIG_DURATION || key->type == CONFIG_UINT)
         return *(const uint64_t *)x == *(const uint64_t *)y;
     if (key->type == CONFIG_BOOL)
         return *(const bool *)x == *(const bool *)y;
@@ -127,7 +127,8 @@ static bool same_registries(const Config *a, const Config *b) {
     for (size_t i = 0; i < a->n_registries; i++) {
         const ConfigRegistry *x = &a->registries[i], *y = &b->registries[i];
         if (!streq(x->host, y->host) || !streq(x->ca_file, y->ca_file) ||
-            x->plain_http != y->plain_http || x->skip_verify != y->skip_verify)
+            x->plain_http != y->plain_http || x->skip_verify != y->skip_verify ||
+            x->connections != y->connections)
             return false;
     }
     return true;

@@ -17,6 +17,7 @@ typedef enum ConfigType {
     CONFIG_ENDPOINT,      /* unix:///path or /path */
     CONFIG_HOST,          /* host or host:port */
     CONFIG_SIZE,          /* bytes; KiB, MiB, GiB, TiB, or % of the machine's memory */
+    CONFIG_DURATION,      /* 30s, 5m, 2h; microseconds */
     CONFIG_UINT,          /* decimal number */
     CONFIG_BOOL,          /* true, false */
     CONFIG_ENUM,          /* one of `words` */
@@ -32,6 +33,7 @@ typedef struct ConfigRegistry {
     bool plain_http;
     char *ca_file; /* empty: the system's CAs alone */
     bool skip_verify;
+    uint64_t connections; /* 0: no limit of its own */
 } ConfigRegistry;
 
 /* Strings are never NULL. */
@@ -45,8 +47,13 @@ typedef struct Config {
     char *control_socket;
     uint64_t pull_concurrent;
     uint64_t pull_connections;
-    uint64_t pull_memory; /* bytes, of one pull */
-    char *pull_io;        /* "auto" "uring" "threads" */
+    uint64_t pull_memory;               /* bytes, of one pull */
+    char *pull_io;                      /* "auto" "uring" "threads" */
+    uint64_t pull_range_min;            /* bytes; 0: never */
+    uint64_t pull_stall_timeout;        /* microseconds */
+    uint64_t pull_give_up;              /* microseconds */
+    uint64_t pull_background_bandwidth; /* bytes per second; 0: no limit */
+    bool pull_page_cache;
     char *credentials_docker_config;
     char *log_level;
     char *log_format;

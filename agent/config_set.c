@@ -111,10 +111,14 @@ static int parse_size_or_percent(const char *text, uint64_t *ret) {
 
 static const char *set_number(const ConfigKey *key, const char *text, uint64_t *field) {
     uint64_t n;
-    int r = key->type == CONFIG_SIZE ? parse_size_or_percent(text, &n) : parse_u64(text, &n);
+    int r = key->type == CONFIG_SIZE       ? parse_size_or_percent(text, &n)
+            : key->type == CONFIG_DURATION ? parse_duration(text, &n)
+                                           : parse_u64(text, &n);
 
     if (r == -EINVAL)
-        return key->type == CONFIG_SIZE ? "is not a size" : "is not a number";
+        return key->type == CONFIG_SIZE       ? "is not a size"
+               : key->type == CONFIG_DURATION ? "is not a duration"
+                                              : "is not a number";
     if (r < 0 || n < key->min || n > key->max)
         return "is out of range";
     *field = n;
@@ -157,6 +161,7 @@ int config_set(void *base, const ConfigValue *value, ConfigWhere where, Err *err
 
     switch (key->type) {
     case CONFIG_SIZE:
+    case CONFIG_DURATION:
     case CONFIG_UINT:
         problem = set_number(key, value->text, field);
         break;
@@ -204,7 +209,7 @@ static int set_registry(Config *c, const char *path, const char *value, ConfigWh
 
     if (!key || streq(key_path, "registries[].host") || !*name)
         return config_fail(err, where, path, "is not a key",
-                           "registries.HOST.plain_http, .ca_file, .skip_verify");
+                           "registries.HOST.plain_http, .ca_file, .skip_verify, .connections");
     for (size_t i = 0; i < c->n_registries; i++)
         if (streq(c->registries[i].host, name))
             registry = &c->registries[i];

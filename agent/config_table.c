@@ -28,11 +28,22 @@
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \
         "Pulls that run at the same time; others wait.")                                           \
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
-        "Transfers at the same time of one pull.")                                                 \
+        "Transfers at the same time on this node; the pulls that run share them.")                 \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull.")                                                                    \
     KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
         "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \
+    KEY("pull.range_min", SIZE, pull_range_min, "64MiB", 0, GiB(1024), NULL, true,                 \
+        "Files of at least this size come in ranges over several connections. 0: never.")          \
+    KEY("pull.stall_timeout", DURATION, pull_stall_timeout, "30s", USEC_PER_SEC,                   \
+        3600 * USEC_PER_SEC, NULL, true,                                                           \
+        "A connection without a byte for so long is dropped, and what is missing asked for anew.") \
+    KEY("pull.give_up", DURATION, pull_give_up, "5m", USEC_PER_SEC, 86400 * USEC_PER_SEC, NULL,    \
+        true, "A pull fails after so long without any progress.")                                  \
+    KEY("pull.background_bandwidth", SIZE, pull_background_bandwidth, "0", 0, GiB(1024), NULL,     \
+        true, "Bytes per second of all pulls together that nobody waits for. 0: no limit.")        \
+    KEY("pull.page_cache", BOOL, pull_page_cache, "false", 0, 0, NULL, true,                       \
+        "Write through the page cache, so that the first reader finds the files in memory.")       \
     KEY("credentials.docker_config", OPTIONAL_PATH, credentials_docker_config, "", 1, 4095, NULL,  \
         true, "A docker config.json with the node's credentials. Empty: none.")                    \
     ITEM("registries[].host", HOST, host, "", 1, 255, NULL, true,                                  \
@@ -44,6 +55,8 @@
          "PEM file of CAs to trust for it, beside those of the system.")                           \
     ITEM("registries[].skip_verify", BOOL, skip_verify, "false", 0, 0, NULL, true,                 \
          "Accept any certificate from it.")                                                        \
+    ITEM("registries[].connections", UINT, connections, "0", 0, 64, NULL, true,                    \
+         "Transfers at the same time from it, of all pulls together. 0: no limit of its own.")     \
     KEY("log.level", ENUM, log_level, "info", 0, 0, "error warn info debug", true,                 \
         "The least important lines that are written.")                                             \
     KEY("log.format", ENUM, log_format, "auto", 0, 0, "auto text json journal", true,              \
@@ -112,6 +125,10 @@ const char *config_key_allowed(char buf[static CONFIG_ALLOWED_MAX], const Config
     case CONFIG_SIZE:
         (void)snprintf(buf, n, "%s to %s, as 128MiB, 1.5GiB or 2%%", FORMAT_BYTES(key->min),
                        FORMAT_BYTES(key->max));
+        break;
+    case CONFIG_DURATION:
+        (void)snprintf(buf, n, "%s to %s, as 30s, 5m or 2h", FORMAT_DURATION(key->min),
+                       FORMAT_DURATION(key->max));
         break;
     case CONFIG_UINT:
         (void)snprintf(buf, n, "%llu to %llu", min, max);

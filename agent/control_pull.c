@@ -59,6 +59,8 @@ Modelcached__Control__PullProgress *control_progress(const Flight *pull) {
     m->rate = v.rate;
     m->elapsed_usec = v.elapsed_usec;
     m->waiting = xstrdup(v.waiting);
+    m->bytes_resumed = v.bytes_resumed;
+    m->background = v.background;
     add_layers(m, pull);
     return m;
 }
@@ -158,7 +160,8 @@ static int start(PullStream *s, const Modelcached__Control__PullRequest *q,
                  CredentialList *credentials, Err *err) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     EnsureRequest request = { .platform = *q->platform ? q->platform : NULL,
-                              .credentials = credentials };
+                              .credentials = credentials,
+                              .background = q->background };
     int r = reference_parse(&reference, q->reference, err);
 
     if (r >= 0)

@@ -36,10 +36,11 @@ static void flight_goto(Flight *p, FlightState next) {
     log_debug("pull %s: %s -> %s", p->reference_text, states[p->state].name, states[next].name);
     p->state = next;
     states[next].enter(p);
+    p->context->changed(p->context->arg);
 }
 
 /* The one way out: the first reason counts. */
-static void flight_finish(Flight *p, int r, const Err *err) {
+void flight_finish(Flight *p, int r, const Err *err) {
     if (p->state == FLIGHT_DONE)
         return;
     p->r = r;
@@ -70,6 +71,7 @@ int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *
     p->context = context;
     p->done = done;
     p->arg = arg;
+    p->wanted = request->wanted;
     p->ingest_fd = -EBADF;
     p->waiting = xstrdup("");
     p->started_usec = now_usec();
@@ -87,6 +89,7 @@ Flight *flight_free(Flight *p) {
     if (!p)
         return NULL;
     assert(p->n_works == 0);
+    (void)sharer_free(p->sharer);
     (void)worker_free(p->worker);
     safe_close(p->ingest_fd);
     (void)pull_options_unref(p->options);
@@ -103,7 +106,7 @@ Flight *flight_free(Flight *p) {
 }
 
 /* Queues a step; the pull lives until `done` of the last one was called. */
-static void submit(Flight *p, PoolRun run, PoolDone done, void *arg) {
+void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg) {
     p->n_works++;
     pool_submit(p->context->pool, run, done, arg);
 }
@@ -114,40 +117,22 @@ static void on_ended(void *arg, int r, const Err *err) {
     p->n_works--;
     if (r < 0) /* what is left there goes at the next start */
         log_warn("cannot clean up after the pull of %s: %s", p->reference_text, err_text(err, r));
+    p->sharer = sharer_free(p->sharer); /* what it leaves in part is there for the next one */
     p->done(p->arg, p, p->r, &p->err);
-}
-
-/* Layers that were complete when the network failed, or when we stop, serve the next try. */
-static bool is_worth_another_try(int r) {
-    static const int passing[] = { -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH, -ENETUNREACH,
-                                   -EPIPE,        -ETIMEDOUT,  -ECANCELED,    -EAGAIN };
-
-    for (size_t i = 0; i < ELEMENTSOF(passing); i++)
-        if (passing[i] == r)
-            return true;
-    return false;
 }
 
 static int run_end(void *arg, Err *err) {
     Flight *p = arg;
-    uint64_t freed;
-    int r;
 
     worker_wait(p->leaving); /* nobody must write into the folder any more */
-    if (!p->has_folder)
-        return 0;
-    if (p->r >= 0 || is_worth_another_try(p->r))
-        return store_ingest_end(p->context->store, p->ingest, err);
-    r = store_ingest_discard(p->context->store, p->ingest, err);
-    /* Where space is short, what other pulls left for their next try goes too. */
-    return r < 0 || p->r != -ENOSPC ? r : store_prune(p->context->store, &freed, err);
+    return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
 }
 
 /* Once nothing of the pull runs any more, its folder goes, and then it is over. */
 static void flight_settle(Flight *p) {
     if (p->n_works == 0 && !p->ending) {
         p->ending = true;
-        submit(p, run_end, on_ended, p);
+        flight_submit(p, run_end, on_ended, p);
     }
 }
 
@@ -158,7 +143,7 @@ static void enter_done(Flight *p) {
 }
 
 /* The end of a step: false when the pull is over meanwhile or because of it. */
-static bool step_ended(Flight *p, int r, const Err *err) {
+bool flight_step_ended(Flight *p, int r, const Err *err) {
     p->n_works--;
     if (r < 0)
         flight_finish(p, r, err);
@@ -174,6 +159,22 @@ void flight_start(Flight *p, PullOptions *options) {
     flight_goto(p, FLIGHT_RESOLVING);
 }
 
+void flight_want(Flight *p) {
+    p->wanted = true;
+}
+
+void flight_set_limits(Flight *p, const FlightLimits *l) {
+    FlightLimits old = p->limits;
+
+    p->limits = *l;
+    if (!p->worker || p->worker_ended)
+        return;
+    if (old.connections != l->connections || old.bytes_per_second != l->bytes_per_second)
+        worker_limits(p->worker, l->connections, l->bytes_per_second);
+    if (old.background != l->background)
+        worker_set_background(p->worker, l->background);
+}
+
 void flight_cancel(Flight *p, int r, const Err *err) {
     flight_finish(p, r, err);
 }
@@ -181,7 +182,7 @@ void flight_cancel(Flight *p, int r, const Err *err) {
 /* Resolving: a folder, a worker, its answer, our plan. */
 
 static void on_resolved(void *arg, Manifest *manifest, const Digest *index);
-static void on_progress(void *arg, size_t layer, uint64_t bytes);
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
 static void on_waiting(void *arg, const char *text);
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
 static void on_worker_end(void *arg, int r, const Err *err);
@@ -189,14 +190,21 @@ static void on_worker_end(void *arg, int r, const Err *err);
 /* What is free, less what the other pulls still have to write. */
 static uint64_t room_left(const Flight *p) {
     uint64_t promised = p->context->promised(p->context->arg);
-    uint64_t others = promised - (p->bytes_total - p->bytes_done);
+    uint64_t others = promised - flight_promised(p);
 
     return p->room > others ? p->room - others : 0;
 }
 
 static int start_worker(Flight *p, Err *err) {
-    FlightJobSources sources = { p->options, p->reference, &p->platform,
-                                 p->credentials.n > 0 ? p->credentials.items : NULL, room_left(p) };
+    FlightJobSources sources = {
+        .options = p->options,
+        .reference = p->reference,
+        .platform = &p->platform,
+        .credential = p->credentials.n > 0 ? p->credentials.items : NULL,
+        .content_max_bytes = room_left(p),
+        .connections = p->limits.connections,
+        .bytes_per_second = p->limits.bytes_per_second,
+    };
     WorkerOptions options = {
         .event = p->context->event,
         .program = p->context->worker_program,
@@ -217,6 +225,8 @@ static int start_worker(Flight *p, Err *err) {
     options.job = &job.message;
     r = worker_new(&p->worker, &options, err);
     flight_job_done(&job);
+    if (r >= 0 && p->limits.background)
+        worker_set_background(p->worker, true);
     return r;
 }
 
@@ -233,7 +243,7 @@ static void on_begun(void *arg, int r, const Err *err) {
     Flight *p = arg;
     Err why = { "" };
 
-    if (!step_ended(p, r, err))
+    if (!flight_step_ended(p, r, err))
         return;
     r = start_worker(p, &why);
     if (r < 0)
@@ -243,14 +253,18 @@ static void on_begun(void *arg, int r, const Err *err) {
 }
 
 static void enter_resolving(Flight *p) {
-    submit(p, run_begin, on_begun, p);
+    flight_submit(p, run_begin, on_begun, p);
 }
 
+typedef struct PlanWork {
+    Flight *pull;
+    bool *ask, *cached;
+    uint64_t room;
+} PlanWork;
+
 static int run_plan(void *arg, Err *err) {
-    Flight *p = arg;
-    size_t n = MAX(p->manifest->n_layers, (size_t)1);
-    _cleanup_free_ bool *cached = xnew_n(bool, n);
-    _cleanup_free_ size_t *same_as = xnew_n(size_t, n);
+    PlanWork *w = arg;
+    Flight *p = w->pull;
     FlightPlan plan = {
         .manifest = p->manifest,
         .index = p->has_index ? &p->index : NULL,
@@ -258,74 +272,142 @@ static int run_plan(void *arg, Err *err) {
         .reference = p->reference_text,
         .platform = p->platform_text,
         .ingest = p->ingest,
-        .cached = cached,
-        .same_as = same_as,
+        .ask = w->ask,
+        .cached = w->cached,
     };
     int r = flight_make_plan(p->context->store, &plan, err);
 
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < p->manifest->n_layers; i++)
-        p->layers[i] = (FlightLayer){ .cached = r > 0 || cached[i], .same_as = same_as[i] };
-    p->room = plan.room;
+    w->room = plan.room;
     return r;
 }
 
-/* Sums, and the list of what is to be fetched. */
+/* What the store said of the layers that were ours; `all`: it has the artifact. */
+static void take_answer(Flight *p, const PlanWork *w, bool all) {
+    p->room = w->room;
+    if (all) /* nothing came for it */
+        p->bytes_done = p->bytes_resumed = p->bytes_shared = 0;
+    for (size_t i = 0; i < p->manifest->n_layers; i++) {
+        FlightLayer *l = &p->layers[i];
+
+        if (!all && !(w->ask[i] && w->cached[i]))
+            continue;
+        if (w->ask[i])
+            sharer_stored(p->sharer, i);
+        l->cached = true;
+    }
+}
+
+/* Sums, and the list of what is to be fetched.  A layer that another pull had when this one was
+ * resolved may be in meanwhile, or ours. */
 static void count_layers(Flight *p) {
     p->fetch = xnew_n(uint32_t, MAX(p->manifest->n_layers, (size_t)1));
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         uint64_t bytes = p->manifest->layers[i].size;
+        const FlightLayer *l = &p->layers[i];
 
-        if (p->layers[i].cached || p->layers[i].same_as != i)
+        if (l->cached || l->same_as != i) {
             p->bytes_cached += bytes;
-        else {
-            p->fetch[p->n_fetch++] = (uint32_t)i;
-            p->bytes_total += bytes;
+            continue;
         }
+        p->bytes_total += bytes;
+        if (l->done)
+            continue;
+        p->n_left++;
+        if (l->role != SHARE_FETCH)
+            continue;
+        p->fetch[p->n_fetch++] = (uint32_t)i;
+        p->n_own++;
+        p->own_total += bytes;
     }
 }
 
-static void on_planned(void *arg, int r, const Err *err) {
+static int run_make_room(void *arg, Err *err) {
     Flight *p = arg;
-    Err why = { "" };
 
-    if (!step_ended(p, r, err))
-        return;
-    p->planned = true;
-    count_layers(p);
-    if (r > 0) {
-        flight_finish(p, 0, NULL); /* all there; the worker is not needed */
-        return;
-    }
-    r = flight_check_room(p->context->store, p->bytes_total, room_left(p), &why);
-    if (r < 0)
+    (void)err;
+    (void)flight_make_room(p->context->store);
+    p->room = flight_room(p->context->store);
+    return 0;
+}
+
+static void check_room(Flight *p);
+
+static void on_made_room(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+
+    if (flight_step_ended(p, r, err))
+        check_room(p);
+}
+
+static void check_room(Flight *p) {
+    Err why = { "" };
+    int r = flight_check_room(p->context->store, p->own_total, room_left(p), &why);
+
+    if (r < 0 && !p->made_room) {
+        p->made_room = true;
+        flight_submit(p, run_make_room, on_made_room, p);
+    } else if (r < 0)
         flight_finish(p, err_prefix(&why, r, "%s", p->reference_text), &why);
     else
         flight_goto(p, FLIGHT_FETCHING);
 }
 
+static void on_planned(void *arg, int r, const Err *err) {
+    PlanWork *w = arg;
+    Flight *p = w->pull;
+
+    if (flight_step_ended(p, r, err)) {
+        take_answer(p, w, r > 0);
+        count_layers(p);
+        p->planned = true;
+        if (r > 0)
+            flight_finish(p, 0, NULL); /* all there; the worker is not needed */
+        else
+            check_room(p);
+    }
+    free(w->ask);
+    free(w->cached);
+    free(w);
+}
+
 static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
     Flight *p = arg;
+    size_t n = MAX(manifest->n_layers, (size_t)1);
+    PlanWork *w = xnew(PlanWork);
 
     p->manifest = manifest;
-    p->layers = xnew_n(FlightLayer, MAX(manifest->n_layers, (size_t)1));
+    p->layers = xnew_n(FlightLayer, n);
     p->has_index = index != NULL;
     if (index)
         p->index = *index;
-    submit(p, run_plan, on_planned, p);
+    *w = (PlanWork){ p, xnew_n(bool, n), xnew_n(bool, n), 0 };
+    flight_take_layers(p);
+    for (size_t i = 0; i < manifest->n_layers; i++)
+        w->ask[i] = p->layers[i].role == SHARE_FETCH;
+    flight_submit(p, run_plan, on_planned, w);
 }
 
 /* Fetching: the worker sends layers, the pool commits them. */
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes) {
+void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) {
+    FlightLayer *l = &p->layers[layer];
+
+    if (l->done || l->cached)
+        return;
+    p->bytes_done += bytes - l->bytes;
+    p->bytes_resumed += resumed - l->resumed;
+    if (l->role == SHARE_FETCH)
+        p->own_done += bytes - l->bytes;
+    l->bytes = bytes;
+    l->resumed = resumed;
+    rate_add(&p->rate, now_usec(), p->bytes_done - p->bytes_resumed);
+}
+
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
     Flight *p = arg;
 
-    if (p->layers[layer].done)
-        return;
-    p->bytes_done += bytes - p->layers[layer].bytes;
-    p->layers[layer].bytes = bytes;
-    rate_add(&p->rate, now_usec(), p->bytes_done);
+    flight_progress(p, layer, bytes, resumed);
+    sharer_progress(p->sharer, layer, bytes, resumed);
 }
 
 static void on_waiting(void *arg, const char *text) {
@@ -352,8 +434,25 @@ static int run_layer(void *arg, Err *err) {
 
 /* All in?  The worker has said so, and the store has. */
 static void check_complete(Flight *p) {
-    if (p->state == FLIGHT_FETCHING && p->worker_ended && p->n_done == p->n_fetch)
+    if (p->state == FLIGHT_FETCHING && p->worker_ended && p->n_left == 0)
         flight_goto(p, FLIGHT_COMMITTING);
+}
+
+void flight_layer_in(Flight *p, size_t layer) {
+    FlightLayer *l = &p->layers[layer];
+    bool own = l->role == SHARE_FETCH;
+
+    flight_progress(p, layer, p->manifest->layers[layer].size, l->resumed);
+    l->done = true;
+    l->shared = !own;
+    if (!own)
+        p->bytes_shared += p->manifest->layers[layer].size;
+    if (!p->planned)
+        return;
+    p->n_left--;
+    if (own && --p->n_own == 0)
+        p->context->changed(p->context->arg);
+    check_complete(p);
 }
 
 static void on_layer_committed(void *arg, int r, const Err *err) {
@@ -361,21 +460,18 @@ static void on_layer_committed(void *arg, int r, const Err *err) {
     Flight *p = w->pull;
 
     layer_entries_free(w->entries, w->n);
-    if (r >= 0) {
-        on_progress(p, w->layer, p->manifest->layers[w->layer].size);
-        p->layers[w->layer].done = true;
-        p->n_done++;
-    }
+    if (r >= 0)
+        sharer_stored(p->sharer, w->layer);
+    if (flight_step_ended(p, r, err))
+        flight_layer_in(p, w->layer);
     free(w);
-    if (step_ended(p, r, err))
-        check_complete(p);
 }
 
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
     LayerWork *w = xnew(LayerWork);
 
     *w = (LayerWork){ arg, layer, entries, n };
-    submit(arg, run_layer, on_layer_committed, w);
+    flight_submit(arg, run_layer, on_layer_committed, w);
 }
 
 static void on_worker_end(void *arg, int r, const Err *err) {
@@ -393,7 +489,7 @@ static void on_worker_end(void *arg, int r, const Err *err) {
 static void enter_fetching(Flight *p) {
     credential_list_done(&p->credentials); /* the worker has it */
     if (p->worker)
-        worker_plan(p->worker, p->fetch, p->n_fetch);
+        worker_plan(p->worker, p->fetch, p->n_fetch, p->n_waiting > 0);
 }
 
 /* Committing: the manifest, its tree, the reference. */
@@ -408,10 +504,10 @@ static int run_commit(void *arg, Err *err) {
 static void on_committed(void *arg, int r, const Err *err) {
     Flight *p = arg;
 
-    if (step_ended(p, r, err))
+    if (flight_step_ended(p, r, err))
         flight_finish(p, 0, NULL);
 }
 
 static void enter_committing(Flight *p) {
-    submit(p, run_commit, on_committed, p);
+    flight_submit(p, run_commit, on_committed, p);
 }

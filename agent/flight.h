@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/pull_options.h"
+#include "agent/share.h"
 #include "agent/worker.h"
 #include "base/pool.h"
 #include "oci/ref.h"
@@ -27,8 +28,12 @@ typedef struct FlightContext {
     Store *store;
     Pool *pool;
     const char *worker_program;
+    Shares *shares;
     /* Bytes that all running pulls together still have to fetch. */
     uint64_t (*promised)(void *arg);
+    /* A pull needs more or less than before: look at all limits again.  May be called from within
+     * any function below, and from within those of other pulls. */
+    void (*changed)(void *arg);
     void *arg;
 } FlightContext;
 
@@ -36,6 +41,7 @@ typedef struct FlightRequest {
     const Reference *reference;   /* copied */
     const char *platform;         /* "linux/amd64"; copied */
     const Credential *credential; /* NULL: none; copied, and wiped at the end */
+    bool wanted;                  /* somebody waits for it */
 } FlightRequest;
 
 /* Called once, on the loop, last: the pull may be freed in it (or later). */
@@ -45,6 +51,26 @@ typedef void (*FlightDone)(void *arg, Flight *p, int r, const Err *err);
 int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
                FlightDone done, void *arg, Err *err) _must_check_;
 void flight_start(Flight *p, PullOptions *options);
+/* Somebody waits for it from now on. */
+void flight_want(Flight *p);
+/* Does somebody wait for it, or for a layer that it fetches? */
+bool flight_is_wanted(const Flight *p);
+/* Does it use the network, or will it soon? */
+bool flight_is_fetching(const Flight *p);
+/* host[:port] of its registry; borrowed. */
+const char *flight_registry(const Flight *p);
+/* Bytes that it still has to fetch itself. */
+uint64_t flight_promised(const Flight *p);
+/* Once it is done: what was dropped when it found no space, so that another try may succeed. */
+uint64_t flight_freed(const Flight *p);
+
+/* What it may use; to be set before flight_start(), and at any time. */
+typedef struct FlightLimits {
+    unsigned connections;
+    uint64_t bytes_per_second; /* 0: no limit */
+    bool background;
+} FlightLimits;
+void flight_set_limits(Flight *p, const FlightLimits *limits);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);
@@ -58,14 +84,17 @@ typedef struct FlightLayerView {
     bool cached, done;
 } FlightLayerView;
 
+#define FLIGHT_WAITING_MAX 640
 /* How far it is; pointers are borrowed until the loop goes on. */
 typedef struct FlightView {
     FlightState state;
     const char *reference;
     const Manifest *manifest; /* NULL until resolved */
     uint64_t bytes_done, bytes_total, bytes_cached, rate, elapsed_usec;
+    uint64_t bytes_resumed; /* of bytes_done: left by an earlier try */
     unsigned layers_done, layers_total;
-    const char *waiting; /* "" or a sentence */
+    bool background;
+    char waiting[FLIGHT_WAITING_MAX]; /* "" or a sentence */
 } FlightView;
 void flight_view(const Flight *p, FlightView *ret);
 FlightLayerView flight_view_layer(const Flight *p, size_t i);

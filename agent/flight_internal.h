@@ -10,10 +10,13 @@
 #include "base/parse.h"
 
 typedef struct FlightLayer {
-    uint64_t bytes; /* received */
-    bool cached;    /* was in the store */
-    bool done;      /* committed */
-    size_t same_as; /* the layer that brings its content; mostly itself */
+    uint64_t bytes;   /* received, by this pull or the one that has the layer */
+    uint64_t resumed; /* of these, found on disk */
+    ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
+    bool cached;      /* was in the store */
+    bool shared;      /* another pull brought it */
+    bool done;        /* committed */
+    size_t same_as;   /* the layer that brings its content; mostly itself */
 } FlightLayer;
 
 struct Flight {
@@ -38,18 +41,39 @@ struct Flight {
     pid_t leaving;     /* of the worker that was killed at the end and is to be waited for; or 0 */
     char ingest[33];   /* name of its folder */
     bool has_folder;
-    int ingest_fd; /* until the worker has it */
-    uint64_t room; /* bytes that may be written, when it was looked last */
+    int ingest_fd;  /* until the worker has it */
+    uint64_t room;  /* bytes that may be written, when it was looked last */
+    uint64_t freed; /* by the end of it */
+    bool made_room; /* it was tried */
 
     Manifest *manifest;
     bool has_index;
     Digest index;
     FlightLayer *layers;
-    bool planned;    /* what follows is known */
-    uint32_t *fetch; /* indexes of the layers to fetch */
-    size_t n_fetch, n_done;
-    uint64_t bytes_total, bytes_done, bytes_cached;
+    bool planned; /* what follows is known */
+    Sharer *sharer;
+    uint32_t *fetch; /* indexes of the layers to fetch, in the first plan */
+    size_t n_fetch;
+    size_t n_left; /* layers to come, by this pull or another */
+    size_t n_own;  /* of these, ours to fetch */
+    size_t
+        n_waiting; /* the others: another pull has them, or the store is asked whether it did it */
+    uint64_t own_total, own_done; /* bytes that are ours to fetch */
+    uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
+    bool wanted;
+    FlightLimits limits;
     Rate rate;
     uint64_t started_usec;
-    char *waiting;
+    char *waiting; /* as the worker says */
 };
+
+/* flight.c, for flight_share.c. */
+void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg);
+bool flight_step_ended(Flight *p, int r, const Err *err);
+void flight_finish(Flight *p, int r, const Err *err);
+void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed);
+/* The layer is in: by our worker, or by another pull. */
+void flight_layer_in(Flight *p, size_t layer);
+
+/* flight_share.c: takes all layers of the manifest that has come. */
+void flight_take_layers(Flight *p);

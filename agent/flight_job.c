@@ -22,6 +22,7 @@ static void add_registries(FlightJob *job, const PullOptions *o) {
         to->skip_verify = from->skip_verify;
         to->ca_pem.data = (uint8_t *)from->ca_pem;
         to->ca_pem.len = from->ca_bytes;
+        to->connections = from->connections;
         job->registry_list[i] = to;
     }
     job->message.registries = job->registry_list;
@@ -58,6 +59,14 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->memory_bytes = s->options->memory_bytes;
     m->connections = s->options->connections;
     m->io = s->options->io;
+    m->range_min_bytes = s->options->range_min_bytes;
+    m->stall_seconds = s->options->stall_seconds;
+    m->give_up_seconds = s->options->give_up_seconds;
+    m->page_cache = s->options->page_cache;
+    modelcached__worker__limits__init(&job->limits);
+    job->limits.connections = s->connections;
+    job->limits.bytes_per_second = s->bytes_per_second;
+    m->limits = &job->limits;
     m->content_max_bytes = MAX(s->content_max_bytes, (uint64_t)1); /* 0 would not be a limit */
     m->user_agent = text("modelcached/" MC_VERSION);
     add_registries(job, s->options);

@@ -8,6 +8,7 @@
 typedef struct FlightJob {
     Modelcached__Worker__Job
         message; /* what worker_new() takes; points into what is below and into the sources */
+    Modelcached__Worker__Limits limits;
     Modelcached__Worker__RegistryConfig *registries, **registry_list;
     Modelcached__Worker__Credential credential, *credential_list[1];
 } FlightJob;
@@ -18,6 +19,8 @@ typedef struct FlightJobSources {
     const Platform *platform;
     const Credential *credential; /* NULL: none */
     uint64_t content_max_bytes;
+    unsigned connections;      /* to begin with */
+    uint64_t bytes_per_second; /* the same; 0: no limit */
 } FlightJobSources;
 
 /* All sources are borrowed for as long as the job is used. */

@@ -2,6 +2,24 @@
 /* flight_view: how far a pull is, as numbers and as a sentence. */
 #include "agent/flight_internal.h"
 
+/* Why nothing moves: the worker says so, or nothing is left to do but to wait for another pull. */
+static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
+    buf[0] = 0;
+    if (p->state == FLIGHT_QUEUED)
+        (void)snprintf(buf, FLIGHT_WAITING_MAX, "waits for a turn");
+    else if (p->state != FLIGHT_DONE && *p->waiting)
+        (void)snprintf(buf, FLIGHT_WAITING_MAX, "%s", p->waiting);
+    for (size_t i = 0;
+         !*buf && p->state == FLIGHT_FETCHING && p->n_own == 0 && i < p->manifest->n_layers; i++) {
+        const Flight *owner = p->layers[i].role == SHARE_WAIT ? sharer_owner(p->sharer, i) : NULL;
+
+        if (owner && owner != p)
+            (void)snprintf(buf, FLIGHT_WAITING_MAX,
+                           "waits for layer %s that the pull of %s fetches",
+                           DIGEST_STR(&p->manifest->layers[i].digest), owner->reference_text);
+    }
+}
+
 void flight_view(const Flight *p, FlightView *ret) {
     uint64_t now = now_usec();
 
@@ -12,13 +30,23 @@ void flight_view(const Flight *p, FlightView *ret) {
         .bytes_done = p->bytes_done,
         .bytes_total = p->bytes_total,
         .bytes_cached = p->bytes_cached,
-        .rate = p->state == FLIGHT_FETCHING ? rate_get(&p->rate, now, p->bytes_done) : 0,
+        .bytes_resumed = p->bytes_resumed,
+        .rate = p->state == FLIGHT_FETCHING
+                    ? rate_get(&p->rate, now, p->bytes_done - p->bytes_resumed)
+                    : 0,
         .elapsed_usec = now - p->started_usec,
         .layers_total = p->planned ? (unsigned)p->manifest->n_layers : 0,
-        .waiting = p->waiting,
+        .background = p->state == FLIGHT_QUEUED ? !flight_is_wanted(p) : p->limits.background,
     };
     for (size_t i = 0; i < ret->layers_total; i++)
         ret->layers_done += flight_view_layer(p, i).done;
+    if (p->state == FLIGHT_COMMITTING || p->state == FLIGHT_DONE) {
+        /* While they came they were progress; in the end they were not fetched here. */
+        ret->bytes_done -= p->bytes_shared;
+        ret->bytes_total -= p->bytes_shared;
+        ret->bytes_cached += p->bytes_shared;
+    }
+    say_waiting(p, ret->waiting);
 }
 
 FlightLayerView flight_view_layer(const Flight *p, size_t i) {
@@ -41,10 +69,14 @@ void flight_text(const Flight *p, char *buf, size_t n) {
     flight_view(p, &v);
     switch (v.state) {
     case FLIGHT_QUEUED:
-        (void)snprintf(buf, n, "waiting for other pulls");
+        (void)snprintf(buf, n, "queued");
         break;
     case FLIGHT_FETCHING:
         rate_text(buf, n, v.bytes_done, v.bytes_total, v.rate);
+        used = strlen(buf);
+        if (v.bytes_resumed > 0 && used + 1 < n)
+            (void)snprintf(buf + used, n - used, "; %s of it left by an earlier try",
+                           FORMAT_BYTES(v.bytes_resumed));
         break;
     case FLIGHT_COMMITTING:
         (void)snprintf(buf, n, "all %s are here, making them durable", FORMAT_BYTES(v.bytes_total));

@@ -3,6 +3,7 @@
  * no Flight. */
 #include "agent/flight_work.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/parse.h"
 
 #include <sys/statvfs.h>
@@ -20,11 +21,13 @@ static uint64_t reserve_of(uint64_t fs_bytes) {
 
 uint64_t flight_room(Store *s) {
     struct statvfs st;
-    uint64_t free_bytes, reserve;
+    uint64_t free_bytes, reserve, partial;
 
     if (fstatvfs(store_trees_fd(s), &st) < 0)
         return LIMIT_BLOB_BYTES; /* writing will tell */
-    free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    if (store_partial_bytes(s, &partial, NULL) < 0)
+        partial = 0;
+    free_bytes = (uint64_t)st.f_bavail * st.f_frsize + partial;
     reserve = reserve_of((uint64_t)st.f_blocks * st.f_frsize);
     return free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
 }
@@ -59,25 +62,23 @@ static int check_digest(const FlightPlan *plan, Err *err) {
     return 0;
 }
 
-/* Content is the same when the blob is, and what is made of it. */
-static bool same_content(const Layer *a, const Layer *b) {
-    return digest_equal(&a->digest, &b->digest) && a->kind == b->kind &&
-           a->executable == b->executable;
-}
-
-/* Manifests have few layers as a rule; a hostile one with 8192 costs 30 million comparisons, once,
- * in a thread. */
-static size_t first_of(const Manifest *m, size_t i) {
-    for (size_t k = 0; k < i; k++)
-        if (same_content(&m->layers[k], &m->layers[i]))
-            return k;
-    return i;
-}
-
 /* Only a reference that led to an index depends on the platform; others are good for every one. */
 static int set_reference(Store *s, const Manifest *m, const char *reference, const char *platform,
                          Err *err) {
     return store_set_reference(s, reference, m->platform ? platform : NULL, &m->digest, err);
+}
+
+int flight_look_up(Store *s, const char *ingest, const Layer *layer, bool fetch, Err *err) {
+    int r = store_lease_layer(s, ingest, layer, err);
+    uint64_t bytes;
+    Err why = { "" };
+
+    if (r != 0 || !fetch || layer->kind != LAYER_KIND_RAW)
+        return r;
+    r = store_partial_claim(s, ingest, &layer->digest, &bytes, &why);
+    if (r < 0) /* it comes as a whole then */
+        log_debug("%s", err_text(&why, r));
+    return 0;
 }
 
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
@@ -91,20 +92,61 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
         r = set_reference(s, m, plan->reference, plan->platform, err);
         return r < 0 ? r : 1;
     }
+    plan->room = flight_room(s);
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
-        plan->same_as[i] = first_of(m, i);
-        r = plan->same_as[i] < i ? plan->cached[plan->same_as[i]]
-                                 : store_lease_layer(s, plan->ingest, &m->layers[i], err);
+        r = plan->ask[i] ? flight_look_up(s, plan->ingest, &m->layers[i], true, err) : 0;
         plan->cached[i] = r > 0;
     }
-    plan->room = flight_room(s);
     return r < 0 ? r : 0;
+}
+
+uint64_t flight_make_room(Store *s) {
+    uint64_t freed = 0;
+    Err err = { "" };
+    int r = store_prune(s, &freed, &err);
+
+    if (r < 0) /* the one who wants the room fails */
+        log_debug("%s", err_text(&err, r));
+    return freed;
+}
+
+/* What was complete, or came in part, when the network failed, or the worker, or when we stop,
+ * serves the next try. */
+static bool is_worth_another_try(int r) {
+    static const int passing[] = { -ECONNREFUSED, -ECONNRESET, -EHOSTUNREACH, -ENETUNREACH, -EPIPE,
+                                   -ETIMEDOUT,    -ECANCELED,  -EAGAIN,       -EIO };
+
+    for (size_t i = 0; i < ELEMENTSOF(passing); i++)
+        if (passing[i] == r)
+            return true;
+    return false;
+}
+
+int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err) {
+    /* What this pull leases and holds in its folder stays here. */
+    uint64_t freed = result == -ENOSPC ? flight_make_room(s) : 0;
+    bool again = is_worth_another_try(result) || freed > 0;
+    Err why = { "" };
+    int r = 0;
+
+    *ret_freed = freed;
+    if (result < 0 && result != -EPROTO && (result != -ENOSPC || again))
+        r = store_partial_keep(s, ingest, err);
+    if (result < 0 && !again && r >= 0)
+        r = store_ingest_discard(s, ingest, err);
+    if (r < 0) { /* the first failure is told */
+        (void)!store_ingest_end(s, ingest, &why);
+        return r;
+    }
+    return store_ingest_end(s, ingest, err);
 }
 
 int flight_commit(Store *s, const Manifest *m, const char *reference, const char *platform,
                   Err *err) {
     int r = store_commit_manifest(s, m, NULL, err);
 
+    if (r == -ENOSPC && flight_make_room(s) > 0)
+        r = store_commit_manifest(s, m, NULL, err);
     if (r < 0)
         return r;
     return set_reference(s, m, reference, platform, err);

@@ -5,11 +5,20 @@
 
 #include "cache/store.h"
 
-/* Room for content: free space that may be used at all, and the sentence when it is too little. */
+/* Room for content: free space that may be used at all, with that of partial blobs, which give way;
+ * and the sentence when it is too little. */
 uint64_t flight_room(Store *s);
 /* -ENOSPC "needs 14.0 GiB, 3.1 GiB free in /var/lib/modelcached; …" when `need` does not fit into
  * `room`. */
 int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_check_;
+
+/* Drops what only serves another try.  Returns the bytes that this freed. */
+uint64_t flight_make_room(Store *s);
+
+/* 1: the layer is stored, and leased by the pull `ingest`.  0: it is not; with `fetch` the pull
+ * fetches it, and gets what an earlier one has left of it. */
+int flight_look_up(Store *s, const char *ingest, const Layer *layer, bool fetch, Err *err)
+    _must_check_;
 
 /* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_check_;
@@ -20,14 +29,19 @@ typedef struct FlightPlan {
     const Digest *want;  /* of the reference, or NULL */
     const char *reference, *platform;
     const char *ingest; /* the pull: stored layers are leased for it */
-    bool *cached;       /* out: of each layer: in the store, or the same as an earlier one */
-    size_t *same_as;    /* out: the earlier layer with the same content, or the layer itself */
+    const bool *ask;    /* of each layer: whether to look */
+    bool *cached;       /* out: of each of these: in the store */
     uint64_t room;      /* out: bytes that may be written */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
  * nothing: the reference then points at the manifest.  Errors: -EBADMSG another digest; those of
  * the store. */
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
+
+/* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
+ * `ret_freed`: the bytes that were freed because there was no space. */
+int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err)
+    _must_check_;
 
 /* Commits the manifest and points the reference at it. */
 int flight_commit(Store *s, const Manifest *m, const char *reference, const char *platform,

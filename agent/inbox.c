@@ -32,6 +32,7 @@ struct Inbox {
     Buf buf; /* what is not parsed yet */
     InboxLayer *layers;
     size_t n_layers, n_open; /* n_open: planned and not done */
+    bool more;               /* another plan follows */
     size_t n_entries;        /* of the whole pull */
     uint64_t entry_bytes;    /* their strings */
     int outcome;
@@ -72,13 +73,16 @@ Inbox *inbox_free(Inbox *in) {
     return NULL;
 }
 
-void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n) {
-    assert(in->state == INBOX_PLANNING);
+void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n, bool more) {
+    if (in->state == INBOX_ENDED) /* it failed while the plan was made */
+        return;
+    assert(in->state == INBOX_PLANNING || (in->state == INBOX_FETCHING && in->more));
     for (size_t i = 0; i < n; i++) {
         assert(fetch[i] < in->n_layers && !in->layers[fetch[i]].planned);
         in->layers[fetch[i]].planned = true;
     }
-    in->n_open = n;
+    in->n_open += n;
+    in->more = more;
     in->state = INBOX_FETCHING;
 }
 
@@ -131,9 +135,11 @@ static int on_progress(Inbox *in, const Modelcached__Worker__Progress *m, Err *e
             return err_set(err, -EPROTO, "layer %u was not asked for", index);
         /* A body that is longer than its descriptor says is the worker's to refuse; here it only is
          * no progress. */
-        if (in->handlers.on_progress)
-            in->handlers.on_progress(in->handlers.arg, index,
-                                     MIN(m->layers[i]->bytes, in->layers[index].size));
+        if (in->handlers.on_progress) {
+            uint64_t bytes = MIN(m->layers[i]->bytes, in->layers[index].size);
+            in->handlers.on_progress(in->handlers.arg, index, bytes,
+                                     MIN(m->layers[i]->resumed, bytes));
+        }
     }
     if (in->handlers.on_waiting) {
         _cleanup_free_ char *text = text_clean(m->waiting, TEXT_MAX);
@@ -200,6 +206,8 @@ static int on_failed(Inbox *in, const Modelcached__Worker__Failed *m, Err *err) 
 static int on_done(Inbox *in, Err *err) {
     if (in->n_open > 0)
         return err_set(err, -EPROTO, "it is done, but %zu layers are missing", in->n_open);
+    if (in->more)
+        return err_set(err, -EPROTO, "it is done, but another plan was to come");
     in->outcome = 1;
     in->state = INBOX_ENDED;
     return 0;

@@ -28,7 +28,8 @@ typedef struct InboxHandlers {
     void (*on_hello)(void *arg, FeatureList *features);
     /* The manifest is the callee's.  `index`: the digest of the index that led to it, or NULL. */
     void (*on_resolved)(void *arg, Manifest *manifest, const Digest *index);
-    void (*on_progress)(void *arg, size_t layer, uint64_t bytes);
+    /* `resumed` of the `bytes` were found on disk. */
+    void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
     /* Nothing moves, and why; "" when it goes on. */
     void (*on_waiting)(void *arg, const char *text);
     /* All entries of a layer; they are the callee's. */
@@ -40,8 +41,9 @@ Inbox *inbox_new(const InboxHandlers *handlers, bool probe);
 Inbox *inbox_free(Inbox *in);
 DEFINE_CLEANUP(Inbox, inbox_free);
 
-/* The daemon asked for these layers (indexes of Resolved.layers, ascending). */
-void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n);
+/* The daemon asked for these layers (indexes of Resolved.layers, ascending, each once); with `more`
+ * it will ask again, and the worker may not be done before. */
+void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n, bool more);
 
 /* Takes bytes of the stream.  Errors: -EPROTO the worker broke the protocol (the sentence says how;
  * end it). */

@@ -30,7 +30,10 @@ static int read_registries(PullOptions *o, const Config *config, Err *err) {
         const ConfigRegistry *from = &config->registries[i];
         PullRegistry *to = &o->registries[o->n_registries++];
 
-        *to = (PullRegistry){ xstrdup(from->host), from->plain_http, from->skip_verify, NULL, 0 };
+        *to = (PullRegistry){
+            xstrdup(from->host),        from->plain_http, from->skip_verify, NULL, 0,
+            (unsigned)from->connections
+        };
         if (*from->ca_file) {
             int r = fs_read_file(AT_FDCWD, from->ca_file, LIMIT_CA_BYTES, &to->ca_pem,
                                  &to->ca_bytes, err);
@@ -59,6 +62,11 @@ static int read_credentials(PullOptions *o, const char *path, Err *err) {
     return r < 0 ? err_prefix(err, r, "credentials.docker_config") : 0;
 }
 
+/* Rounded up: 0 would mean something else. */
+static unsigned seconds_of(uint64_t usec) {
+    return (unsigned)((usec + USEC_PER_SEC - 1) / USEC_PER_SEC);
+}
+
 int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     _cleanup_(pull_options_unrefp) PullOptions *o = xnew(PullOptions);
     int r;
@@ -67,6 +75,11 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->concurrent = (unsigned)config->pull_concurrent;
     o->connections = (unsigned)config->pull_connections;
     o->memory_bytes = config->pull_memory;
+    o->range_min_bytes = config->pull_range_min;
+    o->stall_seconds = seconds_of(config->pull_stall_timeout);
+    o->give_up_seconds = seconds_of(config->pull_give_up);
+    o->background_bandwidth = config->pull_background_bandwidth;
+    o->page_cache = config->pull_page_cache;
     o->io = streq(config->pull_io, "uring")     ? MODELCACHED__WORKER__IO_MODE__IO_URING
             : streq(config->pull_io, "threads") ? MODELCACHED__WORKER__IO_MODE__IO_THREADS
                                                 : MODELCACHED__WORKER__IO_MODE__IO_AUTO;

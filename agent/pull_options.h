@@ -12,14 +12,19 @@ typedef struct PullRegistry {
     bool plain_http, skip_verify;
     char *ca_pem; /* NULL: none */
     size_t ca_bytes;
+    unsigned connections; /* of all pulls together; 0: no limit */
 } PullRegistry;
 
 /* Never changed once it is made; a reload makes another.  Pulls that run hold a reference: owners
  * are the puller and each pull. */
 typedef struct PullOptions {
     unsigned refs;
-    unsigned concurrent, connections;
-    uint64_t memory_bytes;
+    unsigned concurrent, connections; /* of the node */
+    unsigned stall_seconds, give_up_seconds;
+    uint64_t memory_bytes;         /* of one pull */
+    uint64_t range_min_bytes;      /* 0: never */
+    uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
+    bool page_cache;
     Modelcached__Worker__IoMode io;
     PullRegistry *registries;
     size_t n_registries;

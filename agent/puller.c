@@ -4,6 +4,7 @@
 #include "agent/puller.h"
 #include "agent/copy.h"
 #include "base/limits.h"
+#include "base/log.h"
 #include "base/parse.h"
 
 /* One pull and those who wait for it. */
@@ -12,8 +13,10 @@ typedef struct Entry {
     char *key;
     Flight *pull;
     EnsureTicket *tickets; /* first of a list */
-    bool background;       /* nobody waits, nobody did */
+    FlightRequest request; /* what `pull` was made of, to make another; its strings are ours */
+    CredentialList credentials;
     bool running;
+    bool retried; /* after there was no space */
 } Entry;
 
 /* A look into the store on behalf of a request; goes on when its ticket is freed. */
@@ -46,6 +49,7 @@ struct Puller {
     Entry **entries; /* oldest first */
     size_t n_entries, cap_entries;
     size_t n_lookups;
+    bool scheduling, again; /* schedule() runs, and something changed meanwhile */
     bool stopping;
     void (*stopped)(void *arg);
     void *stopped_arg;
@@ -55,20 +59,25 @@ static uint64_t promised(void *arg) {
     Puller *p = arg;
     uint64_t sum = 0;
 
-    for (size_t i = 0; i < p->n_entries; i++) {
-        FlightView v;
-        flight_view(p->entries[i]->pull, &v);
-        sum += v.bytes_total - v.bytes_done;
-    }
+    for (size_t i = 0; i < p->n_entries; i++)
+        sum += flight_promised(p->entries[i]->pull);
     return sum;
 }
+
+static void schedule(void *arg);
 
 void puller_new(Puller **ret, const PullerOptions *o) {
     Puller *p = xnew(Puller);
 
     p->worker_program = xstrdup(o->worker_program);
-    p->context = (FlightContext){ sd_event_ref(o->event), o->store, o->bulk,
-                                  p->worker_program,      promised, p };
+    p->context = (FlightContext){ .event = sd_event_ref(o->event),
+                                  .store = o->store,
+                                  .pool = o->bulk,
+                                  .worker_program = p->worker_program,
+                                  .shares = shares_new(),
+                                  .promised = promised,
+                                  .changed = schedule,
+                                  .arg = p };
     p->options = pull_options_ref(o->options);
     p->pool = o->pool;
     p->on_event = o->on_event;
@@ -81,6 +90,7 @@ void puller_set_options(Puller *p, PullOptions *options) {
 
     p->options = pull_options_ref(options);
     (void)pull_options_unref(old);
+    schedule(p);
 }
 
 Puller *puller_free(Puller *p) {
@@ -88,6 +98,7 @@ Puller *puller_free(Puller *p) {
         return NULL;
     assert(p->n_entries == 0 && p->n_lookups == 0); /* puller_stop(), then pool_free() */
     (void)pull_options_unref(p->options);
+    (void)shares_free(p->context.shares);
     (void)sd_event_unref(p->context.event);
     free(p->entries);
     free(p->worker_program);
@@ -178,6 +189,9 @@ static void say_end(Puller *p, const Flight *pull, int r, const Err *err) {
 
 static void entry_free(Entry *f) {
     (void)flight_free(f->pull);
+    (void)reference_free((Reference *)f->request.reference);
+    free((char *)f->request.platform);
+    credential_list_done(&f->credentials);
     free(f->key);
     free(f);
 }
@@ -187,22 +201,156 @@ static void check_stopped(Puller *p) {
         TAKE_PTR(p->stopped)(p->stopped_arg);
 }
 
-/* Starts what waits, as many as may run; somebody who waits comes before a prefetch. */
-static void start_some(Puller *p) {
-    size_t running = 0;
+/* What runs: those that somebody waits for, and the others. */
+typedef struct Running {
+    unsigned wanted, background;
+    unsigned wanted_fetching, background_fetching;
+} Running;
 
-    for (size_t i = 0; i < p->n_entries; i++)
-        running += p->entries[i]->running;
-    for (unsigned background = 0; background < 2; background++)
-        for (size_t i = 0; i < p->n_entries && running < p->options->concurrent; i++) {
+static Running count_running(const Puller *p) {
+    Running n = { 0 };
+
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const Entry *f = p->entries[i];
+        bool wanted = flight_is_wanted(f->pull), fetching = flight_is_fetching(f->pull);
+
+        n.wanted += f->running && wanted;
+        n.background += f->running && !wanted;
+        n.wanted_fetching += f->running && fetching && wanted;
+        n.background_fetching += f->running && fetching && !wanted;
+    }
+    return n;
+}
+
+/* Pulls that somebody waits for do not wait for the others; these have what is left, and one of
+ * them always has a turn. */
+static bool has_turn(const Puller *p, const Entry *f) {
+    Running n = count_running(p);
+
+    if (flight_is_wanted(f->pull))
+        return n.wanted < p->options->concurrent;
+    return n.background == 0 || n.wanted + n.background < p->options->concurrent;
+}
+
+static void start(Puller *p, Entry *f) {
+    f->running = true;
+    if (!f->retried)
+        say_start(p, f->pull);
+    flight_start(f->pull, p->options);
+}
+
+/* The oldest first; those that somebody waits for before the others. */
+static bool start_one(Puller *p) {
+    for (unsigned background = 0; background < 2 && !p->stopping; background++)
+        for (size_t i = 0; i < p->n_entries; i++) {
             Entry *f = p->entries[i];
-            if (f->running || f->background != background || p->stopping)
+
+            if (f->running || flight_is_wanted(f->pull) == background || !has_turn(p, f))
                 continue;
-            f->running = true;
-            running++;
-            say_start(p, f->pull);
-            flight_start(f->pull, p->options);
+            start(p, f);
+            return true;
         }
+    return false;
+}
+
+/* Transfers that the registry of this pull allows it: a share of its limit. */
+static unsigned registry_share(const Puller *p, const Flight *pull) {
+    const char *host = flight_registry(pull);
+    unsigned limit = 0, n = 0;
+
+    for (size_t i = 0; i < p->options->n_registries; i++)
+        if (streq(p->options->registries[i].host, host))
+            limit = p->options->registries[i].connections;
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const Entry *f = p->entries[i];
+        n += f->running && flight_is_fetching(f->pull) && streq(flight_registry(f->pull), host);
+    }
+    return limit == 0 ? UINT_MAX : MAX(limit / MAX(n, 1U), 1U);
+}
+
+/* Divides the node's transfers: one for each background pull, the rest equally among those that
+ * somebody waits for; without such, all among the background pulls.  `index`: which of its kind. */
+static unsigned connections_of(const Puller *p, const Running *n, bool wanted, unsigned index) {
+    unsigned total = p->options->connections, among = n->background_fetching, left;
+
+    if (!wanted && n->wanted_fetching > 0)
+        return 1;
+    if (wanted) {
+        total = total > n->background_fetching ? total - n->background_fetching : 0;
+        among = n->wanted_fetching;
+    }
+    among = MAX(among, 1U);
+    left = total % among;
+    return MAX(total / among + (index < left ? 1 : 0), 1U);
+}
+
+static void set_limits(Puller *p) {
+    Running n = count_running(p);
+    unsigned index[2] = { 0, 0 };
+
+    for (size_t i = 0; i < p->n_entries; i++) {
+        const Entry *f = p->entries[i];
+        bool wanted = flight_is_wanted(f->pull), fetching = flight_is_fetching(f->pull);
+        uint64_t bandwidth = p->options->background_bandwidth;
+        FlightLimits limits = { .connections = 1, .background = !wanted };
+
+        if (!f->running)
+            continue;
+        if (fetching)
+            limits.connections =
+                MIN(connections_of(p, &n, wanted, index[wanted]++), registry_share(p, f->pull));
+        if (!wanted && bandwidth > 0)
+            limits.bytes_per_second = MAX(bandwidth / MAX(n.background_fetching, 1U), 1U);
+        flight_set_limits(f->pull, &limits);
+    }
+}
+
+/* Starts what has a turn, and divides what the node may use.  Pulls that it starts call it again.
+ */
+static void schedule(void *arg) {
+    Puller *p = arg;
+
+    p->again = true;
+    if (p->scheduling)
+        return;
+    p->scheduling = true;
+    while (p->again) {
+        p->again = false;
+        while (start_one(p))
+            ;
+        set_limits(p);
+    }
+    p->scheduling = false;
+}
+
+static void on_pull_done(void *arg, Flight *pull, int r, const Err *err);
+
+static int make_pull(Entry *f, Err *err) {
+    f->request.credential = f->credentials.n > 0 ? f->credentials.items : NULL;
+    return flight_new(&f->pull, &f->puller->context, &f->request, on_pull_done, f, err);
+}
+
+/* When something was dropped because there was no space, it may fit now. */
+static bool try_again(Entry *f, Flight *pull, int r) {
+    Err err = { "" };
+    FlightView v;
+
+    if (r != -ENOSPC || f->retried || flight_freed(pull) == 0 || f->puller->stopping)
+        return false;
+    f->request.wanted = flight_is_wanted(pull);
+    r = make_pull(f, &err);
+    if (r < 0) {
+        f->pull = pull;
+        return false;
+    }
+    flight_view(pull, &v);
+    log_info("pull %s: no space; dropped %s of unused content, trying again", v.reference,
+             FORMAT_BYTES(flight_freed(pull)));
+    (void)flight_free(pull);
+    f->retried = true;
+    f->running = false;
+    schedule(f->puller);
+    return true;
 }
 
 static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
@@ -211,6 +359,8 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     FlightView v;
     size_t i = 0;
 
+    if (try_again(f, pull, r))
+        return;
     while (p->entries[i] != f)
         i++;
     memmove(&p->entries[i], &p->entries[i + 1], (--p->n_entries - i) * sizeof(*p->entries));
@@ -224,7 +374,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
         }
     }
     entry_free(f);
-    start_some(p);
+    schedule(p);
     check_stopped(p);
 }
 
@@ -245,31 +395,34 @@ static Entry *find_entry(const Puller *p, const char *key) {
 static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
     const Credential *credential =
         credential_find(&l->credentials, l->reference->registry, l->reference->repository);
-    FlightRequest request = { l->reference, l->platform, credential };
     Entry *f = find_entry(p, l->key);
 
     if (!f) {
-        Flight *pull;
         int r;
         f = xnew(Entry);
-        *f = (Entry){ .puller = p, .key = xstrdup(l->key), .background = l->background };
-        r = flight_new(&pull, &p->context, &request, on_pull_done, f, err);
+        *f = (Entry){ .puller = p,
+                      .key = xstrdup(l->key),
+                      .request = { .reference = reference_copy(l->reference),
+                                   .platform = xstrdup(l->platform),
+                                   .wanted = !l->background } };
+        credential_list_copy(&f->credentials, credential);
+        r = make_pull(f, err);
         if (r < 0) {
             entry_free(f);
             return r;
         }
-        f->pull = pull;
         ARRAY_GROW(p->entries, p->n_entries, p->cap_entries);
         p->entries[p->n_entries++] = f;
     }
-    f->background &= l->background;
+    if (!l->background)
+        flight_want(f->pull);
     if (t) {
         t->lookup = NULL;
         t->entry = f;
         t->next = f->tickets;
         f->tickets = t;
     }
-    start_some(p);
+    schedule(p);
     return 0;
 }
 

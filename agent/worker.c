@@ -8,9 +8,11 @@
 #include "base/log.h"
 
 #include <fcntl.h>
+#include <linux/ioprio.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #define READ_BYTES   KiB(64)
@@ -238,7 +240,7 @@ static int send_message(Worker *w, const Modelcached__Worker__ToWorker *m, Err *
     return watch(w);
 }
 
-void worker_plan(Worker *w, const uint32_t *fetch, size_t n) {
+void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more) {
     Modelcached__Worker__Plan plan = MODELCACHED__WORKER__PLAN__INIT;
     Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
     Err err = { "" };
@@ -246,12 +248,40 @@ void worker_plan(Worker *w, const uint32_t *fetch, size_t n) {
 
     plan.fetch = (uint32_t *)fetch;
     plan.n_fetch = n;
+    plan.more = more;
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN;
     m.plan = &plan;
-    inbox_plan(w->inbox, fetch, n);
+    inbox_plan(w->inbox, fetch, n, more);
     r = send_message(w, &m, &err);
     if (r < 0)
         worker_break(w, r, &err);
+}
+
+void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second) {
+    Modelcached__Worker__Limits limits = MODELCACHED__WORKER__LIMITS__INIT;
+    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
+    Err err = { "" };
+    int r;
+
+    limits.connections = connections;
+    limits.bytes_per_second = bytes_per_second;
+    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS;
+    m.limits = &limits;
+    r = send_message(w, &m, &err);
+    if (r < 0)
+        worker_break(w, r, &err);
+}
+
+/* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
+ * reaches each of its threads. */
+void worker_set_background(Worker *w, bool background) {
+    unsigned class = background ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_BE;
+    unsigned level = background ? 0 : IOPRIO_NORM;
+
+    if (w->pid > 0 &&
+        syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, IOPRIO_PRIO_VALUE(class, level)) < 0)
+        log_debug("cannot change the io priority of pull worker %d: %s", (int)w->pid,
+                  strerror(errno)); /* without CAP_SYS_NICE it only is not as polite */
 }
 
 static int start_process(Worker *w, const WorkerOptions *o, Err *err) {

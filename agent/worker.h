@@ -13,16 +13,17 @@ typedef struct WorkerHandlers {
     InboxHandlers inbox; /* none may free the worker */
     /* Once, last, when the process has ended: r = 0 it did all (or, a probe, said hello); else why
      * not: its own error, -EPROTO "the pull worker broke its protocol", -EIO it crashed or was
-     * killed.  May free the worker. */
+     * killed, -ETIMEDOUT it was silent too long.  May free the worker. */
     void (*on_end)(void *arg, int r, const Err *err);
     void *arg; /* of on_end; the inbox has its own */
 } WorkerHandlers;
 
 typedef struct WorkerOptions {
-    sd_event *event;     /* a reference is kept; SIGCHLD must be blocked */
-    const char *program; /* absolute path */
-    const char *label;   /* for log lines: the reference; copied */
-    int ingest_fd;       /* its folder, borrowed */
+    sd_event *event;        /* a reference is kept; SIGCHLD must be blocked */
+    const char *program;    /* absolute path */
+    const char *label;      /* for log lines: the reference; copied */
+    int ingest_fd;          /* its folder, borrowed */
+    uint64_t patience_usec; /* silence that ends it; 0: 30 s for the first word, then 60 s */
     const Modelcached__Worker__Job
         *job; /* borrowed for the call; the copy is wiped once it is sent */
     WorkerHandlers handlers;
@@ -35,8 +36,12 @@ char *worker_find_program(void) _must_check_;
  * environment but proxies. Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
  * -ENOMEM. */
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
-/* Answers on_resolved; may be called later. */
-void worker_plan(Worker *w, const uint32_t *fetch, size_t n);
+/* Answers on_resolved; may be called later, and, after one with `more`, again. */
+void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more);
+/* What it may use from now on; 0 bytes per second: no limit. */
+void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
+/* Its disk accesses come after those of everybody else, or (false) in turn. */
+void worker_set_background(Worker *w, bool background);
 /* Kills it if it still runs; no callback after it.  NULL is fine.  Returns its pid when it is still
  * to be waited for, else 0. */
 pid_t worker_release(Worker *w) _must_check_;

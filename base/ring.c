@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ring: asynchronous file writes from registered, aligned buffers: io_uring, or threads where it is
- * refused. */
+/* ring: asynchronous file writes and reads with registered, aligned buffers: io_uring, or threads
+ * where it is refused. */
 #include "base/ring.h"
 
 #include "base/ring_internal.h"
@@ -9,6 +9,7 @@
 
 #define RETRY_USEC   (2 * USEC_PER_MSEC)
 #define BUFFER_ALIGN 4096U
+#define READ_ALIGN   512U
 
 void ring_ops_push(RingOps *ops, RingOp *op) {
     op->next = NULL;
@@ -67,6 +68,8 @@ void ring_op_ended(RingOp *op, int result) {
         finish(op, result);
     } else if (op->at == op->n) { /* for fdatasync both are 0 */
         finish(op, (int)op->n);
+    } else if (op->kind == RING_READ && (result == 0 || op->at % READ_ALIGN != 0)) {
+        finish(op, (int)op->at); /* the end of the file; O_DIRECT could not go on from there */
     } else if (result == 0) {
         finish(op, -EIO); /* a device that takes nothing more and says no reason */
     } else {
@@ -310,8 +313,25 @@ static void submit(Ring *r, const RingOp *what) {
 }
 
 void ring_write(int fd, RingBuffer *b, size_t n, uint64_t offset, RingDone done, void *arg) {
-    assert(n <= b->ring->buffer_bytes);
+    ring_write_span(fd, b, (RingSpan){ .n = n }, offset, done, arg);
+}
+
+void ring_write_span(int fd, RingBuffer *b, RingSpan span, uint64_t offset, RingDone done,
+                     void *arg) {
+    assert(span.from + span.n <= b->ring->buffer_bytes);
     submit(b->ring, &(RingOp){ .kind = RING_WRITE,
+                               .fd = fd,
+                               .buffer = ring_buffer_ref(b),
+                               .from = span.from,
+                               .n = span.n,
+                               .offset = offset,
+                               .done = done,
+                               .arg = arg });
+}
+
+void ring_read(int fd, RingBuffer *b, size_t n, uint64_t offset, RingDone done, void *arg) {
+    assert(n <= b->ring->buffer_bytes);
+    submit(b->ring, &(RingOp){ .kind = RING_READ,
                                .fd = fd,
                                .buffer = ring_buffer_ref(b),
                                .n = n,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ring: asynchronous file writes from registered, aligned buffers: io_uring, or threads where it is
- * refused. */
+/* ring: asynchronous file writes and reads with registered, aligned buffers: io_uring, or threads
+ * where it is refused. */
 #pragma once
 
 #include "base/pool.h"
@@ -10,11 +10,11 @@ typedef struct Ring Ring;
 typedef enum RingMode {
     RING_AUTO,    /* io_uring where the kernel gives it, else threads */
     RING_URING,   /* io_uring or an error */
-    RING_THREADS, /* pwrite(2) and fdatasync(2) in `pool` */
+    RING_THREADS, /* pwrite(2), pread(2) and fdatasync(2) in `pool` */
 } RingMode;
 
-/* Called in the loop's thread when an operation ended: bytes written (always all of them), 0, or
- * negative errno. */
+/* Called in the loop's thread when an operation ended: bytes written (always all of them) or read
+ * (fewer: the file ends there), 0, or negative errno. */
 typedef void (*RingDone)(void *arg, int r);
 
 typedef struct RingOptions {
@@ -24,7 +24,7 @@ typedef struct RingOptions {
     unsigned depth;      /* operations in flight at most; more are queued */
     unsigned n_buffers;  /* buffers of the pool … */
     size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
-    bool restrict_ops;   /* only writes and fdatasync may ever be submitted
+    bool restrict_ops;   /* only writes, reads and fdatasync may ever be submitted
                             (IORING_REGISTER_RESTRICTIONS, 5.10) */
 } RingOptions;
 
@@ -56,6 +56,15 @@ unsigned ring_buffers_free(const Ring *r);
 /* Writes `n` bytes of `b` at `offset`; short writes go on by themselves.  The buffer is referenced
  * until done.  `n` may be rounded up by the caller for O_DIRECT. */
 void ring_write(int fd, RingBuffer *b, size_t n, uint64_t offset, RingDone done, void *arg);
+/* The bytes [from, from + n) of `b` only; the rest of it may change meanwhile. */
+typedef struct RingSpan {
+    size_t from, n;
+} RingSpan;
+void ring_write_span(int fd, RingBuffer *b, RingSpan span, uint64_t offset, RingDone done,
+                     void *arg);
+/* Reads `n` bytes at `offset` into the start of `b`; the rest as above.  The holder sets `b->len`.
+ */
+void ring_read(int fd, RingBuffer *b, size_t n, uint64_t offset, RingDone done, void *arg);
 void ring_fdatasync(Ring *r, int fd, RingDone done, void *arg);
 /* Waits for what is in flight (the kernel holds the buffers), calls every done.  Not from within a
  * done, and before the pool is freed.  Buffers that somebody still holds stay valid; the last unref

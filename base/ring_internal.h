@@ -10,17 +10,19 @@
 
 typedef enum RingKind {
     RING_WRITE,
+    RING_READ,
     RING_FDATASYNC,
 } RingKind;
 
-/* One operation, from ring_write() to its `done`. */
+/* One operation, from ring_write() or its like to its `done`. */
 typedef struct RingOp {
     struct RingOp *next, *prev; /* in `queue` or `running` */
     Ring *ring; /* NULL: ring_free() has called `done`, the pool still holds the operation */
     RingKind kind;
     int fd;
     RingBuffer *buffer; /* referenced; NULL for fdatasync */
-    size_t n, at;       /* bytes to write, and written */
+    size_t n, at;       /* bytes to write or read, and done */
+    size_t from;        /* … from this byte of the buffer on */
     uint64_t offset;
     RingDone done;
     void *arg;
@@ -34,7 +36,7 @@ typedef struct RingOps {
 
 /* For the test only; all zero otherwise. */
 typedef struct RingFaults {
-    size_t max_write; /* at most so many bytes in one submission: makes short writes */
+    size_t max_write; /* at most so many bytes in one submission: makes short writes and reads */
     unsigned again;   /* so many results are replaced by -EAGAIN */
     int submit;       /* io_uring: the result of the next submission, negative */
 } RingFaults;
@@ -65,7 +67,7 @@ struct Ring {
 
     struct io_uring uring;
     bool uring_open;
-    bool registered; /* the buffers are: WRITE_FIXED */
+    bool registered; /* the buffers are: WRITE_FIXED, READ_FIXED */
     int broken;      /* negative: the kernel takes no submissions any more, and why */
     int event_fd;
     sd_event_source *completion;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ring_threads: operations of a ring by pwrite(2) and fdatasync(2) in a pool. */
+/* ring_threads: operations of a ring by pwrite(2), pread(2) and fdatasync(2) in a pool. */
 #include "base/ring_internal.h"
 
 static int perform(const RingOp *op) {
@@ -10,7 +10,10 @@ static int perform(const RingOp *op) {
         return fdatasync(op->fd) < 0 ? -errno : 0;
     if (op->ring->faults.max_write > 0)
         n = MIN(n, op->ring->faults.max_write);
-    k = pwrite(op->fd, op->buffer->data + op->at, n, (off_t)(op->offset + op->at));
+    if (op->kind == RING_READ)
+        k = pread(op->fd, op->buffer->data + op->from + op->at, n, (off_t)(op->offset + op->at));
+    else
+        k = pwrite(op->fd, op->buffer->data + op->from + op->at, n, (off_t)(op->offset + op->at));
     return k < 0 ? -errno : (int)k; /* a buffer has at most 1 GiB */
 }
 

@@ -10,14 +10,15 @@
 /* The only opcodes that may ever be submitted.  No flags of SQEs and no further registration are in
  * the list, so that the kernel refuses them too (io_uring_register(2),
  * IORING_REGISTER_RESTRICTIONS). */
-static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_FSYNC };
+static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_FSYNC,
+                                        IORING_OP_READ_FIXED, IORING_OP_READ };
 
 /* liburing up to 2.3 declares functions for two of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
     return syscall(SYS_io_uring_register, r->uring.ring_fd, op, arg, n) < 0 ? -errno : 0;
 }
 
-static int restrict_to_writes(Ring *r, Err *err) {
+static int restrict_operations(Ring *r, Err *err) {
     struct io_uring_restriction list[ELEMENTSOF(allowed_ops)] = { 0 };
     int k;
 
@@ -26,8 +27,7 @@ static int restrict_to_writes(Ring *r, Err *err) {
         list[i].sqe_op = (uint8_t)allowed_ops[i];
     }
     k = uring_register(r, IORING_REGISTER_RESTRICTIONS, list, ELEMENTSOF(allowed_ops));
-    return k < 0 ? err_errnum(err, k, "io_uring cannot be restricted to writes; Linux 5.10 can")
-                 : 0;
+    return k < 0 ? err_errnum(err, k, "io_uring cannot be restricted; Linux 5.10 can") : 0;
 }
 
 /* Unregistered buffers cost a page walk a write, not more; so a small RLIMIT_MEMLOCK is no reason
@@ -80,7 +80,7 @@ static int prepare(Ring *r, bool restrict_ops, Err *err) {
         return err_errnum(err, k, "io_uring refuses an eventfd");
     r->registered = register_buffers(r);
     if (restrict_ops) {
-        k = restrict_to_writes(r, err);
+        k = restrict_operations(r, err);
         if (k < 0)
             return k;
     }
@@ -128,14 +128,20 @@ void ring_uring_start(RingOp *op) {
     if (op->kind == RING_FDATASYNC) {
         io_uring_prep_fsync(sqe, op->fd, IORING_FSYNC_DATASYNC);
     } else {
+        uint8_t *data = b->data + op->from + op->at;
         size_t n = op->n - op->at;
         if (r->faults.max_write > 0)
             n = MIN(n, r->faults.max_write);
-        if (r->registered)
-            io_uring_prep_write_fixed(sqe, op->fd, b->data + op->at, (unsigned)n,
-                                      op->offset + op->at, (int)b->index);
+        if (op->kind == RING_READ && r->registered)
+            io_uring_prep_read_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
+                                     (int)b->index);
+        else if (op->kind == RING_READ)
+            io_uring_prep_read(sqe, op->fd, data, (unsigned)n, op->offset + op->at);
+        else if (r->registered)
+            io_uring_prep_write_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
+                                      (int)b->index);
         else
-            io_uring_prep_write(sqe, op->fd, b->data + op->at, (unsigned)n, op->offset + op->at);
+            io_uring_prep_write(sqe, op->fd, data, (unsigned)n, op->offset + op->at);
     }
     io_uring_sqe_set_data(sqe, op);
 }

@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "cache/object.h"
+#include "cache/partial.h"
 #include "cache/tree.h"
 
 #include <fcntl.h>
@@ -406,5 +407,7 @@ int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const L
     r = publish(&c, err);
     if (r < 0)
         discard_ingested(&c);
+    else if (layer->kind == LAYER_KIND_RAW)
+        partial_forget(s, &layer->digest);
     return r < 0 ? r : 0;
 }

@@ -5,6 +5,7 @@
 
 #include "base/fs.h"
 #include "cache/object.h"
+#include "cache/partial.h"
 
 #include <fcntl.h>
 
@@ -234,42 +235,6 @@ int store_remove(Store *s, const char *reference, const Digest *manifest, uint64
     return remove_files(s, &rm, ret_bytes_freed, err);
 }
 
-/* What the pull holds is doomed as far as nobody else needs it. */
-static int discard_rows(Index *ix, const char *ingest, Removal *rm, Err *err) {
-    static const char *const sql[] = {
-        "INSERT OR IGNORE INTO doomed_layers SELECT layer_id FROM layer_leases WHERE ingest = ?",
-        "INSERT OR IGNORE INTO doomed_objects SELECT object_id FROM leases WHERE ingest = ?",
-        "DELETE FROM layer_leases WHERE ingest = ?",
-        "DELETE FROM leases WHERE ingest = ?",
-    };
-    int r = index_begin(ix, true, err);
-
-    for (size_t i = 0; r >= 0 && i < ELEMENTSOF(sql); i++)
-        r = index_run(ix, err, sql[i], "t", ingest);
-    if (r >= 0)
-        r = remove_doomed_rows(ix, rm, err);
-    return r < 0 ? r : index_commit(ix, err);
-}
-
-int store_ingest_discard(Store *s, const char *name, Err *err) {
-    _cleanup_(removal_done) Removal rm = { 0 };
-    int r, ended;
-
-    {
-        _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
-
-        {
-            _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-
-            r = discard_rows(ix, name, &rm, err);
-        }
-        if (r >= 0)
-            r = remove_files(s, &rm, NULL, err);
-    }
-    ended = store_ingest_end(s, name, r < 0 ? NULL : err);
-    return r < 0 ? r : ended;
-}
-
 static int prune_rows(Index *ix, Removal *rm, Err *err) {
     int r = index_begin(ix, true, err);
 
@@ -285,13 +250,51 @@ static int prune_rows(Index *ix, Removal *rm, Err *err) {
 int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) {
     _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
     _cleanup_(removal_done) Removal rm = { 0 };
+    uint64_t bytes = 0, partial_bytes = 0;
+    int r = partial_clear(s, &partial_bytes, err);
+
+    if (r >= 0) {
+        _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+        r = prune_rows(ix, &rm, err);
+    }
+    if (r >= 0)
+        r = remove_files(s, &rm, &bytes, err);
+    if (ret_bytes_freed)
+        *ret_bytes_freed = bytes + partial_bytes;
+    return r;
+}
+
+/* What the pull holds is doomed as far as nobody else needs it. */
+static int discard_rows(Index *ix, const char *ingest, Removal *rm, Err *err) {
+    static const char *const sql[] = {
+        "INSERT OR IGNORE INTO doomed_layers SELECT layer_id FROM layer_leases WHERE ingest = ?",
+        "INSERT OR IGNORE INTO doomed_objects SELECT object_id FROM leases WHERE ingest = ?",
+        "INSERT OR IGNORE INTO doomed_objects SELECT object_id FROM layer_entries"
+        " WHERE object_id IS NOT NULL"
+        " AND layer_id IN (SELECT layer_id FROM layer_leases WHERE ingest = ?)",
+        "DELETE FROM leases WHERE ingest = ?",
+        "DELETE FROM layer_leases WHERE ingest = ?",
+    };
+    int r = index_begin(ix, true, err);
+
+    for (size_t i = 0; r >= 0 && i < ELEMENTSOF(sql); i++)
+        r = index_run(ix, err, sql[i], "t", ingest);
+    if (r >= 0)
+        r = remove_doomed_rows(ix, rm, err);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+int store_ingest_discard(Store *s, const char *name, Err *err) {
+    _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
+    _cleanup_(removal_done) Removal rm = { 0 };
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-        int r = prune_rows(ix, &rm, err);
+        int r = discard_rows(ix, name, &rm, err);
 
         if (r < 0)
             return r;
     }
-    return remove_files(s, &rm, ret_bytes_freed, err);
+    return remove_files(s, &rm, NULL, err);
 }

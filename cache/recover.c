@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/parse.h"
 #include "cache/object.h"
+#include "cache/partial.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -35,10 +36,12 @@ static int each_name(int dir_fd, const char *name,
     return r;
 }
 
+/* What came in part serves the next pull of the same blob; the rest goes. */
 static int remove_ingest(void *arg, const char *entry, Err *err) {
-    const Store *s = arg;
+    Store *s = arg;
+    int r = partial_recover(s, entry, err);
 
-    return fs_remove_recursive(s->ingest_fd, entry, err);
+    return r < 0 ? r : fs_remove_recursive(s->ingest_fd, entry, err);
 }
 
 /* A mount that was being staged shows a tree: it is taken off, and never removed through. */
@@ -201,6 +204,8 @@ static int forget_missing_trees(Store *s, Err *err) {
 int store_recover(Store *s, Err *err) {
     int r = each_name(s->fd, "ingest", remove_ingest, s, err);
 
+    if (r >= 0)
+        r = partial_trim(s, err);
     if (r >= 0)
         r = each_name(s->fd, "staging", remove_staged, s, err);
     if (r >= 0)

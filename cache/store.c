@@ -70,7 +70,7 @@ static void locks_init(Store *s) {
     if (pthread_rwlockattr_init(&attr) != 0 ||
         pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) != 0 ||
         pthread_rwlock_init(&s->content, &attr) != 0 || pthread_mutex_init(&s->naming, NULL) != 0 ||
-        pthread_mutex_init(&s->tree, NULL) != 0)
+        pthread_mutex_init(&s->tree, NULL) != 0 || pthread_mutex_init(&s->partial, NULL) != 0)
         abort();
     (void)pthread_rwlockattr_destroy(&attr);
 }
@@ -237,6 +237,9 @@ static int open_folders(Store *s, Err *err) {
     r = open_folder(s, "ingest", &s->ingest_fd, err);
     if (r < 0)
         return r;
+    r = open_folder(s, "partial", &s->partial_fd, err);
+    if (r < 0)
+        return r;
     r = open_folder(s, "trees", &s->trees_fd, err);
     if (r < 0)
         return r;
@@ -260,7 +263,8 @@ int store_open(Store **ret, const char *path, Err *err) {
     _cleanup_free_ char *index_path = NULL;
     int r;
 
-    s->fd = s->lock_fd = s->objects_fd = s->ingest_fd = s->trees_fd = s->staging_fd = -EBADF;
+    s->fd = s->lock_fd = s->objects_fd = s->ingest_fd = -EBADF;
+    s->partial_fd = s->trees_fd = s->staging_fd = -EBADF;
     locks_init(s);
     r = open_root(s, path, err);
     if (r < 0)
@@ -287,10 +291,12 @@ Store *store_close(Store *s) {
     index_close(s->index);
     safe_close(s->staging_fd);
     safe_close(s->trees_fd);
+    safe_close(s->partial_fd);
     safe_close(s->ingest_fd);
     safe_close(s->objects_fd);
     safe_close(s->lock_fd);
     safe_close(s->fd);
+    (void)pthread_mutex_destroy(&s->partial);
     (void)pthread_mutex_destroy(&s->tree);
     (void)pthread_mutex_destroy(&s->naming);
     (void)pthread_rwlock_destroy(&s->content);

@@ -9,6 +9,11 @@
  *                       rewritten; objects/00 to objects/ff are always there
  *   objects/ab/cdef….x  the same for an executable file; 0555
  *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
+ *   partial/<64 hex>.part, .map   the bytes of a raw blob that an interrupted pull had, and the
+ *                       worker's notes on which of them it wrote; root, 0600; always both.  They
+ *                       move to ingest/ of the next pull that wants the blob; they go when the
+ *                       blob is an object, after 7 days, the oldest beyond 64, and when there is
+ *                       no space.  Only workers read them, and believe neither of the two
  *   trees/<64 hex>/     one directory a manifest digest: hard links to objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
  *   staging/            mount points on which a mount becomes read-only before it is shown
@@ -29,12 +34,12 @@ typedef struct Store Store;
 #define STORE_FORMAT_VERSION 1
 
 /* Opens or makes (an absent or empty directory) the store at the absolute `path`, which may be a
- * symlink; takes its lock; recovers: removes what is in ingest/ and staging/ and half-built trees,
- * objects and trees that no row knows, and rows whose object is gone (what uses it becomes
- * incomplete).
- * Errors: -EWOULDBLOCK another daemon has it; -ENOTSUP foreign or newer format, or a file system
- * other than ext4, xfs, btrfs; -EUCLEAN the directory holds something else, or the index is
- * damaged; -EINVAL the path is not absolute and clean; -EACCES, -EROFS, -ENOSPC, -EIO. */
+ * symlink; takes its lock; recovers: keeps partial blobs of ingest/, removes what else is in it, in
+ * staging/, half-built trees, objects and trees that no row knows, and rows whose object is gone
+ * (what uses it becomes incomplete). Errors: -EWOULDBLOCK another daemon has it; -ENOTSUP foreign
+ * or newer format, or a file system other than ext4, xfs, btrfs; -EUCLEAN the directory holds
+ * something else, or the index is damaged; -EINVAL the path is not absolute and clean; -EACCES,
+ * -EROFS, -ENOSPC, -EIO. */
 int store_open(Store **ret, const char *path, Err *err) _must_check_;
 Store *store_close(Store *s);
 DEFINE_CLEANUP(Store, store_close);
@@ -53,9 +58,21 @@ int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *re
     _must_check_;
 int store_ingest_end(Store *s, const char *name, Err *err)
     _must_check_; /* removes it with all that is left in it */
-/* The same for a pull that failed for good: also removes the content that it committed or leased
- * and that no manifest and no other pull uses.  What other pulls left for their next try stays. */
+/* Before it, for a pull that nobody should go on with: content that it brought or leased goes,
+ * unless something else uses it. */
 int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;
+
+/* Raw blobs that came in part ("<64 hex>.part" with "<64 hex>.map" in the folder of a pull), for
+ * the next pull that wants them.  Files that are not as they should be are not kept.
+ *
+ * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
+int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;
+/* Moves a blob's into the folder of a pull, as its owner's.  1, and the bytes that they take on
+ * disk; 0 there is none. */
+int store_partial_claim(Store *s, const char *ingest, const Digest *blob, uint64_t *ret_bytes,
+                        Err *err) _must_check_;
+/* What all of them take on disk: store_prune() would free it. */
+int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) _must_check_;
 
 /* Content of layers, as a worker reports it: untrusted, checked here. */
 typedef enum EntryType {
@@ -200,8 +217,8 @@ int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_
 int store_remove(Store *s, const char *reference, const Digest *manifest, uint64_t *ret_bytes_freed,
                  Err *err) _must_check_;
 
-/* Removes content that no manifest and no running pull uses: what failed pulls left for the next
- * try. */
+/* Removes content that no manifest and no running pull uses, and all partial blobs: what failed
+ * pulls left for the next try. */
 int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
 typedef struct StoreStats {

@@ -12,11 +12,12 @@
 struct Store {
     char *path;             /* canonical */
     const char *filesystem; /* static */
-    int fd, lock_fd, objects_fd, ingest_fd, trees_fd, staging_fd;
+    int fd, lock_fd, objects_fd, ingest_fd, partial_fd, trees_fd, staging_fd;
     Index *index;
     pthread_rwlock_t content; /* read: to name objects and build trees; write: to take them away */
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */
+    pthread_mutex_t partial;  /* partial/ is changed by one at a time; held last, alone */
 };
 
 /* Scoped locks: _cleanup_(content_unlockp) Store *lock = content_lock_shared(s); */

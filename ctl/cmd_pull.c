@@ -13,6 +13,7 @@ enum {
     OPTION_PLATFORM,
     OPTION_USERNAME,
     OPTION_PASSWORD_STDIN,
+    OPTION_BACKGROUND,
     OPTION_QUIET
 };
 
@@ -21,13 +22,14 @@ static const struct option options[] = {
     { "platform", required_argument, NULL, OPTION_PLATFORM },
     { "username", required_argument, NULL, OPTION_USERNAME },
     { "password-stdin", no_argument, NULL, OPTION_PASSWORD_STDIN },
+    { "background", no_argument, NULL, OPTION_BACKGROUND },
     { "quiet", no_argument, NULL, OPTION_QUIET },
     { NULL, 0, NULL, 0 },
 };
 
 typedef struct PullArguments {
     char *policy, *platform, *username; /* borrowed from argv */
-    bool password_stdin, quiet;
+    bool password_stdin, background, quiet;
 } PullArguments;
 
 typedef struct PullView {
@@ -57,14 +59,15 @@ static json_t *layers_json(const Modelcached__Control__PullProgress *p) {
 }
 
 static json_t *pull_json(const Modelcached__Control__PullProgress *p) {
-    return json_pack("{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:o}", "state",
+    return json_pack("{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:I,s:b,s:o}", "state",
                      state_name(p->state), "reference", output_json_string(p->reference), "digest",
                      output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done,
                      "bytes_total", (json_int_t)p->bytes_total, "bytes_cached",
                      (json_int_t)p->bytes_cached, "layers_done", (json_int_t)p->layers_done,
                      "layers_total", (json_int_t)p->layers_total, "rate", (json_int_t)p->rate,
                      "elapsed_seconds", (double)p->elapsed_usec / (double)USEC_PER_SEC, "waiting",
-                     output_json_string(p->waiting), "layers", layers_json(p));
+                     output_json_string(p->waiting), "bytes_resumed", (json_int_t)p->bytes_resumed,
+                     "background", p->background, "layers", layers_json(p));
 }
 
 static void show_done(PullView *v, const Modelcached__Control__PullProgress *p) {
@@ -78,8 +81,8 @@ static void show_done(PullView *v, const Modelcached__Control__PullProgress *p) 
                FORMAT_BYTES(p->bytes_cached));
     else
         printf("%s is here: %s (%s fetched, %s were here already, %s)\n", reference, p->digest,
-               FORMAT_BYTES(p->bytes_done), FORMAT_BYTES(p->bytes_cached),
-               FORMAT_DURATION(p->elapsed_usec));
+               FORMAT_BYTES(p->bytes_done - MIN(p->bytes_resumed, p->bytes_done)),
+               FORMAT_BYTES(p->bytes_cached + p->bytes_resumed), FORMAT_DURATION(p->elapsed_usec));
 }
 
 static void show(PullView *v, const Modelcached__Control__PullProgress *p) {
@@ -126,6 +129,9 @@ static int take_option(void *arg, int val, const char *value) {
     case OPTION_PASSWORD_STDIN:
         a->password_stdin = true;
         return 0;
+    case OPTION_BACKGROUND:
+        a->background = true;
+        return 0;
     default:
         a->quiet = true;
         return 0;
@@ -167,6 +173,7 @@ static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
         return CTL_EXIT_USAGE;
     }
     request.reference = arguments[0];
+    request.background = a->background;
     request.policy = a->policy ? a->policy : request.policy;
     request.platform = a->platform ? a->platform : request.platform;
     if (a->username) {
@@ -188,21 +195,24 @@ const CtlCommand ctl_pull = {
     .name = "pull",
     .arguments = "REFERENCE",
     .summary = "bring an artifact onto this node",
-    .help = "Pulls an OCI artifact into the cache and shows how it goes. The pull belongs to the "
-            "daemon: it goes on when\n"
-            "this command is interrupted, and pods that want the same artifact join it.\n\n"
-            "  cache-ctl pull registry.example/team/llama:8b\n"
-            "  cache-ctl pull --policy Always registry.example/team/llama:latest\n\n"
-            "Options of pull:\n"
-            "      --policy POLICY          Always (ask the registry what the tag means now), "
-            "IfNotPresent, Never;\n"
-            "                               default as in Kubernetes: Always for :latest, else "
-            "IfNotPresent\n"
-            "      --platform OS/ARCH       what to take from an index (default: the node's)\n"
-            "      --username NAME          with --password-stdin: who asks; default: the node's "
-            "credentials\n"
-            "      --password-stdin         read the password from standard input\n"
-            "      --quiet                  print only the digest, at the end\n",
+    .help =
+        "Pulls an OCI artifact into the cache and shows how it goes. The pull belongs to the "
+        "daemon: it goes on when\n"
+        "this command is interrupted, and pods that want the same artifact join it.\n\n"
+        "  cache-ctl pull registry.example/team/llama:8b\n"
+        "  cache-ctl pull --policy Always registry.example/team/llama:latest\n\n"
+        "Options of pull:\n"
+        "      --policy POLICY          Always (ask the registry what the tag means now), "
+        "IfNotPresent, Never;\n"
+        "                               default as in Kubernetes: Always for :latest, else "
+        "IfNotPresent\n"
+        "      --platform OS/ARCH       what to take from an index (default: the node's)\n"
+        "      --username NAME          with --password-stdin: who asks; default: the node's "
+        "credentials\n"
+        "      --password-stdin         read the password from standard input\n"
+        "      --background             nobody waits for it: pulls that pods wait for go first;\n"
+        "                               asking again without it lifts it\n"
+        "      --quiet                  print only the digest, at the end\n",
     .options = options,
     .n_arguments_min = 1,
     .n_arguments_max = 1,

@@ -52,9 +52,10 @@ static int on_head(void *arg, _unused_ HttpTransfer *t) {
     x->streams = false;
     if (!is_success(x))
         return 0;
-    r = check_encoding(x, &x->head_err);
-    if (r >= 0 && x->options.handlers.on_head)
+    if (x->options.handlers.on_head)
         r = x->options.handlers.on_head(x->options.handlers.arg, x, &x->head_err);
+    if (r >= 0)
+        r = check_encoding(x, &x->head_err);
     x->streams = x->options.handlers.on_data;
     return r;
 }
@@ -134,7 +135,7 @@ static int start_hop(Exchange *x, Err *err) {
         x->options.accept ? xasprintf("Accept: %s", x->options.accept) : NULL;
     bool home = is_home(x),
          allow_private = home || policy->allow_private || policy->home_is_private;
-    const char *headers[4] = { "Accept-Encoding: identity" };
+    const char *headers[6] = { "Accept-Encoding: identity" };
     size_t n = 1;
 
     if (!x->url->is_https && policy->home->is_https)
@@ -146,6 +147,10 @@ static int start_hop(Exchange *x, Err *err) {
             x->url->shown);
     if (accept)
         headers[n++] = accept;
+    if (x->options.range)
+        headers[n++] = x->options.range;
+    if (x->options.range && x->options.if_range)
+        headers[n++] = x->options.if_range;
     if (x->options.authorization && origin_is_same(x->url, x->first))
         headers[n++] = x->options.authorization;
     return http_start(x->options.http, &x->transfer,
@@ -166,6 +171,8 @@ int exchange_start(Exchange **ret, const ExchangeOptions *options, Err *err) {
     x->options = *options;
     x->options.accept = xstrdup(options->accept);
     x->options.authorization = xstrdup(options->authorization);
+    x->options.range = xstrdup(options->range);
+    x->options.if_range = xstrdup(options->if_range);
     x->options.form = xstrdup(options->form);
     x->options.url = NULL;
     r = origin_parse(&x->first, NULL, options->url->url, err);
@@ -193,6 +200,8 @@ Exchange *exchange_free(Exchange *x) {
     origin_free(x->url);
     wipe(x->options.accept);
     wipe(x->options.authorization);
+    wipe(x->options.range);
+    wipe(x->options.if_range);
     wipe(x->options.form);
     buf_done(&x->body);
     free(x);

@@ -33,6 +33,8 @@ typedef struct ExchangeOptions {
     const Origin *url;
     const char *accept;        /* media types, or NULL */
     const char *authorization; /* "Authorization: …", for the origin of `url` alone, or NULL */
+    const char *range;         /* "Range: …", or NULL; with it perhaps … */
+    const char *if_range;      /* … "If-Range: …" */
     const char *form;          /* POST it; a redirect is then an error.  NULL: GET */
     size_t max_body;           /* of a collected body; a longer one is -E2BIG (of an error: cut) */
     unsigned timeout_seconds;  /* a hop; 0: none */

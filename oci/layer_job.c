@@ -7,9 +7,10 @@
 
 struct LayerJob {
     LayerJobOptions o;
-    Fetch *fetch;   /* NULL: has ended */
-    uint64_t bytes; /* of a fetch that has ended */
-    bool closed;    /* layer_job_free() was called: nobody listens any more */
+    Fetch *fetch;            /* NULL: has ended */
+    uint64_t bytes, resumed; /* of a fetch that has ended */
+    bool composed;           /* the same */
+    bool closed;             /* layer_job_free() was called: nobody listens any more */
 
     /* A tar layer.  The thread has `decoder` to `used` from start to `decoding` == false. */
     bool decoding;
@@ -23,8 +24,9 @@ struct LayerJob {
     uint64_t entries_bytes;
 };
 
-const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], unsigned index) {
-    (void)snprintf(buf, LAYER_JOB_NAME_MAX, "%u-0", index);
+const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *digest,
+                           const char *suffix) {
+    (void)snprintf(buf, LAYER_JOB_NAME_MAX, "%s%s", DIGEST_HEX(digest), suffix);
     return buf;
 }
 
@@ -65,6 +67,16 @@ static int run_decoder(void *arg, Err *err) {
     return r;
 }
 
+/* Keeps what is to be known of the fetch, and frees it. */
+static void take_fetch(LayerJob *j) {
+    if (!j->fetch)
+        return;
+    j->bytes = fetch_bytes(j->fetch);
+    j->resumed = fetch_resumed(j->fetch);
+    j->composed = fetch_is_composed(j->fetch);
+    j->fetch = fetch_free(j->fetch);
+}
+
 static void on_decoded(void *arg, int r, const Err *err) {
     LayerJob *j = arg;
     Err why = *err;
@@ -76,9 +88,7 @@ static void on_decoded(void *arg, int r, const Err *err) {
         (void)destroy(j);
         return;
     }
-    if (j->fetch)
-        j->bytes = fetch_bytes(j->fetch);
-    j->fetch = fetch_free(j->fetch);
+    take_fetch(j);
     if (r >= 0)
         seen_commit(j->o.seen, j->o.index);
     j->o.done(j->o.arg, r, &why);
@@ -88,14 +98,19 @@ static void on_fetched(void *arg, int r, const Err *err) {
     LayerJob *j = arg;
     Err why = *err;
 
-    j->bytes = fetch_bytes(j->fetch);
-    j->fetch = fetch_free(j->fetch);
+    take_fetch(j);
     if (!j->feed) /* else the decoder ends, which knows the result by the feed */
         j->o.done(j->o.arg, r, &why);
 }
 
+static void on_trouble(void *arg, const char *text) {
+    LayerJob *j = arg;
+
+    j->o.on_trouble(j->o.arg, text);
+}
+
 static int open_tar(LayerJob *j, Err *err) {
-    int r = feed_new(&j->feed, j->o.event, j->o.queue, err);
+    int r = feed_new(&j->feed, j->o.context->event, j->o.queue, err);
 
     if (r < 0)
         return r;
@@ -119,7 +134,7 @@ static int open_tar(LayerJob *j, Err *err) {
 int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) {
     const Layer *layer = &options->layer->layer;
     LayerJob *j = xnew(LayerJob);
-    char name[LAYER_JOB_NAME_MAX];
+    char name[LAYER_JOB_NAME_MAX], map[LAYER_JOB_NAME_MAX];
     FetchOptions fetch;
     int r = 0;
 
@@ -128,15 +143,16 @@ int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) {
     if (layer->kind == LAYER_KIND_TAR)
         r = open_tar(j, err);
     fetch = (FetchOptions){
-        .registry = options->registry,
-        .ring = options->ring,
-        .pool = options->pool,
+        .context = options->context,
         .digest = layer->digest,
         .size = layer->size,
         .data = options->layer->data,
         .feed = j->feed,
         .dir_fd = options->dir_fd,
-        .name = layer_job_file(name, options->index),
+        .name = layer_job_file(name, &layer->digest, ".part"),
+        .map = layer_job_file(map, &layer->digest, ".map"),
+        .anew = options->anew,
+        .on_trouble = on_trouble,
         .done = on_fetched,
         .arg = j,
     };
@@ -172,6 +188,14 @@ void layer_job_wake(LayerJob *j) {
 
 uint64_t layer_job_bytes(const LayerJob *j) {
     return j->fetch ? fetch_bytes(j->fetch) : j->bytes;
+}
+
+uint64_t layer_job_resumed(const LayerJob *j) {
+    return j->fetch ? fetch_resumed(j->fetch) : j->resumed;
+}
+
+bool layer_job_is_composed(const LayerJob *j) {
+    return j->composed;
 }
 
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes) {

@@ -15,25 +15,25 @@ typedef void (*LayerJobDone)(void *arg, int r, const Err *err);
 
 /* All pointers are borrowed and outlive the pools. */
 typedef struct LayerJobOptions {
-    sd_event *event;
-    Registry *registry;
-    Ring *ring;
-    Pool *pool;     /* hashes */
+    const FetchContext *context;
     Pool *decoders; /* one thread for each tar layer in flight: they wait for the network there */
     const ManifestLayer *layer;
     unsigned index; /* of the layer */
     bool image;
     unsigned queue; /* buffers that may wait for the decoder */
     int dir_fd;
+    bool anew; /* see fetch.h */
     Seen *seen;
     UnpackBudget *budget;
+    void (*on_trouble)(void *arg, const char *text); /* see fetch.h */
     LayerJobDone done;
     void *arg;
 } LayerJobOptions;
 
-/* The file of raw layer `index`. */
-#define LAYER_JOB_NAME_MAX 32
-const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], unsigned index);
+/* The file of a raw layer: "<64 hex digits>.part"; its map is ".map". */
+#define LAYER_JOB_NAME_MAX (DIGEST_HEX_MAX + 8)
+const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *digest,
+                           const char *suffix);
 
 /* `done` gets what fetch.h, decode.h and unpack.h say. */
 int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) _must_check_;
@@ -43,6 +43,9 @@ LayerJob *layer_job_free(LayerJob *j);
 DEFINE_CLEANUP(LayerJob, layer_job_free);
 void layer_job_wake(LayerJob *j);
 uint64_t layer_job_bytes(const LayerJob *j);
+uint64_t layer_job_resumed(const LayerJob *j);
+/* In `done`: see fetch_is_composed(). */
+bool layer_job_is_composed(const LayerJob *j);
 /* Of a tar layer that is done: the messages with its entries (entry_log.h); the caller closes the
  * file. */
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes);

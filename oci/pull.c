@@ -4,8 +4,6 @@
 
 #include "base/log.h"
 
-#include <sys/random.h>
-
 /* The states of a pull, each with the moves it allows. */
 static const struct {
     const char *name;
@@ -29,24 +27,6 @@ void pull_goto(Pull *p, PullState state) {
     r = states[state].enter ? states[state].enter(p, &err) : 0;
     if (r < 0)
         pull_finish(p, r, &err);
-}
-
-bool pull_is_transient(int r) {
-    return r == -ECONNREFUSED || r == -ECONNRESET || r == -ETIMEDOUT || r == -EHOSTUNREACH ||
-           r == -ENETUNREACH || r == -EPIPE;
-}
-
-uint64_t pull_retry_usec(uint64_t first_usec, unsigned n, uint32_t random) {
-    uint64_t usec = first_usec << (MIN(n, 10U) - 1);
-
-    return usec - usec / 4 + usec / 2 * (random >> 8) / (UINT32_MAX >> 8);
-}
-
-uint64_t pull_backoff(const Pull *p, unsigned n) {
-    uint32_t random = 0;
-
-    (void)!getrandom(&random, sizeof(random), GRND_NONBLOCK); /* without it all wait equally long */
-    return pull_retry_usec(p->o.retry_usec, n, random);
 }
 
 void pull_say_waiting(Pull *p, const char *why) {
@@ -82,14 +62,56 @@ void pull_finish(Pull *p, int r, const Err *err) {
     p->o.done(p->o.arg, r);
 }
 
+static void obey(Pull *p, const Modelcached__Worker__Limits *limits) {
+    traffic_limit(p->traffic, limits->connections, limits->bytes_per_second);
+}
+
+static void on_traffic(void *arg) {
+    pull_wake(arg);
+}
+
+/* What the layers share. */
+static int make_traffic(Pull *p, Err *err) {
+    const Modelcached__Worker__Job *job = p->o.job;
+    TrafficOptions traffic = { .event = p->o.event,
+                               .connections = p->o.connections,
+                               .retry_usec = p->o.retry_usec,
+                               .give_up_usec = job->give_up_seconds > 0
+                                                   ? job->give_up_seconds * USEC_PER_SEC
+                                                   : PULL_GIVE_UP_USEC,
+                               .wake = on_traffic,
+                               .arg = p };
+    int r = traffic_new(&p->traffic, &traffic, err);
+
+    if (r < 0)
+        return r;
+    if (job->limits)
+        obey(p, job->limits);
+    p->context = (FetchContext){ .event = p->o.event,
+                                 .registry = p->o.registry,
+                                 .traffic = p->traffic,
+                                 .ring = p->o.ring,
+                                 .pool = p->o.pool,
+                                 .n_buffers = p->o.n_buffers,
+                                 .reserve = p->o.transfers,
+                                 .range_min_bytes = job->range_min_bytes,
+                                 .page_cache = job->page_cache };
+    memcpy(p->context.boot, p->o.boot, RESUME_BOOT_BYTES);
+    return 0;
+}
+
 void pull_on_message(Pull *p, const Modelcached__Worker__ToWorker *message) {
+    bool plan = message->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN;
     Err err;
     int r;
 
     if (p->state == PULL_ENDED)
         return;
-    if (message->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN ||
-        p->state != PULL_PLAN) {
+    if (message->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS) {
+        obey(p, message->limits);
+        return;
+    }
+    if (!plan || !(p->state == PULL_PLAN || (p->state == PULL_LAYERS && p->more))) {
         r = err_set(&err, -EPROTO, "the daemon sent message %d in state %s",
                     (int)message->message_case, states[p->state].name);
         pull_finish(p, r, &err);
@@ -98,8 +120,10 @@ void pull_on_message(Pull *p, const Modelcached__Worker__ToWorker *message) {
     r = pull_take_plan(p, message->plan, &err);
     if (r < 0)
         pull_finish(p, r, &err);
-    else
+    else if (p->state == PULL_PLAN)
         pull_goto(p, PULL_LAYERS);
+    else
+        pull_fill(p);
 }
 
 static int on_start(sd_event_source *source, uint64_t usec, void *arg) {
@@ -134,6 +158,9 @@ int pull_new(Pull **ret, const PullOptions *options, Err *err) {
     } else {
         return err_set(err, -EINVAL, "the job has neither tag nor digest");
     }
+    r = make_traffic(p, err);
+    if (r < 0)
+        return r;
     /* From the loop, so that nothing is called back before the caller has `*ret`. */
     r = loop_timer_after(options->event, &p->timer, 0, on_start, p);
     if (r < 0)
@@ -156,6 +183,7 @@ Pull *pull_free(Pull *p) {
     (void)sd_event_source_disable_unref(p->progress);
     (void)manifest_doc_free(p->manifest);
     (void)seen_free(p->seen);
+    (void)traffic_free(p->traffic);
     free(p->layers);
     free(p->order);
     free(p->asked);

@@ -5,6 +5,7 @@
 
 #include "oci/channel.h"
 #include "oci/registry.h"
+#include "oci/resume.h"
 
 typedef struct Pull Pull;
 typedef struct Ring Ring;
@@ -20,7 +21,10 @@ typedef struct PullOptions {
     Pool *pool;
     Pool *decoders;
     int dir_fd;
-    unsigned transfers;  /* at once; fewer than the ring has buffers */
+    unsigned connections; /* at once at most */
+    unsigned transfers;   /* layers at once; fewer than the ring has buffers */
+    unsigned n_buffers;   /* of the ring */
+    uint8_t boot[RESUME_BOOT_BYTES];
     unsigned n_decoders; /* threads of `decoders` */
     uint64_t retry_usec; /* first wait after a failure that may pass */
     /* Once, last: Done or Failed is in the channel. */
@@ -37,10 +41,3 @@ Pull *pull_free(Pull *p);
 DEFINE_CLEANUP(Pull, pull_free);
 /* The daemon sent this. */
 void pull_on_message(Pull *p, const Modelcached__Worker__ToWorker *message);
-
-/* May the same work when it is tried again?  (-ECONNREFUSED, -ECONNRESET, -ETIMEDOUT and the like.)
- */
-bool pull_is_transient(int r);
-/* The wait before try `n` (1: the first again): doubled each time, with up to a quarter more or
- * less by `random`. */
-uint64_t pull_retry_usec(uint64_t first_usec, unsigned n, uint32_t random);

@@ -7,7 +7,7 @@
 #include "oci/layer_job.h"
 #include "oci/pull.h"
 
-#define PULL_RETRIES       3
+#define PULL_GIVE_UP_USEC  (300 * USEC_PER_SEC) /* when the job does not say */
 #define PULL_PROGRESS_USEC (200 * USEC_PER_MSEC)
 
 typedef enum PullState {
@@ -23,8 +23,7 @@ typedef enum PullLayerState {
     PULL_LAYER_SKIPPED, /* not in the plan */
     PULL_LAYER_WAITING, /* for its turn */
     PULL_LAYER_RUNNING,
-    PULL_LAYER_BACKOFF, /* failed; waits before the next try */
-    PULL_LAYER_DONE,    /* LayerDone was sent */
+    PULL_LAYER_DONE, /* LayerDone was sent */
 } PullLayerState;
 
 typedef struct PullLayer {
@@ -33,14 +32,16 @@ typedef struct PullLayer {
     const ManifestLayer *layer; /* borrowed from the manifest */
     PullLayerState state;
     LayerJob *job;
-    unsigned tries;       /* that failed */
-    uint64_t bytes, told; /* received, and what the daemon knows of it */
-    sd_event_source *timer;
+    bool anew;            /* what came the last time was wrong */
+    uint64_t bytes, told; /* that are there, and what the daemon knows of it */
+    uint64_t resumed;
 } PullLayer;
 
 struct Pull {
     PullOptions o;
     PullState state;
+    Traffic *traffic;
+    FetchContext context;
 
     /* The manifest. */
     RegistryRequest *request;
@@ -59,11 +60,11 @@ struct Pull {
     PullLayer *layers; /* as many as the manifest has */
     PullLayer **order; /* those of the plan, large first */
     size_t n_order, n_done;
+    bool more; /* another plan follows */
     unsigned n_running, n_decoding;
     Seen *seen;
     UnpackBudget budget;
     sd_event_source *progress;
-    bool filling; /* pull_layers_fill() is at work */
 };
 
 /* Moves on; asserts that the state may follow; starts its work. */
@@ -72,13 +73,16 @@ void pull_goto(Pull *p, PullState state);
 void pull_finish(Pull *p, int r, const Err *err);
 /* Says that nothing moves, and why. */
 void pull_say_waiting(Pull *p, const char *why);
-/* How long to wait before try `n`; random. */
-uint64_t pull_backoff(const Pull *p, unsigned n);
 
 int pull_enter_resolve(Pull *p, Err *err) _must_check_;
 int pull_enter_plan(Pull *p, Err *err) _must_check_;
 int pull_enter_layers(Pull *p, Err *err) _must_check_;
-/* Takes the daemon's plan.  Errors: -EPROTO it names layers that there are not; -ENOSPC. */
+/* Takes the daemon's plan, the first or another.  Errors: -EPROTO it names layers that there are
+ * not; -ENOSPC. */
 int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) _must_check_;
+/* Starts what may run now; ends the pull when nothing is left. */
+void pull_fill(Pull *p);
+/* Buffers or traffic became free. */
+void pull_wake(Pull *p);
 /* Cancels all layers. */
 void pull_stop_layers(Pull *p);

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pull_layers: fetches the planned layers, large ones first, a few at once; tries again what may
- * pass. */
+/* pull_layers: fetches the planned layers, large ones first, a few at once. */
 #include "oci/pull_internal.h"
 
-static void fill(Pull *p);
+#include "base/log.h"
 
 static int by_size_descending(const void *a, const void *b) {
     const PullLayer *x = *(PullLayer *const *)a, *y = *(PullLayer *const *)b;
@@ -14,11 +13,11 @@ static int by_size_descending(const void *a, const void *b) {
 }
 
 /* Raw layers say how large they are; tars are counted while they are unpacked. */
-static int take_space(Pull *p, Err *err) {
+static int take_space(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     uint64_t left = atomic_load(&p->budget.bytes), want = 0;
 
-    for (size_t i = 0; i < p->n_order; i++) {
-        const Layer *layer = &p->order[i]->layer->layer;
+    for (size_t i = 0; i < plan->n_fetch; i++) {
+        const Layer *layer = &p->layers[plan->fetch[i]].layer->layer;
 
         if (layer->kind == LAYER_KIND_RAW && __builtin_add_overflow(want, layer->size, &want))
             want = UINT64_MAX;
@@ -33,7 +32,7 @@ static int take_space(Pull *p, Err *err) {
     return 0;
 }
 
-int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
+static void make_layers(Pull *p) {
     size_t n = p->manifest->n_layers;
 
     p->layers = xnew_n(PullLayer, n + 1);
@@ -41,6 +40,14 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     for (size_t i = 0; i < n; i++)
         p->layers[i] =
             (PullLayer){ .pull = p, .index = (unsigned)i, .layer = &p->manifest->layers[i] };
+}
+
+int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
+    size_t n = p->manifest->n_layers;
+
+    if (!p->layers)
+        make_layers(p);
+    p->more = plan->more;
     for (size_t i = 0; i < plan->n_fetch; i++) {
         uint32_t index = plan->fetch[i];
 
@@ -52,7 +59,7 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
         p->order[p->n_order++] = &p->layers[index];
     }
     qsort(p->order, p->n_order, sizeof(*p->order), by_size_descending);
-    return take_space(p, err);
+    return take_space(p, plan, err);
 }
 
 /* Tells the daemon how far the layers are; changes only, and only as fast as it reads. */
@@ -70,14 +77,17 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
     for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
         PullLayer *l = p->order[i];
 
-        if (l->job)
+        if (l->job) {
             l->bytes = layer_job_bytes(l->job);
+            l->resumed = layer_job_resumed(l->job);
+        }
         if (l->bytes == l->told)
             continue;
         l->told = l->bytes;
         modelcached__worker__layer_progress__init(&items[i]);
         items[i].index = l->index;
         items[i].bytes = l->bytes;
+        items[i].resumed = l->resumed;
         pointers[progress.n_layers++] = &items[i];
     }
     if (progress.n_layers > 0) {
@@ -102,7 +112,7 @@ static void send_raw_entry(PullLayer *l) {
     entry.digest = (ProtobufCBinaryData){ DIGEST_BYTES, (uint8_t *)(uintptr_t)layer->digest.bytes };
     entry.size = layer->size;
     entry.executable = layer->executable;
-    entry.ingest = (char *)(uintptr_t)layer_job_file(name, l->index);
+    entry.ingest = (char *)(uintptr_t)layer_job_file(name, &layer->digest, ".part");
     list.layer = l->index;
     list.entries = entries;
     list.n_entries = ELEMENTSOF(entries);
@@ -129,34 +139,23 @@ static void send_layer(PullLayer *l) {
     channel_send(l->pull->o.channel, &message);
 }
 
-static int on_again(sd_event_source *source, uint64_t usec, void *arg) {
+/* A connection failed; said when nothing else moves. */
+static void on_trouble(void *arg, const char *why) {
     PullLayer *l = arg;
-
-    (void)source;
-    (void)usec;
-    l->state = PULL_LAYER_WAITING;
-    fill(l->pull);
-    return 0;
-}
-
-/* The whole layer again, after a wait. */
-static int retry(PullLayer *l, int r, const Err *why) {
-    Pull *p = l->pull;
-    uint64_t usec = pull_backoff(p, ++l->tries);
     Err text;
 
-    l->state = PULL_LAYER_BACKOFF;
-    (void)err_set(&text, r, "layer %u of %zu: %.380s; trying again in %.1f s", l->index + 1,
-                  p->manifest->n_layers, err_text(why, r), (double)usec / (double)USEC_PER_SEC);
-    if (p->n_running == 0)
-        pull_say_waiting(p, text.text);
-    return loop_timer_after(p->o.event, &l->timer, usec, on_again, l);
+    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1, l->pull->manifest->n_layers,
+                  why);
+    log_debug("%s", text.text);
+    if (traffic_used(l->pull->traffic) == 0)
+        pull_say_waiting(l->pull, text.text);
 }
 
 static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
     Err why = *err;
+    bool again;
 
     if (p->state != PULL_LAYERS) { /* has failed already */
         l->job = layer_job_free(l->job);
@@ -167,30 +166,32 @@ static void on_layer(void *arg, int r, const Err *err) {
     if (r >= 0)
         send_layer(l);
     l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
+    l->resumed = r >= 0 ? layer_job_resumed(l->job) : 0;
+    /* Perhaps its parts do not belong together: once more, from nothing. */
+    again = r == -EBADMSG && !l->anew && layer_job_is_composed(l->job);
     l->job = layer_job_free(l->job);
     if (r >= 0) {
         l->state = PULL_LAYER_DONE;
         p->n_done++;
-    } else if (pull_is_transient(r) && l->tries < PULL_RETRIES) {
-        r = retry(l, r, &why);
+    } else if (again) {
+        l->anew = true;
+        l->state = PULL_LAYER_WAITING;
+        on_trouble(l, err_text(&why, r));
     }
-    if (r < 0)
+    if (r < 0 && !again)
         pull_finish(p,
                     err_prefix(&why, r, "layer %u of %zu (%.19s…)", l->index + 1,
                                p->manifest->n_layers, DIGEST_STR(&l->layer->layer.digest)),
                     &why);
     else
-        fill(p);
+        pull_fill(p);
 }
 
 static int start(PullLayer *l, Err *err) {
     Pull *p = l->pull;
     bool tar = l->layer->layer.kind == LAYER_KIND_TAR;
     LayerJobOptions options = {
-        .event = p->o.event,
-        .registry = p->o.registry,
-        .ring = p->o.ring,
-        .pool = p->o.pool,
+        .context = &p->context,
         .decoders = p->o.decoders,
         .layer = l->layer,
         .index = l->index,
@@ -199,6 +200,8 @@ static int start(PullLayer *l, Err *err) {
         .dir_fd = p->o.dir_fd,
         .seen = p->seen,
         .budget = &p->budget,
+        .anew = l->anew,
+        .on_trouble = on_trouble,
         .done = on_layer,
         .arg = l,
     };
@@ -212,22 +215,34 @@ static int start(PullLayer *l, Err *err) {
     return 0;
 }
 
-/* Starts what may run now; ends the pull when nothing is left. */
-static void fill(Pull *p) {
+/* How many layers may run: while some want more connections than they have, half are left to them.
+ */
+static unsigned max_running(Pull *p) {
+    unsigned n = traffic_connections(p->traffic);
+
+    return MIN(traffic_was_hungry(p->traffic) ? n - n / 2 : n, p->o.transfers);
+}
+
+void pull_fill(Pull *p) {
+    unsigned max = max_running(p);
+    bool waits = false;
     Err err;
 
     if (p->state != PULL_LAYERS)
         return;
-    if (p->n_done == p->n_order) {
+    if (p->n_done == p->n_order && !p->more) {
         pull_finish(p, 0, NULL);
         return;
     }
-    for (size_t i = 0; i < p->n_order && p->n_running < p->o.transfers; i++) {
+    for (size_t i = 0; i < p->n_order; i++) {
         PullLayer *l = p->order[i];
         int r;
 
         if (l->state != PULL_LAYER_WAITING)
             continue;
+        waits = true;
+        if (p->n_running >= max)
+            break;
         if (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders)
             continue;
         r = start(l, &err);
@@ -236,6 +251,14 @@ static void fill(Pull *p) {
             return;
         }
     }
+    traffic_limit_extras(p->traffic, waits ? traffic_connections(p->traffic) / 2 : UINT32_MAX);
+}
+
+void pull_wake(Pull *p) {
+    pull_fill(p);
+    for (size_t i = 0; i < p->n_order && p->state == PULL_LAYERS; i++)
+        if (p->order[i]->job)
+            layer_job_wake(p->order[i]->job);
 }
 
 static void on_free(void *arg) {
@@ -252,14 +275,12 @@ int pull_enter_layers(Pull *p, Err *err) {
     if (r < 0)
         return err_errnum(err, r, "cannot start a timer");
     ring_set_on_free(p->o.ring, on_free, p);
-    fill(p);
+    pull_fill(p);
     return 0;
 }
 
 void pull_stop_layers(Pull *p) {
     ring_set_on_free(p->o.ring, NULL, NULL);
-    for (size_t i = 0; i < p->n_order; i++) {
+    for (size_t i = 0; i < p->n_order; i++)
         p->order[i]->job = layer_job_free(p->order[i]->job);
-        p->order[i]->timer = sd_event_source_disable_unref(p->order[i]->timer);
-    }
 }

@@ -122,14 +122,18 @@ static int run_pull(Worker *w, Err *err) {
         .pool = w->setup.pool,
         .decoders = w->setup.decoders,
         .dir_fd = DIR_FD,
+        .connections = w->setup.connections,
         .transfers = w->setup.transfers,
+        .n_buffers = w->setup.n_buffers,
         .n_decoders = w->setup.n_decoders,
         .retry_usec = RETRY_USEC,
         .done = on_pulled,
         .arg = w,
     };
-    int r = pull_new(&w->pull, &options, err);
+    int r;
 
+    memcpy(options.boot, w->setup.boot, RESUME_BOOT_BYTES);
+    r = pull_new(&w->pull, &options, err);
     if (r < 0)
         return r;
     r = channel_attach(w->channel, w->setup.event, on_message, on_closed, w);

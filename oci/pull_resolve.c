@@ -2,6 +2,7 @@
 /* pull_resolve: from a tag or digest to the manifest, through indexes, and what the daemon hears
  * about it. */
 #include "oci/pull_internal.h"
+#include "oci/retry.h"
 
 static int ask(Pull *p);
 static void take_document(Pull *p, const RegistryDoc *doc);
@@ -18,14 +19,13 @@ static int on_again(sd_event_source *source, uint64_t usec, void *arg) {
     return 0;
 }
 
-/* Waits and asks again, while there are tries left and the trouble may pass. */
-static bool ask_again_later(Pull *p, int r, const Err *why) {
+/* Waits and asks again, while the trouble may pass and it is not time to give up. */
+static bool ask_again_later(Pull *p, int r, const Err *why, uint64_t after_usec) {
     uint64_t usec;
     Err text;
 
-    if (!pull_is_transient(r) || p->tries >= PULL_RETRIES)
+    if (!retry_is_transient(r) || !traffic_wait(p->traffic, ++p->tries, after_usec, &usec))
         return false;
-    usec = pull_backoff(p, ++p->tries);
     (void)err_set(&text, r, "%.400s; trying again in %.1f s", err_text(why, r),
                   (double)usec / (double)USEC_PER_SEC);
     pull_say_waiting(p, text.text);
@@ -35,10 +35,12 @@ static bool ask_again_later(Pull *p, int r, const Err *why) {
 static void on_document(void *arg, int r, const Err *err, const RegistryDoc *doc) {
     Pull *p = arg;
 
+    uint64_t after_usec = registry_request_retry_usec(p->request);
+
     p->request = NULL; /* gone after this callback */
     if (r >= 0)
         take_document(p, doc);
-    else if (!ask_again_later(p, r, err))
+    else if (!ask_again_later(p, r, err, after_usec))
         pull_finish(p, r, err);
 }
 

@@ -17,6 +17,7 @@
 #define RING_DEPTH          16
 #define HASH_THREADS_MAX    8
 #define DECODERS_MAX        4
+#define CONNECTIONS_MAX     64
 
 typedef Modelcached__Worker__Job Job;
 typedef Modelcached__Worker__RegistryConfig RegistryConfig;
@@ -41,6 +42,16 @@ static const RegistryConfig *config_of(const Job *job) {
         if (streq(job->registries[i]->host, job->registry))
             return job->registries[i];
     return NULL;
+}
+
+/* Of this pull, whatever the daemon grants it later. */
+static unsigned max_connections(const Job *job) {
+    const RegistryConfig *config = config_of(job);
+    unsigned n = MIN(job->connections, (unsigned)CONNECTIONS_MAX);
+
+    if (config && config->connections > 0)
+        n = MIN(n, config->connections);
+    return MAX(n, 1U);
 }
 
 /* The CAs of the system and those of the registry, one text. */
@@ -113,7 +124,8 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
         .ca_pem = ca_pem,
         .credential = credential_find(&list, job->registry, job->repository),
         .user_agent = *job->user_agent ? job->user_agent : NULL,
-        .max_connections = s->transfers + 1,
+        .max_connections = s->connections,
+        .stall_seconds = job->stall_seconds,
         .allow_private_redirects = is_private(job, config),
     };
     return registry_new(&s->registry, &options, err);
@@ -170,15 +182,16 @@ static int start_threads(PullSetup *s, const Job *job, Err *err) {
 int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
     SandboxOptions sandbox = { .dir_fd = dir_fd };
     size_t buffer_bytes;
-    unsigned n_buffers;
     int r;
 
     *s = (PullSetup){ 0 };
     r = sd_event_new(&s->event);
     if (r < 0)
         return err_errnum(err, r, "the pull worker cannot make an event loop");
-    pull_setup_buffers(job->memory_bytes, &buffer_bytes, &n_buffers);
-    s->transfers = MAX(MIN(job->connections, n_buffers / 2), 1U);
+    pull_setup_buffers(job->memory_bytes, &buffer_bytes, &s->n_buffers);
+    s->connections = max_connections(job);
+    s->transfers = MAX(MIN(s->connections, s->n_buffers / 2), 1U);
+    resume_boot_id(s->boot);
     s->n_decoders = MIN(MIN(s->transfers, n_cpus()), (unsigned)DECODERS_MAX);
     warm_up_resolver();
     r = try_uring(s, job, err);

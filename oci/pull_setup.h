@@ -4,6 +4,7 @@
 
 #include "base/ring.h"
 #include "oci/registry.h"
+#include "oci/resume.h"
 #include "oci/sandbox.h"
 #include "proto/worker.pb-c.h"
 
@@ -13,7 +14,10 @@ typedef struct PullSetup {
     Credential *credentials; /* what the registry borrows from; the strings are the job's */
     Ring *ring;
     Pool *pool, *decoders;
-    unsigned transfers, n_decoders;
+    unsigned connections; /* transfers at once at most */
+    unsigned transfers;   /* layers at once */
+    unsigned n_decoders, n_buffers;
+    uint8_t boot[RESUME_BOOT_BYTES];
     bool ring_active; /* io_uring */
     char ring_detail[160];
     SandboxState features[SANDBOX_FEATURE_COUNT];

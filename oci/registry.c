@@ -6,8 +6,12 @@
 #include "base/limits.h"
 #include "base/parse.h"
 #include "oci/answer.h"
+#include "oci/content_range.h"
 #include "oci/media.h"
 #include "oci/ref.h"
+#include "oci/retry.h"
+
+#include <strings.h>
 
 #define DOCUMENT_SECONDS 120
 
@@ -93,6 +97,9 @@ static void unlink_request(RegistryRequest *q) {
 static void destroy_request(RegistryRequest *q) {
     exchange_free(q->exchange);
     origin_free(q->url);
+    free(q->range);
+    free(q->if_range);
+    free(q->etag);
     free(q);
 }
 
@@ -124,17 +131,76 @@ void registry_request_resume(RegistryRequest *q) {
         exchange_resume(q->exchange);
 }
 
-/* The head of a blob's answer: what does not fit is not worth a byte. */
-static int on_blob_head(void *arg, const Exchange *x, Err *err) {
-    const RegistryRequest *q = arg;
+/* Does the 206 hold what was asked for? */
+static int check_range(const RegistryRequest *q, const Exchange *x, Err *err) {
+    const char *value = exchange_header(x, "Content-Range", 0);
     const char *length = exchange_header(x, "Content-Length", 0);
+    ContentRange range;
     uint64_t n = 0;
 
-    if (exchange_status(x) != 200)
+    if (!value || content_range_parse(value, &range) < 0 || range.begin != q->begin ||
+        range.end != q->end || (range.total != CONTENT_RANGE_UNKNOWN && range.total != q->size))
+        return err_set(err, REGISTRY_RANGE_WRONG,
+                       "bytes %llu-%llu of %llu were asked for, the answer's Content-Range is "
+                       "\"%.60s\"",
+                       (unsigned long long)q->begin, (unsigned long long)q->end - 1,
+                       (unsigned long long)q->size, value ? value : "");
+    if (length && (parse_u64(length, &n) < 0 || n != q->end - q->begin))
+        return err_set(err, REGISTRY_RANGE_WRONG, "%llu bytes were asked for, the answer has %.20s",
+                       (unsigned long long)(q->end - q->begin), length);
+    return 0;
+}
+
+/* RFC 9110, 13.1.5: If-Range takes a strong one. */
+static const char *strong_etag(const Exchange *x) {
+    const char *etag = exchange_header(x, "ETag", 0);
+    size_t n = etag ? strlen(etag) : 0;
+
+    if (n < 2 || n > 256 || etag[0] != '"' || etag[n - 1] != '"')
+        return NULL;
+    for (size_t i = 0; i < n; i++)
+        if ((unsigned char)etag[i] < 0x20 || etag[i] == 0x7f)
+            return NULL;
+    return etag;
+}
+
+/* The head of an answer to a range.  From byte 0 on, all of the blob is as good. */
+static int check_range_head(RegistryRequest *q, const Exchange *x, Err *err) {
+    const char *encoding = exchange_header(x, "Content-Encoding", 0);
+    const char *etag = exchange_header(x, "ETag", 0);
+
+    if (q->etag && etag && !streq(q->etag, etag))
+        return err_set(err, REGISTRY_RANGE_CHANGED, "the blob's ETag changed from %.60s to %.60s",
+                       q->etag, etag);
+    if (encoding && *encoding && strcasecmp(encoding, "identity") != 0)
+        return err_set(err, REGISTRY_RANGE_IGNORED, "the range came in a Content-Encoding");
+    if (exchange_status(x) == 206)
+        return check_range(q, x, err);
+    if (exchange_status(x) == 200 && q->begin > 0)
+        return err_set(err, REGISTRY_RANGE_IGNORED, "the registry ignores ranges");
+    q->begin = 0;
+    q->end = q->size;
+    return 0;
+}
+
+/* The head of a blob's answer: what does not fit is not worth a byte. */
+static int on_blob_head(void *arg, const Exchange *x, Err *err) {
+    RegistryRequest *q = arg;
+    const char *length = exchange_header(x, "Content-Length", 0);
+    bool ranged = q->range && exchange_status(x) == 206;
+    uint64_t n = 0;
+    int r = q->range ? check_range_head(q, x, err) : 0;
+
+    if (r < 0)
+        return r;
+    if (!ranged && exchange_status(x) != 200)
         return err_set(err, -EPROTO, "%u is no answer to this request", exchange_status(x));
-    if (length && (parse_u64(length, &n) < 0 || n != q->size))
+    if (!ranged && length && (parse_u64(length, &n) < 0 || n != q->size))
         return err_set(err, -EBADMSG, "the registry has %.20s bytes, the manifest says %llu",
                        length, (unsigned long long)q->size);
+    if (q->blob.on_head)
+        q->blob.on_head(q->blob.arg,
+                        &(RegistryBlobHead){ .whole = !ranged, .etag = strong_etag(x) });
     return 0;
 }
 
@@ -142,9 +208,9 @@ static int on_blob_data(void *arg, const uint8_t *data, size_t n) {
     RegistryRequest *q = arg;
     int r;
 
-    if (n > q->size - q->received) {
+    if (n > q->end - q->begin - q->received) {
         q->received = UINT64_MAX; /* tells on_exchange_done() */
-        return -EBADMSG;
+        return q->end - q->begin < q->size ? REGISTRY_RANGE_WRONG : -EBADMSG;
     }
     q->in_data = true;
     r = q->blob.on_data(q->blob.arg, data, n);
@@ -159,16 +225,18 @@ static int on_blob_data(void *arg, const uint8_t *data, size_t n) {
 }
 
 static int check_blob(const RegistryRequest *q, int r, Err *err) {
-    if (r == -EBADMSG && q->received == UINT64_MAX)
-        return exchange_error(
-            q->exchange,
-            err_set(err, r, "the blob is longer than the %llu bytes that the manifest says",
-                    (unsigned long long)q->size),
-            err);
-    if (r >= 0 && q->received != q->size)
+    if (r < 0 && q->received == UINT64_MAX)
+        return exchange_error(q->exchange,
+                              err_set(err, r, "the %s is longer than the %llu bytes that %s",
+                                      r == -EBADMSG ? "blob" : "answer",
+                                      (unsigned long long)(q->end - q->begin),
+                                      r == -EBADMSG ? "the manifest says" : "were asked for"),
+                              err);
+    if (r >= 0 && q->received != q->end - q->begin)
         return exchange_error(q->exchange,
                               err_set(err, -ECONNRESET, "the answer ended after %llu of %llu bytes",
-                                      (unsigned long long)q->received, (unsigned long long)q->size),
+                                      (unsigned long long)q->received,
+                                      (unsigned long long)(q->end - q->begin)),
                               err);
     return r;
 }
@@ -197,6 +265,18 @@ static void start_again(RegistryRequest *q) {
     registry_schedule(q->registry);
 }
 
+static void note_retry_after(RegistryRequest *q) {
+    const char *value = exchange_header(q->exchange, "Retry-After", 0);
+
+    if (!value || retry_after_parse(value, exchange_header(q->exchange, "Date", 0),
+                                    now_realtime_usec(), &q->retry_usec) < 0)
+        q->retry_usec = 0;
+}
+
+uint64_t registry_request_retry_usec(const RegistryRequest *q) {
+    return q->retry_usec;
+}
+
 static void on_exchange_done(void *arg, int r, const Err *why) {
     RegistryRequest *q = arg;
     _cleanup_(registry_unrefp) _unused_ Registry *registry = registry_ref(q->registry);
@@ -208,9 +288,12 @@ static void on_exchange_done(void *arg, int r, const Err *why) {
         return;
     }
     if (r >= 0 && exchange_status(q->exchange) / 100 != 2) {
+        note_retry_after(q);
         r = answer_error(exchange_status(q->exchange), exchange_body(q->exchange),
                          exchange_header(q->exchange, "Retry-After", 0), &err);
-        r = exchange_error(q->exchange, r, &err);
+        r = exchange_error(
+            q->exchange,
+            q->range && exchange_status(q->exchange) == 416 ? REGISTRY_RANGE_REFUSED : r, &err);
     } else if (!q->doc_done) {
         r = check_blob(q, r, &err);
     } else if (r >= 0) {
@@ -237,6 +320,8 @@ static int start_request(RegistryRequest *q, Err *err) {
                                               .policy = &r->policy,
                                               .url = q->url,
                                               .accept = q->accept,
+                                              .range = q->range,
+                                              .if_range = q->if_range,
                                               .authorization = r->auth.header,
                                               .max_body = LIMIT_MANIFEST_BYTES,
                                               .timeout_seconds = q->doc_done ? DOCUMENT_SECONDS : 0,
@@ -310,12 +395,21 @@ int registry_get_manifest(Registry *r, RegistryRequest **ret, const char *tag_or
     return add_request(r, ret, q, path);
 }
 
-int registry_get_blob(Registry *r, RegistryRequest **ret, const Digest *digest, uint64_t size,
+int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *blob,
                       const RegistryBlobHandlers *handlers) {
-    _cleanup_free_ char *path = xasprintf("blobs/%s", DIGEST_STR(digest));
+    _cleanup_free_ char *path = xasprintf("blobs/%s", DIGEST_STR(&blob->digest));
     RegistryRequest *q = xnew(RegistryRequest);
 
+    assert(blob->begin < blob->end && blob->end <= blob->size);
     q->blob = *handlers;
-    q->size = size;
+    q->size = blob->size;
+    q->begin = blob->begin;
+    q->end = blob->end;
+    q->etag = xstrdup(blob->etag);
+    if (blob->probe || q->end - q->begin < q->size) {
+        q->range = xasprintf("Range: bytes=%llu-%llu", (unsigned long long)q->begin,
+                             (unsigned long long)q->end - 1);
+        q->if_range = blob->etag ? xasprintf("If-Range: %s", blob->etag) : NULL;
+    }
     return add_request(r, ret, q, path);
 }

@@ -51,18 +51,48 @@ typedef void (*RegistryDocDone)(void *arg, int r, const Err *err, const Registry
 int registry_get_manifest(Registry *r, RegistryRequest **ret, const char *tag_or_digest,
                           RegistryDocDone done, void *arg) _must_check_;
 
+/* What to ask for of a blob. */
+typedef struct RegistryBlob {
+    Digest digest;
+    uint64_t size;       /* of the blob */
+    uint64_t begin, end; /* bytes [begin, end) of it; 0 and `size`: all, without a Range … */
+    bool probe;          /* … unless it is to be found out whether the registry knows ranges */
+    const char *etag;    /* of an earlier answer: it must be the same; or NULL; borrowed */
+} RegistryBlob;
+
+typedef struct RegistryBlobHead {
+    bool whole;       /* the body is all of the blob */
+    const char *etag; /* a strong one, or NULL; borrowed during the call */
+} RegistryBlobHead;
+
+/* How a registry can mishandle a range (RFC 9110, 14.2); all mean: ask for the whole blob. */
+#define REGISTRY_RANGE_IGNORED (-EOPNOTSUPP) /* 200, or a Content-Encoding */
+#define REGISTRY_RANGE_REFUSED (-ERANGE)     /* 416 */
+#define REGISTRY_RANGE_CHANGED (-ESTALE)     /* another ETag than before */
+#define REGISTRY_RANGE_WRONG   (-EILSEQ) /* Content-Range or the length contradict the request */
+static inline bool registry_is_range_trouble(int r) {
+    return r == REGISTRY_RANGE_IGNORED || r == REGISTRY_RANGE_REFUSED ||
+           r == REGISTRY_RANGE_CHANGED || r == REGISTRY_RANGE_WRONG;
+}
+
 typedef struct RegistryBlobHandlers {
+    /* The answer is good, its body follows.  May be NULL. */
+    void (*on_head)(void *arg, const RegistryBlobHead *head);
     /* Body bytes in order.  Returns 0 all taken; 1 none taken, pause until
      * registry_request_resume(); < 0 end with that. */
     int (*on_data)(void *arg, const uint8_t *data, size_t n);
-    /* Once, last.  0: the body was complete (`size` bytes exactly). */
+    /* Once, last.  0: the body was complete (exactly the bytes that were asked for, or, when they
+     * begin at 0, all of the blob, as on_head said). */
     void (*on_done)(void *arg, int r, const Err *err);
     void *arg;
 } RegistryBlobHandlers;
-/* A blob of exactly `size` bytes: a longer or shorter body is -EBADMSG / -ECONNRESET.  The digest
- * is the caller's to prove. */
-int registry_get_blob(Registry *r, RegistryRequest **ret, const Digest *digest, uint64_t size,
+/* A blob or a range of it: a longer or shorter body is -EBADMSG (of a range: REGISTRY_RANGE_WRONG)
+ * / -ECONNRESET.  The digest is the caller's to prove. */
+int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *blob,
                       const RegistryBlobHandlers *handlers) _must_check_;
+/* In the done callback of a request that failed: how long the registry asked to wait; 0: it did
+ * not. */
+uint64_t registry_request_retry_usec(const RegistryRequest *q);
 /* Goes on after on_data returned 1.  May be called anywhere on the loop's thread, also before
  * on_data returns. */
 void registry_request_resume(RegistryRequest *q);

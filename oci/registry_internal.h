@@ -37,7 +37,12 @@ struct RegistryRequest {
     bool has_digest;
     Digest digest;
     RegistryBlobHandlers blob; /* … or a blob */
-    uint64_t size, received;
+    uint64_t size, begin, end; /* of the blob, and what was asked for; the answer may change
+                                  `begin`, `end` to all */
+    uint64_t received;
+    char *range, *if_range; /* headers, or NULL */
+    char *etag;
+    uint64_t retry_usec;
     Exchange *exchange;       /* NULL: waits for its start or for a token */
     unsigned challenged;      /* how many 401 there were */
     uint64_t generation_used; /* of the header that was sent; 0: none */

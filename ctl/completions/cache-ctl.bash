@@ -40,7 +40,7 @@ _cache_ctl() {
     fi
     if [[ $cur == -* ]]; then
         case $command in
-        pull) global+=' --policy --platform --username --password-stdin --quiet' ;;
+        pull) global+=' --policy --platform --username --password-stdin --background --quiet' ;;
         ls) global+=' --full' ;;
         mount) global+=' --sub-path --exec' ;;
         events) global+=' --follow --last' ;;

@@ -27,6 +27,7 @@ complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l policy -x -a 'Alw
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l platform -x -d 'what to take from an index'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l username -x -d 'who asks'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l password-stdin -d 'read the password from standard input'
+complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l background -d 'nobody waits for it'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l quiet -d 'print only the digest'
 complete -c cache-ctl -n '__fish_seen_subcommand_from ls' -l full -d 'whole digests'
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount' -l sub-path -x -d 'only this directory of the artifact'

@@ -36,7 +36,7 @@ static void plan(Target *t) {
 
     for (uint32_t i = 0; i < t->n_layers; i++)
         fetch[i] = i;
-    inbox_plan(t->inbox, fetch, t->n_layers);
+    inbox_plan(t->inbox, fetch, t->n_layers, false);
     free(fetch);
     t->resolved = false;
 }

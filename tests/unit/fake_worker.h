@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 
 #define FAKE_LAYERS 3 /* the third has the content of the first */
 
@@ -168,28 +169,103 @@ _unused_ static void fake_report(void) {
     fake_failed(EACCES, used > 0 ? text : "nothing");
 }
 
+/* A line for the test: in "fake.log" beside the store. */
+_unused_ static void fake_log(const char *how, const char *what, unsigned a, unsigned b) {
+    char line[200];
+    int fd = openat(4, "../../../fake.log", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    int n = snprintf(line, sizeof(line), "%s %s %u %u\n", how, what, a, b);
+
+    if (fd >= 0)
+        (void)!write(fd, line, (size_t)n);
+    safe_close(fd);
+}
+
+_unused_ static void fake_log_limits(const char *how, const Modelcached__Worker__Limits *l) {
+    fake_log(how, "limits", l->connections, (unsigned)l->bytes_per_second);
+}
+
+_unused_ static const char *fake_partial(unsigned layer, const char *suffix) {
+    static char name[100];
+    Digest d;
+
+    digest_of(&d, fake_content(layer), strlen(fake_content(layer)));
+    (void)snprintf(name, sizeof(name), "%s%s", DIGEST_HEX(&d), suffix);
+    return name;
+}
+
+/* Half of a layer is there, and the network goes away. */
+_unused_ static void fake_half(unsigned layer) {
+    for (unsigned i = 0; i < 2; i++) {
+        int fd = openat(4, fake_partial(layer, i ? ".map" : ".part"), O_WRONLY | O_CREAT, 0600);
+        (void)!write(fd, "half", 4);
+        (void)close(fd);
+    }
+    (void)usleep(300000);
+    fake_failed(ECONNRESET, "the connection was reset");
+}
+
+/* "slow" begins the names of the slow ones. */
+_unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan *plan) {
+    for (size_t i = 0; i < plan->n_fetch; i++) {
+        if (startswith(how, "slow") || streq(how, "half") || streq(how, "crash"))
+            (void)usleep(200000);
+        if (streq(how, "crash") && i > 0)
+            (void)raise(SIGKILL);
+        if (streq(how, "half") && i > 0) {
+            fake_half(plan->fetch[i]);
+            _exit(0);
+        }
+        fake_log(how,
+                 faccessat(4, fake_partial(plan->fetch[i], ".map"), F_OK, 0) == 0 ? "resume"
+                                                                                  : "fetch",
+                 plan->fetch[i], plan->more ? 1 : 0);
+        fake_layer(plan->fetch[i]);
+    }
+}
+
 _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
     const char *how = job->repository;
-    Modelcached__Worker__ToWorker *plan;
+    Modelcached__Worker__ToWorker *m;
+    size_t n = 0;
+    bool more = true;
 
     fake_hello();
     if (streq(how, "absent"))
         fake_failed(ENOENT, "no such tag");
     if (streq(how, "absent"))
         return;
+    if (job->limits)
+        fake_log_limits(how, job->limits);
     fake_resolved(how, streq(how, "huge") ? (uint64_t)1 << 45 : 0);
-    plan = fake_read();
-    for (size_t i = 0; i < plan->plan->n_fetch; i++) {
-        if (streq(how, "slow"))
-            (void)usleep(200000);
-        if (streq(how, "crash") && i > 0)
-            (void)raise(SIGKILL);
-        fake_layer(plan->plan->fetch[i]);
+    while (more) {
+        m = fake_read();
+        if (m->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS) {
+            fake_log_limits(how, m->limits);
+            continue;
+        }
+        n += m->plan->n_fetch;
+        more = m->plan->more;
+        fake_fetch(how, m->plan);
     }
-    if (streq(how, "three") && plan->plan->n_fetch != 3) /* layer 2 has the content of layer 0 */
-        fake_failed(EIO, plan->plan->n_fetch == 2 ? "two" : "other");
+    if (streq(how, "three") && n != 3) /* layer 2 has the content of layer 0 */
+        fake_failed(EIO, n == 2 ? "two" : "other");
     else
         fake_done();
+}
+
+/* Says what it may use, and nothing else. */
+_unused_ static void fake_listen(const Modelcached__Worker__Job *job) {
+    const Modelcached__Worker__Limits *limits = job->limits;
+
+    for (;;) {
+        long prio;
+        if (limits)
+            fake_log_limits(job->repository, limits);
+        (void)usleep(50000);
+        prio = syscall(SYS_ioprio_get, 1, 0); /* of this process */
+        fake_log(job->repository, "ioprio", (unsigned)prio >> 13, (unsigned)prio & 0x1fff);
+        limits = fake_read()->limits;
+    }
 }
 
 _unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
@@ -213,6 +289,8 @@ _unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
         fake_failed(ENOENT, "a\033[31mb\xff");
     else if (streq(how, "odd"))
         fake_failed(EXDEV, "odd error");
+    else if (startswith(how, "sleep-"))
+        fake_listen(job);
     else if (streq(how, "sleep"))
         (void)sleep(100);
     else if (streq(how, "stderr"))

@@ -35,6 +35,9 @@ TEST(config_defaults_are_those_of_the_design) {
     ASSERT_EQ(c->pull_connections, 8);
     ASSERT_EQ(c->pull_memory, MiB(128));
     ASSERT_STREQ(c->pull_io, "auto");
+    ASSERT_EQ(c->pull_range_min, MiB(64));
+    ASSERT_EQ(c->pull_give_up, 300 * USEC_PER_SEC);
+    ASSERT_EQ(c->pull_background_bandwidth, 0);
     ASSERT_EQ(c->n_registries, 0);
     ASSERT_STREQ(c->log_level, "info");
 }
@@ -48,9 +51,11 @@ TEST(config_reads_every_key_of_a_file) {
                    "node: n1\nstore: { path: /srv/models }\ncsi:\n  driver: d.example\n"
                    "  endpoint: unix:///run/x.sock\n  kubelet_dir: [/a, /b/c]\n"
                    "  registration_dir: ''\ncontrol: {socket: /run/c.sock}\n"
-                   "pull: { concurrent: 2, connections: 3, memory: 64MiB, io: threads }\n"
+                   "pull: { concurrent: 2, connections: 3, memory: 64MiB, io: threads,\n"
+                   "  range_min: 8MiB, stall_timeout: 10s, give_up: 2m, page_cache: true,\n"
+                   "  background_bandwidth: 5MiB }\n"
                    "credentials: { docker_config: /etc/d.json }\nregistries:\n"
-                   "  - { host: 'a:5000', plain_http: true }\n"
+                   "  - { host: 'a:5000', plain_http: true, connections: 3 }\n"
                    "  - { host: b.example, ca_file: /etc/ca.pem, skip_verify: yes }\n"
                    "log: { level: debug, format: json }\n",
                    NULL, &err));
@@ -62,6 +67,12 @@ TEST(config_reads_every_key_of_a_file) {
     ASSERT_STREQ(c->csi_registration_dir, "");
     ASSERT_EQ(c->pull_memory, MiB(64));
     ASSERT_STREQ(c->pull_io, "threads");
+    ASSERT_EQ(c->pull_range_min, MiB(8));
+    ASSERT_EQ(c->pull_stall_timeout, 10 * USEC_PER_SEC);
+    ASSERT_EQ(c->pull_give_up, 120 * USEC_PER_SEC);
+    ASSERT_EQ(c->pull_background_bandwidth, MiB(5));
+    ASSERT_TRUE(c->pull_page_cache);
+    ASSERT_EQ(c->registries[0].connections, 3);
     ASSERT_EQ(c->n_registries, 2);
     ASSERT_TRUE(c->registries[0].plain_http && !c->registries[0].skip_verify);
     ASSERT_STREQ(c->registries[1].ca_file, "/etc/ca.pem");
@@ -89,7 +100,7 @@ static const struct {
     { "stroe: 1\n", ":1: stroe: is not a key, allowed: node, store, csi, control, pull, "
                     "credentials, registries, log" },
     { "pull:\n  # why\n  conns: 1\n",
-      ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, io" },
+      ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, io, range_min, " },
     { "pull: { concurrent: 0 }\n", ":1: pull.concurrent: \"0\" is out of range, allowed: 1 to 64" },
     { "pull: { concurrent: 65 }\n",
       ":1: pull.concurrent: \"65\" is out of range, allowed: 1 to 64" },
@@ -102,12 +113,17 @@ static const struct {
     { "pull: { memory: 1MiB }\n", ":1: pull.memory: \"1MiB\" is out of range, allowed: 16" },
     { "pull: { memory: 128MB }\n", ":1: pull.memory: \"128MB\" is not a size, allowed: 16" },
     { "pull: { memory: 101% }\n", ":1: pull.memory: \"101%\" is out of range, allowed: 16" },
+    { "pull: { stall_timeout: soon }\n",
+      ":1: pull.stall_timeout: \"soon\" is not a duration, allowed: 1 s to 1 h" },
+    { "pull: { give_up: 10ms }\n", ":1: pull.give_up: \"10ms\" is out of range, allowed: 1 s" },
+    { "registries: [ { host: a, connections: 65 } ]\n",
+      ":1: registries[0].connections: \"65\" is out of range, allowed: 0 to 64" },
     { "pull: { io: magic }\n", ":1: pull.io: \"magic\" is unknown, allowed: auto, uring, threads" },
     { "node: a\n\nnode: b\n", ":3: node: is there twice, allowed: one; the other is in line 1" },
     { "pull: {io: auto}\npull: {}\n",
       ":2: pull: is there twice, allowed: one; the other is in line 1" },
-    { "pull: 7\n", ":1: pull: is a single value, allowed: concurrent, connections, memory, io" },
-    { "pull: [a]\n", ":1: pull: is a list, allowed: concurrent, connections, memory, io" },
+    { "pull: 7\n", ":1: pull: is a single value, allowed: concurrent, connections, memory, io, " },
+    { "pull: [a]\n", ":1: pull: is a list, allowed: concurrent, connections, memory, io, " },
     { "store: { path: models }\n",
       ":1: store.path: \"models\" is not a clean absolute path, allowed: an absolute path" },
     { "store: { path: /a/../b }\n", ":1: store.path: \"/a/../b\" is not a clean absolute path" },

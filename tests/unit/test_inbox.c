@@ -11,7 +11,7 @@ typedef Modelcached__Worker__FromWorker Message;
 typedef struct Seen {
     char log[512];
     Manifest *manifest;
-    uint64_t bytes;
+    uint64_t bytes, resumed;
 } Seen;
 
 static void note(Seen *s, const char *word) {
@@ -31,10 +31,11 @@ static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
     s->manifest = manifest;
 }
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes) {
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
     Seen *s = arg;
     (void)layer;
     s->bytes = bytes;
+    s->resumed = resumed;
 }
 
 static void on_waiting(void *arg, const char *text) {
@@ -132,7 +133,7 @@ static Inbox *fetching(Seen *s) {
 
     if (hello(in, &err) < 0 || resolved(in, &err) < 0)
         test_fail(__FILE__, __LINE__, "%s", err.text);
-    inbox_plan(in, fetch, 2);
+    inbox_plan(in, fetch, 2, false);
     return in;
 }
 
@@ -235,7 +236,7 @@ TEST(inbox_what_was_not_asked_for) {
 
     ASSERT_OK(hello(in, &err));
     ASSERT_OK(resolved(in, &err));
-    inbox_plan(in, fetch, 1);
+    inbox_plan(in, fetch, 1, false);
     ASSERT_ERR(entry(in, 0, &e, &err), -EPROTO);
     ASSERT_STREQ(err.text, "layer 0 was not asked for");
     (void)manifest_free(s.manifest);

@@ -23,9 +23,8 @@ static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
     a->ticket = puller_ticket_free(a->ticket);
 }
 
-static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+static void ask_as(AgentEnv *e, Asker *a, const char *text, EnsureRequest request) {
     _cleanup_(reference_freep) Reference *reference = NULL;
-    EnsureRequest request = { .policy = policy };
     Err err = { "" };
 
     ASSERT_OK(reference_parse(&reference, text, &err));
@@ -33,6 +32,10 @@ static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
     *a = (Asker){ 0 };
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
     ASSERT_EQ(a->done, 0);
+}
+
+static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+    ask_as(e, a, text, (EnsureRequest){ .policy = policy });
 }
 
 static void get(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
@@ -184,7 +187,7 @@ TEST(puller_runs_a_few_at_a_time_and_says_where_they_are) {
             flight_view(puller_get(e.puller, i), &v);
             flight_text(puller_get(e.puller, i), text, sizeof(text));
             running += v.state != FLIGHT_QUEUED && v.state != FLIGHT_DONE;
-            waited |= streq(text, "waiting for other pulls");
+            waited |= streq(text, "queued; waits for a turn");
             fetched |= strstr(text, "of 36 B (") != NULL;
         }
         ASSERT_TRUE(running <= 1);

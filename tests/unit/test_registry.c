@@ -105,11 +105,15 @@ typedef struct Seen {
     int done, r, pauses;
     enum { NORMAL, PAUSES, FREES_REQUEST, FREES_REGISTRY, FREES_REGISTRY_AT_THE_END } mode;
     Err err;
+    uint64_t begin, end, retry_usec; /* of a range */
+    bool probe, whole;
+    const char *etag;
 } Seen;
 
 static void on_end(Seen *s, int r, const Err *err) {
     ASSERT_TRUE(!s->done);
     s->done = 1;
+    s->retry_usec = registry_request_retry_usec(s->q);
     s->r = r;
     s->err = *err;
     registry_request_free(s->q); /* does nothing here */
@@ -145,6 +149,10 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
     memcpy(s->body + s->n, data, n);
     s->n += n;
     return 0;
+}
+
+static void on_head(void *arg, const RegistryBlobHead *head) {
+    ((Seen *)arg)->whole = head->whole;
 }
 
 static void on_blob(void *arg, int r, const Err *err) {
@@ -209,8 +217,16 @@ static void start_blob(Fixture *f, Seen *s, uint64_t size) {
 
     s->registry = &f->registry;
     digest_of(&d, BLOB, strlen(BLOB));
-    ASSERT_OK(registry_get_blob(f->registry, &s->q, &d, size,
-                                &(RegistryBlobHandlers){ on_data, on_blob, s }));
+    ASSERT_OK(registry_get_blob(
+        f->registry, &s->q,
+        &(RegistryBlob){ .digest = d,
+                         .size = size,
+                         .begin = s->begin,
+                         .end = s->end ? s->end : size,
+                         .probe = s->probe,
+                         .etag = s->etag },
+        &(RegistryBlobHandlers){
+            .on_data = on_data, .on_done = on_blob, .on_head = on_head, .arg = s }));
 }
 
 static void get_blob(Fixture *f, Seen *s, uint64_t size) {
@@ -591,4 +607,54 @@ TEST(registry_refuses_bad_arguments) {
                      &err),
         -EINVAL);
     ASSERT_STRSTR(err.text, "a b");
+}
+
+#define PARTIAL "HTTP/1.1 206 X\r\nContent-Length: 3\r\nContent-Range: "
+
+/* Bytes 2 to 4 of 10 are asked for, with the ETag "a" from before. */
+TEST(registry_ranges) {
+    static const struct {
+        const char *answer;
+        int r;
+    } cases[] = {
+        { PARTIAL "bytes 2-4/10\r\nETag: \"a\"\r\n\r\n234", 0 },
+        { PARTIAL "bytes 2-4/*\r\n\r\n234", 0 },
+        { PARTIAL "bytes 2-4/11\r\n\r\n234", REGISTRY_RANGE_WRONG },
+        { PARTIAL "bytes 1-3/10\r\n\r\n123", REGISTRY_RANGE_WRONG },
+        { PARTIAL "bytes 2-5/10\r\n\r\n234", REGISTRY_RANGE_WRONG },
+        { PARTIAL "nonsense\r\n\r\n234", REGISTRY_RANGE_WRONG },
+        { PARTIAL "bytes 2-4/10\r\nETag: \"b\"\r\n\r\n234", REGISTRY_RANGE_CHANGED },
+        { PARTIAL "bytes 2-4/10\r\nContent-Encoding: br\r\n\r\n234", REGISTRY_RANGE_IGNORED },
+        { "HTTP/1.1 206 X\r\nContent-Length: 3\r\n\r\n234", REGISTRY_RANGE_WRONG },
+        { "HTTP/1.1 206 X\r\nContent-Length: 4\r\nContent-Range: bytes 2-4/10\r\n\r\n2345",
+          REGISTRY_RANGE_WRONG },
+        { "HTTP/1.1 200 X\r\nContent-Length: 10\r\n\r\n" BLOB, REGISTRY_RANGE_IGNORED },
+        { "HTTP/1.1 200 X\r\nETag: \"b\"\r\nContent-Length: 10\r\n\r\n" BLOB,
+          REGISTRY_RANGE_CHANGED },
+        { "HTTP/1.1 416 X\r\nContent-Length: 0\r\n\r\n", REGISTRY_RANGE_REFUSED },
+        { "HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", -ECONNREFUSED },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(fixture_done) Fixture f;
+        Seen s = { .begin = 2, .end = 5, .etag = "\"a\"" };
+
+        fixture_init(&f, (Play){ .answer = cases[i].answer }, NULL);
+        get_blob(&f, &s, 10);
+        if (s.r != cases[i].r)
+            test_fail(__FILE__, __LINE__, "%zu: %d: %s", i, s.r, s.err.text);
+        ASSERT_STREQ(s.body, s.r < 0 ? "" : "234");
+        ASSERT_EQ(s.retry_usec, s.r == -ECONNREFUSED ? 7 * USEC_PER_SEC : 0);
+    }
+}
+
+TEST(registry_a_probe_takes_all_of_the_blob_too) {
+    _cleanup_(fixture_done) Fixture f;
+    Seen s = { .end = 5, .probe = true };
+
+    fixture_init(&f, (Play){ 0 }, NULL);
+    get_blob(&f, &s, 10);
+    ASSERT_EQ(s.r, 0);
+    ASSERT_TRUE(s.whole);
+    ASSERT_STREQ(s.body, BLOB);
 }

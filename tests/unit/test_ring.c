@@ -130,6 +130,49 @@ static void check_direct(RingMode mode) {
     bench_done(&b);
 }
 
+/* What is written in spans comes back, also in short reads; the end of the file ends a read. */
+static void check_reading(RingMode mode) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    RingBuffer *out, *in;
+    Bench b = { 0 };
+    Err err = { 0 };
+
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, mode, 2, 2, &err));
+    out = ring_buffer_get(b.ring);
+    in = ring_buffer_get(b.ring);
+    ASSERT_TRUE(out && in);
+    for (size_t i = 0; i < BUFFER; i++)
+        out->data[i] = (uint8_t)(i * 31 + i / 257);
+    ring_write_span(fd, out, (RingSpan){ 8192, BUFFER - 8192 }, 8192, on_done, &b);
+    ring_write_span(fd, out, (RingSpan){ 0, 8192 }, 0, on_done, &b);
+    run_until(&b, 2);
+    b.ring->faults.max_write = 4096;
+    ring_read(fd, in, BUFFER, 0, on_done, &b);
+    run_until(&b, 3);
+    ASSERT_EQ(b.r, BUFFER);
+    ASSERT_MEMEQ(in->data, out->data, BUFFER);
+    ring_read(fd, in, BUFFER, BUFFER - 4097, on_done, &b);
+    run_until(&b, 4);
+    ASSERT_EQ(b.r, 4097);
+    ring_read(fd, in, BUFFER, BUFFER, on_done, &b);
+    run_until(&b, 5);
+    ASSERT_EQ(b.r, 0);
+    ring_read(-1, in, BUFFER, 0, on_done, &b);
+    run_until(&b, 6);
+    ASSERT_EQ(b.r, -EBADF);
+    (void)ring_buffer_unref(in);
+    (void)ring_buffer_unref(out);
+    bench_done(&b);
+}
+
+TEST(reads_and_spans) {
+    check_reading(RING_THREADS);
+    if (have(RING_URING))
+        check_reading(RING_URING);
+}
+
 static void check_errors(RingMode mode) {
     static const char *const paths[] = { "/dev/full", "/dev/null" };
     static const int want[] = { -ENOSPC, -EBADF };

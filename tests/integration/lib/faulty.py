@@ -36,6 +36,7 @@ class Fault:
     kind: str
     times: int = 1 << 30
     skip: int = 0  # well-answered matches before the first fault
+    ranged: bool = None  # only requests with a Range header (True), or without (False)
     method: str = "GET"
     status: int = 500
     body: bytes = b""
@@ -62,13 +63,14 @@ class FaultyRegistry:
     """Options (all can be changed while it runs):
     users: {name: password}; auth: None, "basic" or "bearer" (tokens come from /token of this server or of
     `realm`); anonymous: a token without a user is good for pulling; token_seconds: validity, token_uses: how
-    many requests a token is good for; ranges: Range is honoured; rate: bytes/s of a blob's body."""
+    many requests a token is good for; ranges: Range is honoured; rate: bytes/s of a blob's
+    body; latency: seconds before each answer about a blob; etag: of all blobs, honoured in If-Range."""
 
     def __init__(self, folder=None, tls=False, users=None, auth=None):
         self.manifests, self.blobs, self.faults, self.requests = {}, {}, [], []
         self.users, self.auth, self.anonymous, self.realm = users or {}, auth, False, None
         self.tokens, self.token_seconds, self.token_uses = {}, 300, 1 << 30
-        self.ranges, self.rate = True, 0
+        self.ranges, self.rate, self.latency, self.etag = True, 0, 0, None
         self.lock, self.stopping = threading.Lock(), threading.Event()
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.registry = self
@@ -120,10 +122,11 @@ class FaultyRegistry:
         with self.lock:
             self.faults.clear()
 
-    def take_fault(self, method, path):
+    def take_fault(self, method, path, ranged=False):
         with self.lock:
             for fault in self.faults:
-                if fault.times > 0 and fault.method == method and re.search(fault.path, path):
+                if fault.times > 0 and fault.method == method and re.search(fault.path, path) and \
+                        fault.ranged in (None, ranged):
                     if fault.skip > 0:
                         fault.skip -= 1
                         return None
@@ -204,7 +207,7 @@ class Handler(BaseHTTPRequestHandler):
                                       time.monotonic(), body)
         with registry.lock:
             registry.requests.append(self.request_record)
-        fault = registry.take_fault(self.command, self.path)
+        fault = registry.take_fault(self.command, self.path, "Range" in self.headers)
         if fault and fault.kind == "delay":
             registry.stopping.wait(fault.seconds)
             fault = None
@@ -303,12 +306,16 @@ class Handler(BaseHTTPRequestHandler):
     def range(self, size):
         """(start, end) of a Range header that we honour, else None."""
         match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        if not match or not self.server.registry.ranges:
+        registry, wish = self.server.registry, self.headers.get("If-Range")
+        if not match or not registry.ranges or (wish and wish != registry.etag):
             return None
         return int(match[1]), min(int(match[2] or size - 1), size - 1) + 1
 
     def body(self, size, chunks, headers, fault, is_blob=False):
         start, end, status = 0, size, 200
+        if is_blob:
+            self.server.registry.stopping.wait(self.server.registry.latency)
+            headers["ETag"] = self.server.registry.etag
         wanted = self.range(size) if is_blob else None
         if wanted:
             start, end = wanted

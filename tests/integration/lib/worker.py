@@ -32,6 +32,7 @@ class Worker:
         self.pb, self.folder = pb, folder
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
+        self.resumed = {}
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(folder, UID, UID)
@@ -80,6 +81,7 @@ class Worker:
         kind = message.WhichOneof("message")
         if kind == "progress":
             self.progress.update({item.index: item.bytes for item in message.progress.layers})
+            self.resumed.update({item.index: item.resumed for item in message.progress.layers})
             self.waiting += [message.progress.waiting] if message.progress.waiting else []
         elif kind == "entries":
             assert len(message.entries.entries) <= 1000

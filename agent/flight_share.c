@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight_share: the layers of a pull that another pull fetches: waited for, and taken from the
+ * store or over. */
+#include "agent/flight_internal.h"
+
+/* A layer of which another pull has told something; the store is asked what it means. */
+typedef struct LateWork {
+    Flight *pull;
+    size_t layer;
+    bool ours; /* to fetch, when it is not stored */
+} LateWork;
+
+static int run_late(void *arg, Err *err) {
+    LateWork *w = arg;
+    Flight *p = w->pull;
+
+    return flight_look_up(p->context->store, p->ingest, &p->manifest->layers[w->layer], w->ours,
+                          err);
+}
+
+static void on_late(void *arg, int r, const Err *err);
+
+static void ask_store(Flight *p, size_t layer, bool ours) {
+    LateWork *w = xnew(LateWork);
+
+    *w = (LateWork){ p, layer, ours };
+    flight_submit(p, run_late, on_late, w);
+}
+
+/* The layer is ours to fetch from now on. */
+static void fetch_late(Flight *p, size_t layer) {
+    uint64_t bytes = p->manifest->layers[layer].size;
+
+    flight_progress(p, layer, 0, 0); /* what the other pull had does not count */
+    p->layers[layer].role = SHARE_FETCH;
+    p->n_waiting--;
+    if (!p->planned)
+        return; /* the plan will find it */
+    p->n_own++;
+    p->own_total += bytes;
+    p->context->changed(p->context->arg);
+}
+
+static void tell_worker(Flight *p, const uint32_t *fetch, size_t n) {
+    if (p->state == FLIGHT_FETCHING && p->worker)
+        worker_plan(p->worker, fetch, n, p->n_waiting > 0);
+}
+
+static void on_late(void *arg, int r, const Err *err) {
+    LateWork w = *(LateWork *)arg;
+    Flight *p = w.pull;
+    uint32_t index = (uint32_t)w.layer;
+    size_t same;
+
+    free(arg);
+    if (!flight_step_ended(p, r, err))
+        return;
+    if (r > 0) {
+        if (w.ours)
+            sharer_stored(p->sharer, w.layer);
+        if (--p->n_waiting == 0)
+            tell_worker(p, NULL, 0);
+        flight_layer_in(p, w.layer);
+    } else if (w.ours) {
+        fetch_late(p, w.layer);
+        tell_worker(p, &index, 1);
+    } else if (sharer_take(p->sharer, w.layer, &p->manifest->layers[w.layer], &same) ==
+               SHARE_FETCH) /* it was stored, and removed since */
+        ask_store(p, w.layer, true);
+}
+
+static void on_stored(void *arg, size_t layer) {
+    Flight *p = arg;
+
+    if (p->state != FLIGHT_DONE)
+        ask_store(p, layer, false);
+}
+
+static void on_yours(void *arg, size_t layer) {
+    Flight *p = arg;
+
+    if (p->state != FLIGHT_DONE) /* else it passes it on when it ends */
+        ask_store(p, layer, true);
+}
+
+static void on_shared_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
+    flight_progress(arg, layer, bytes, resumed);
+}
+
+void flight_take_layers(Flight *p) {
+    const SharerHandlers handlers = { on_stored, on_yours, on_shared_progress, p };
+
+    p->sharer = sharer_new(p->context->shares, p->manifest->n_layers, &handlers);
+    for (size_t i = 0; i < p->manifest->n_layers; i++) {
+        FlightLayer *l = &p->layers[i];
+
+        l->role = sharer_take(p->sharer, i, &p->manifest->layers[i], &l->same_as);
+        p->n_waiting += l->role == SHARE_WAIT;
+    }
+}
+
+static bool wanted_itself(const void *arg) {
+    return ((const Flight *)arg)->wanted && ((const Flight *)arg)->state != FLIGHT_DONE;
+}
+
+bool flight_is_wanted(const Flight *p) {
+    return p->wanted || (p->sharer && sharer_is_awaited(p->sharer, wanted_itself));
+}
+
+bool flight_is_fetching(const Flight *p) {
+    return p->state == FLIGHT_RESOLVING || (p->state == FLIGHT_FETCHING && p->n_own > 0);
+}
+
+const char *flight_registry(const Flight *p) {
+    return p->reference->registry;
+}
+
+uint64_t flight_promised(const Flight *p) {
+    return p->state == FLIGHT_DONE ? 0 : p->own_total - p->own_done;
+}
+
+uint64_t flight_freed(const Flight *p) {
+    return p->freed;
+}

@@ -1,0 +1,334 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* fetch_stream: the connections of one blob: what each asks for, and what becomes of its failures.
+ */
+#include "oci/fetch_internal.h"
+#include "oci/retry.h"
+
+#define RAMP_USEC     (20 * USEC_PER_MSEC) /* how fast connections are added … */
+#define RAMP_BACKLOG  2 /* … while no more buffers than these wait for the hash */
+#define WATCH_USEC    (50 * USEC_PER_MSEC)
+#define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
+#define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
+#define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
+
+static void remove_stream(FetchStream *s) {
+    Fetch *f = s->fetch;
+
+    for (unsigned i = 0; i < f->n_streams; i++)
+        if (f->streams[i] == s) {
+            f->streams[i] = f->streams[--f->n_streams];
+            break;
+        }
+    s->request = registry_request_free(s->request);
+    traffic_give(f->c->traffic, s->extra);
+    free(s);
+}
+
+void fetch_streams_stop(Fetch *f) {
+    while (f->n_streams > 0)
+        remove_stream(f->streams[0]);
+}
+
+/* The lowest or the highest range; NULL: there is none. */
+static FetchStream *outer_stream(const Fetch *f, bool lowest) {
+    FetchStream *s = NULL;
+
+    for (unsigned i = 0; i < f->n_streams; i++)
+        if (!s || (f->streams[i]->at < s->at) == lowest)
+            s = f->streams[i];
+    return s;
+}
+
+static uint64_t active_usec(const FetchStream *s, uint64_t now) {
+    uint64_t idle = s->idle_usec + (s->paused_usec ? now - s->paused_usec : 0);
+
+    return MAX(now - s->begun_usec - MIN(idle, now - s->begun_usec), (uint64_t)1);
+}
+
+/* Takes of the body what belongs to one piece; returns how much that was: 0 when it has to wait. */
+static size_t take(FetchStream *s, const uint8_t *data, size_t n) {
+    Fetch *f = s->fetch;
+    uint64_t i = s->at / f->window.piece_bytes;
+    size_t offset = (size_t)(s->at % f->window.piece_bytes);
+    size_t length = window_length(&f->window, i), have;
+    Piece *p = window_piece(&f->window, i);
+
+    n = MIN(n, length - offset);
+    if (i < f->window.head || (p && p->state != PIECE_MISSING)) { /* it is there already */
+        s->at += n;
+        return n;
+    }
+    if (!p || (!p->buffer && !(p->buffer = fetch_get_buffer(f, i))))
+        return 0;
+    have = p->buffer->len;
+    assert(offset <= have);
+    if (offset < have) {
+        n = MIN(n, have - offset);
+        s->at += n;
+        return n;
+    }
+    memcpy(p->buffer->data + offset, data, n);
+    p->buffer->len += n;
+    s->at += n;
+    s->fresh += n;
+    f->received += n;
+    if (p->buffer->len == length) {
+        fetch_piece_full(f, i);
+        fetch_hand_on(f);
+    }
+    return n;
+}
+
+/* The request gives all of a piece of body or none of it.  Of one that was taken in part, and comes
+ * again, the first bytes are `known`. */
+static int on_data(void *arg, const uint8_t *data, size_t n) {
+    FetchStream *s = arg;
+    Fetch *f = s->fetch;
+    uint64_t fresh = s->fresh;
+    size_t at = s->known, k = 1;
+
+    if (!traffic_may_receive(f->c->traffic))
+        k = 0;
+    while (at < n && k > 0) {
+        k = take(s, data + at, n - at);
+        at += k;
+    }
+    traffic_received(f->c->traffic, at - s->known, s->fresh > fresh);
+    s->known = at < n ? at : 0;
+    if (at < n)
+        s->paused_usec = now_usec();
+    return at < n;
+}
+
+static void on_head(void *arg, const RegistryBlobHead *head) {
+    FetchStream *s = arg;
+    Fetch *f = s->fetch;
+
+    if (!f->etag)
+        f->etag = xstrdup(head->etag);
+    if (head->whole && s->end < f->o.size) {
+        s->begin = s->at = 0;
+        s->end = f->o.size;
+        f->mode = FETCH_WHOLE;
+        traffic_mark_ranges_bad(f->c->traffic);
+    } else if (f->mode == FETCH_PROBING) {
+        f->mode = FETCH_RANGES;
+    }
+}
+
+/* The registry has broken its word about ranges: the blob comes in one stream. */
+static void leave_ranges(Fetch *f, int r, const Err *why) {
+    Err text;
+
+    if (f->mode == FETCH_WHOLE) {
+        fetch_fail(f, -EPROTO, why);
+        return;
+    }
+    f->mode = FETCH_WHOLE;
+    traffic_mark_ranges_bad(f->c->traffic);
+    fetch_streams_stop(f);
+    (void)err_set(&text, r, "%.400s; fetching the blob in one stream", err_text(why, r));
+    f->o.on_trouble(f->o.arg, text.text);
+}
+
+/* Waits, and says so; or gives up. */
+static void on_trouble(Fetch *f, int r, const Err *why, uint64_t after_usec) {
+    Traffic *t = f->c->traffic;
+    uint64_t wait = 0;
+    Err text;
+
+    if (f->tries > 0 && !traffic_wait(t, f->tries, after_usec, &wait)) {
+        (void)err_set(&text, r, "%.400s; gave up after %llu s without a new byte", err_text(why, r),
+                      (unsigned long long)(traffic_give_up_usec(t) / USEC_PER_SEC));
+        fetch_fail(f, r, &text);
+        return;
+    }
+    if (after_usec > 0)
+        traffic_hold(t, wait);
+    if (wait > 0 && fetch_rest(f, wait) < 0) {
+        fetch_fail(f, r, why);
+        return;
+    }
+    (void)err_set(&text, r, "%.400s; trying again in %.1f s", err_text(why, r),
+                  (double)wait / (double)USEC_PER_SEC);
+    f->o.on_trouble(f->o.arg, text.text);
+}
+
+static void on_done(void *arg, int r, const Err *err) {
+    FetchStream *s = arg;
+    Fetch *f = s->fetch;
+    uint64_t after_usec = registry_request_retry_usec(s->request), fresh = s->fresh;
+    Err why = *err;
+
+    if (r >= 0 && s->at < s->end)
+        r = err_set(&why, -ECONNRESET, "the answer ended early");
+    if (r >= 0)
+        f->rate = s->fresh * USEC_PER_SEC / active_usec(s, now_usec());
+    s->request = NULL; /* gone after this callback */
+    remove_stream(s);
+    if (fresh > 0)
+        f->tries = 0;
+    if (r < 0 && !f->resting && (fresh < NO_WAIT_BYTES || after_usec > 0))
+        f->tries++;
+    if (registry_is_range_trouble(r))
+        leave_ranges(f, r, &why);
+    else if (retry_is_transient(r) && (!f->resting || after_usec > 0)) /* one of many: said once */
+        on_trouble(f, r, &why, after_usec);
+    else if (r < 0 && !retry_is_transient(r))
+        fetch_fail(f, r, &why);
+    fetch_pump(f);
+}
+
+/* Of a blob in one stream: all the rest, unless some of that is on disk. */
+static void widen(const Fetch *f, Extent *want) {
+    const Extents *disk = &f->window.disk;
+
+    if (disk->n == 0 || disk->items[disk->n - 1].end <= want->begin)
+        want->end = f->o.size;
+    if (f->mode == FETCH_WHOLE)
+        *want = (Extent){ 0, f->o.size };
+}
+
+/* What to ask for next.  The first ranges are shorter, each by a step: so they end one after the
+ * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
+ * bytes out of order. */
+static bool choose(const Fetch *f, Extent *ret) {
+    unsigned most = traffic_connections(f->c->traffic);
+    unsigned pieces = MAX(f->c->n_buffers * 2 / most, 1U);
+    Extent taken[FETCH_STREAMS_MAX];
+
+    if (f->n_requests < most)
+        pieces = MAX(pieces * (f->n_requests + 1) / most, 1U);
+    for (unsigned i = 0; i < f->n_streams; i++)
+        taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
+    return window_claim(&f->window, taken, f->n_streams, pieces, ret);
+}
+
+static int start_stream(Fetch *f, const Extent *want, bool extra) {
+    RegistryBlobHandlers handlers = { .on_head = on_head, .on_data = on_data, .on_done = on_done };
+    RegistryBlob blob = { .digest = f->o.digest,
+                          .size = f->o.size,
+                          .begin = want->begin,
+                          .end = want->end,
+                          .probe = f->mode == FETCH_PROBING,
+                          .etag = f->mode == FETCH_WHOLE ? NULL : f->etag };
+    FetchStream *s = xnew(FetchStream);
+
+    *s = (FetchStream){ .fetch = f,
+                        .begin = want->begin,
+                        .at = want->begin,
+                        .end = want->end,
+                        .begun_usec = now_usec(),
+                        .extra = extra };
+    handlers.arg = s;
+    f->streams[f->n_streams++] = s;
+    f->n_requests++;
+    return registry_get_blob(f->c->registry, &s->request, &blob, &handlers);
+}
+
+/* Starts what may be started, the lowest missing bytes first; for them the highest range gives its
+ * connection up. */
+static void start_streams(Fetch *f) {
+    Traffic *t = f->c->traffic;
+    Extent want;
+
+    while (!f->resting && !traffic_is_held(t) && choose(f, &want)) {
+        unsigned max = f->mode == FETCH_RANGES ? MIN(f->wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
+        const FetchStream *lowest = outer_stream(f, true);
+        bool urgent = lowest && want.begin<lowest->at, extra = f->n_streams> 0;
+        int r;
+
+        if (f->n_streams >= max || !traffic_take(t, extra)) {
+            if (!urgent || f->mode == FETCH_WHOLE)
+                return;
+            remove_stream(outer_stream(f, false));
+            continue;
+        }
+        if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE)
+            widen(f, &want);
+        r = start_stream(f, &want, extra);
+        if (r < 0) {
+            Err err;
+            fetch_fail(f, err_errnum(&err, r, "cannot ask for a blob"), &err);
+            return;
+        }
+    }
+}
+
+/* Could it take a byte now? */
+static bool can_go_on(const FetchStream *s) {
+    const Fetch *f = s->fetch;
+    uint64_t i = s->at / f->window.piece_bytes;
+    const Piece *p = window_piece(&f->window, i);
+
+    if (i <= f->window.head)
+        return i < f->window.head || p->buffer || ring_buffers_free(f->c->ring) > 0;
+    return p && (p->state != PIECE_MISSING || p->buffer ||
+                 ring_buffers_free(f->c->ring) > f->c->reserve);
+}
+
+static void resume_streams(Fetch *f) {
+    uint64_t now = now_usec();
+
+    for (unsigned i = 0; i < f->n_streams; i++) {
+        FetchStream *s = f->streams[i];
+
+        if (s->paused_usec == 0 || !can_go_on(s) || !traffic_may_receive(f->c->traffic))
+            continue;
+        s->idle_usec += now - s->paused_usec;
+        s->paused_usec = 0;
+        registry_request_resume(s->request);
+    }
+}
+
+/* Drops the lowest range when others were much faster; it is asked for anew. */
+static void drop_slow(Fetch *f) {
+    uint64_t now = now_usec(), active;
+    FetchStream *s = outer_stream(f, true);
+
+    if (!s || f->n_streams < 2)
+        return;
+    active = active_usec(s, now);
+    if (active >= SLOW_USEC && s->fresh * USEC_PER_SEC / active < f->rate / SLOW_FACTOR)
+        remove_stream(s);
+}
+
+/* Adds connections while the hash waits for the network; on a network that is faster than the hash,
+ * one is best. */
+static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
+    Fetch *f = arg;
+    unsigned most = traffic_connections(f->c->traffic);
+    bool ramp = f->mode == FETCH_RANGES && f->wanted < most;
+
+    (void)source;
+    (void)usec;
+    if (f->r < 0 || f->closed || f->finishing)
+        return 0;
+    if (ramp && f->hashing <= RAMP_BACKLOG && f->reading == 0)
+        f->wanted = MIN(f->wanted * 2, most);
+    drop_slow(f);
+    fetch_file_keep(f);
+    (void)!loop_timer_after(f->c->event, &f->tick, ramp ? RAMP_USEC : WATCH_USEC, on_tick,
+                            f); /* exists: setting cannot fail */
+    fetch_pump(f);
+    return 0;
+}
+
+/* Fewer connections are allowed than before. */
+static void obey(Fetch *f) {
+    while (traffic_is_over(f->c->traffic) && f->mode == FETCH_RANGES && f->n_streams > 0)
+        remove_stream(outer_stream(f, false));
+}
+
+void fetch_streams_pump(Fetch *f) {
+    Err err;
+    int r = 0;
+
+    obey(f);
+    resume_streams(f);
+    start_streams(f);
+    if ((f->mode == FETCH_RANGES || f->file.mapped) && !f->tick && f->r >= 0)
+        r = loop_timer_after(f->c->event, &f->tick, RAMP_USEC, on_tick, f);
+    if (r < 0)
+        fetch_fail(f, err_errnum(&err, r, "cannot start a timer"), &err);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* traffic: what the transfers of one pull share: connections, a bandwidth limit, the registry's
+ * wish to be left alone for a while, and how long nothing moved. */
+#pragma once
+
+#include "base/loop.h"
+
+typedef struct Traffic Traffic;
+
+typedef struct TrafficOptions {
+    sd_event *event;         /* a reference is kept */
+    unsigned connections;    /* at once at most, whatever the daemon says */
+    uint64_t retry_usec;     /* the first wait after a failure */
+    uint64_t give_up_usec;   /* after so long of failures without any new byte */
+    void (*wake)(void *arg); /* connections, bandwidth or time have become free; from the loop */
+    void *arg;
+} TrafficOptions;
+
+/* Errors: those of the loop. */
+int traffic_new(Traffic **ret, const TrafficOptions *options, Err *err) _must_check_;
+Traffic *traffic_free(Traffic *t);
+DEFINE_CLEANUP(Traffic, traffic_free);
+
+/* What this pull may use from now on: transfers at once (0: as many as ever), bytes a second (0: no
+ * limit). */
+void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second);
+unsigned traffic_connections(const Traffic *t);
+
+/* Takes a connection; false: none is free.  An `extra` one is the second or a later of one blob:
+ * only up to traffic_limit_extras(). */
+bool traffic_take(Traffic *t, bool extra) _must_check_;
+void traffic_give(Traffic *t, bool extra);
+/* How many extra ones there may be: fewer while blobs wait for their first. */
+void traffic_limit_extras(Traffic *t, unsigned max);
+unsigned traffic_used(const Traffic *t);
+/* Was an extra one refused since this was asked last? */
+bool traffic_was_hungry(Traffic *t);
+bool traffic_has_free(const Traffic *t);
+/* More are in use than may be, since the limit fell. */
+bool traffic_is_over(const Traffic *t);
+
+/* May bytes be taken from the network now?  If not, wake() comes when they may. */
+bool traffic_may_receive(Traffic *t);
+/* `n` bytes came, of which some were new. */
+void traffic_received(Traffic *t, size_t n, bool new_bytes);
+
+/* Nothing is asked for until `usec` from now; wake() comes then. */
+void traffic_hold(Traffic *t, uint64_t usec);
+bool traffic_is_held(const Traffic *t);
+
+/* How long to wait after failure number `tries` (1: the first since the last byte), when the
+ * registry asked for `after_usec` (0: nothing).  Returns 1 and the wait, or 0: it is time to give
+ * up. */
+int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_usec);
+/* The time that traffic_wait() gives up after. */
+uint64_t traffic_give_up_usec(const Traffic *t);
+
+/* This registry was found to mishandle ranges. */
+void traffic_mark_ranges_bad(Traffic *t);
+bool traffic_ranges_are_bad(const Traffic *t);

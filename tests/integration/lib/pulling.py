@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures and helpers of the tests that play the daemon for a worker."""
+import os
+import shutil
+
+import pytest
+
+from lib.worker import Worker, messages
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def pb(module_work):
+    if not shutil.which("protoc"):
+        pytest.skip("protoc is not installed")
+    return messages(module_work)
+
+
+@pytest.fixture
+def start(work, pb):
+    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA."""
+    workers = []
+
+    def make(reference="", ca_pem=b"", folder=None, registry_connections=0, **job):
+        host, _, rest = reference.partition("/")
+        repository, _, digest = rest.partition("@sha256:")
+        repository, _, tag = repository.partition(":")
+        job = {"os": "linux", "architecture": "amd64", "memory_bytes": 128 * MIB, "connections": 8,
+               "content_max_bytes": 1 << 40, "user_agent": "test", "range_min_bytes": 64 * MIB,
+               "stall_seconds": 30, "give_up_seconds": 60, **job}
+        program = os.path.join(os.environ["MC_BIN"], "modelcached-pull")
+        config = pb.RegistryConfig(host=host, plain_http=not ca_pem, ca_pem=ca_pem, connections=registry_connections)
+        workers.append(Worker(program, folder or os.path.join(work, f"pull{len(workers)}"), pb, pb.Job(
+            registry=host, repository=repository, tag=tag, digest=bytes.fromhex(digest),
+            registries=[config], **job)))
+        return workers[-1]
+
+    yield make
+    for worker in workers:
+        worker.close()
+
+
+def pull(worker):
+    """Everything, well."""
+    worker.until("resolved")
+    worker.plan()
+    assert worker.finish() == 0
+    assert worker.failed is None and worker.done
+    return worker

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ranges over several connections, and registries that break every promise about them."""
+import hashlib
+import os
+import random
+import time
+from email.utils import formatdate
+
+import pytest
+
+from lib import artifacts
+from lib.pulling import MIB, pb, pull, start  # noqa: F401 pylint: disable=unused-import
+from lib.sandbox import memory_bytes
+
+SIZE = 48 * MIB + 4321
+WINDOW = 16 * MIB
+JOB = {"range_min_bytes": MIB, "memory_bytes": 8 * MIB, "connections": 4, "stall_seconds": 1, "give_up_seconds": 20}
+
+
+def raw(work, size=SIZE, seed="ranges", count=1):
+    return artifacts.modelpack(work, sizes=(size,) * count, tar_codec=None, seed=seed)
+
+
+def check_raw(worker, artifact):
+    """Each raw layer's file holds what its digest says, and no map is left."""
+    for index, entries in worker.layers.items():
+        with open(os.path.join(worker.folder, entries[0].ingest), "rb") as file:
+            data = file.read()
+        assert "sha256:" + hashlib.sha256(data).hexdigest() == artifact.layers[index]["digest"]
+    assert len(worker.layers) == len(artifact.layers)
+    assert not [name for name in os.listdir(worker.folder) if name.endswith(".map")]
+
+
+def wire(registry):
+    """Bytes of blobs that went out."""
+    return sum(request.sent for request in registry.seen("/blobs/"))
+
+
+@pytest.fixture
+def served(make_faulty, work):
+    """(registry, artifact, reference) with one raw layer."""
+    registry, artifact = make_faulty(), raw(work)
+    registry.etag = '"one"'
+    return registry, artifact, registry.add(artifact, "team/ranges")
+
+
+def test_a_blob_comes_over_several_connections(served, start):
+    registry, artifact, reference = served
+    registry.rate = 16 * MIB
+    began = time.monotonic()
+    check_raw(pull(start(reference, **JOB)), artifact)
+    seconds = time.monotonic() - began
+    ranged = [r for r in registry.seen("/blobs/") if "range" in r.headers]
+    assert len(ranged) >= 4 and all(r.status == 206 for r in ranged)
+    assert any(r.headers.get("if-range") == '"one"' for r in ranged)
+    assert wire(registry) <= 1.05 * SIZE + len(artifact.config)
+    assert seconds < SIZE / (16 * MIB) * 0.8, "one connection alone would be as fast"
+
+
+FAULTS = {
+    "reset": {"kind": "reset", "after": 700_000, "times": 6},
+    "truncate": {"kind": "truncate", "after": 1_500_000, "times": 6},
+    "nothing": {"kind": "truncate", "after": 0, "times": 3},
+    "stall": {"kind": "stall", "after": 300_000, "times": 2},
+    "503": {"kind": "status", "status": 503, "headers": {"Retry-After": "1"}, "times": 2},
+    "429": {"kind": "status", "status": 429, "times": 2},
+    "408": {"kind": "status", "status": 408, "times": 1},
+    "416": {"kind": "status", "status": 416, "ranged": True},
+    "wrong start": {"kind": "headers", "headers": {"Content-Range": "bytes 7-8/9"}, "ranged": True},
+    "wrong total": {"kind": "size", "delta": 5, "ranged": True, "times": 1},
+    "no Content-Range": {"kind": "headers", "headers": {"Content-Range": None}, "ranged": True},
+    "other ETag": {"kind": "headers", "headers": {"ETag": '"two"'}, "ranged": True, "skip": 2},
+    "encoded": {"kind": "headers", "headers": {"Content-Encoding": "br"}, "ranged": True},
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.parametrize("skip", [0, 1, 4])
+def test_a_fault_is_overcome(served, start, name, skip):
+    registry, artifact, reference = served
+    digest = artifact.layers[0]["digest"]
+    registry.fault(f"/blobs/{digest}", **{"skip": skip, **FAULTS[name]})
+    check_raw(pull(start(reference, **JOB)), artifact)
+    assert wire(registry) <= 1.05 * SIZE + WINDOW
+
+
+@pytest.mark.parametrize("etag", ['"one"', None])
+def test_ranges_that_are_ignored(served, start, etag):
+    registry, artifact, reference = served
+    registry.ranges, registry.etag = False, etag
+    check_raw(pull(start(reference, **JOB)), artifact)
+    assert wire(registry) <= 1.05 * SIZE + WINDOW and len(registry.seen("/blobs/" + artifact.layers[0]["digest"])) == 1
+    registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "reset", after=20 * MIB, times=1)
+    check_raw(pull(start(reference, **JOB)), artifact)  # all of it once more, nothing of it twice on disk
+
+
+@pytest.mark.parametrize("io", ["IO_URING", "IO_THREADS"])
+@pytest.mark.parametrize("seed", range(4))
+def test_faults_at_random(make_faulty, work, start, seed, io):
+    pick, registry, artifact = random.Random(seed), make_faulty(), raw(work, 20 * MIB + 11, "random", 3)
+    registry.etag = '"one"'
+    reference = registry.add(artifact, "team/random")
+    for _ in range(12):
+        kind = pick.choice(("reset", "truncate", "stall", "status", "status"))
+        registry.fault("/blobs/", kind, times=1, skip=pick.randrange(8), after=pick.randrange(2 * MIB),
+                       status=pick.choice((408, 429, 500, 502, 503, 504)))
+    check_raw(pull(start(reference, io=io, page_cache=bool(seed % 2), **JOB)), artifact)
+    assert wire(registry) <= 1.05 * 3 * (20 * MIB + 11) + WINDOW
+
+
+def test_a_broken_tar_goes_on_at_the_byte(make_faulty, work, start):
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(3 * MIB,), seed="tars")
+    reference = registry.add(artifact, "team/tars")
+    digest = artifact.layers[-1]["digest"]
+    registry.fault(f"/blobs/{digest}", "reset", after=100, times=2)
+    pull(start(reference))
+    assert [r.headers.get("range", "").split("-")[0] for r in registry.seen(digest)] == \
+        ["", "bytes=100", "bytes=200"]
+
+
+def test_retry_after_is_obeyed_and_told(served, start):
+    registry, artifact, reference = served
+    date = formatdate(time.time() + 3, usegmt=True)
+    digest = artifact.layers[0]["digest"]
+    registry.fault(f"/blobs/{digest}", "status", status=503, headers={"Retry-After": date}, times=1)
+    registry.fault("/manifests/", "status", status=429, headers={"Retry-After": "2"}, times=1)
+    worker = pull(start(reference, **JOB))
+    check_raw(worker, artifact)
+    first, second = registry.seen("/manifests/")[:2]
+    assert 1.9 <= second.time - first.time < 4
+    first, second = registry.seen(digest)[:2]
+    assert 1.9 <= second.time - first.time < 5
+    assert any("503" in text and "trying again in" in text for text in worker.waiting)
+
+
+def test_a_wait_that_is_too_long_ends_the_pull(served, start):
+    registry, _, reference = served
+    registry.fault("/blobs/", "status", status=429, headers={"Retry-After": "7200"})
+    worker = start(reference, **JOB)
+    worker.until("resolved").plan()
+    assert worker.finish() != 0 and "asks to wait for 7200 s" in worker.failed.text
+
+
+def test_limits_are_obeyed(served, start):
+    registry, artifact, reference = served
+    worker = start(reference, limits={"connections": 2, "bytes_per_second": 20 * MIB}, **JOB)
+    worker.until("resolved").plan()
+    began = time.monotonic()
+    worker.until("progress")
+    worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=1, bytes_per_second=24 * MIB)))
+    assert worker.finish() == 0
+    check_raw(worker, artifact)
+    assert 1.4 < time.monotonic() - began < 4
+
+
+def test_a_registry_may_allow_one_connection(served, start):
+    registry, artifact, reference = served
+    registry.rate = 32 * MIB
+    check_raw(pull(start(reference, registry_connections=1, **JOB)), artifact)
+    ends = sorted(r.time for r in registry.seen(artifact.layers[0]["digest"]))
+    assert all(b - a > 0.02 for a, b in zip(ends, ends[1:]))
+
+
+def test_a_slow_connection_is_replaced(served, start):
+    registry, artifact, reference = served
+    registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "stall", after=10_000, skip=2, times=1)
+    began = time.monotonic()
+    check_raw(pull(start(reference, **JOB)), artifact)
+    assert time.monotonic() - began < 8
+
+
+def test_later_plans(make_faulty, work, start):
+    registry, artifact = make_faulty(), raw(work, 2 * MIB, "more", 3)
+    worker = start(registry.add(artifact, "team/more"), **JOB)
+    worker.until("resolved")
+    worker.send(worker.pb.ToWorker(plan=worker.pb.Plan(fetch=[2], more=True)))
+    worker.until("layer_done")
+    assert list(worker.layers) == [2]
+    worker.send(worker.pb.ToWorker(plan=worker.pb.Plan(fetch=[0], more=True)))
+    worker.until("layer_done")
+    worker.plan(*set(range(len(artifact.layers))) - {0, 2})
+    assert worker.finish() == 0 and worker.done
+    check_raw(worker, artifact)
+
+
+def test_memory_is_bounded_while_the_first_range_is_slow(make_faulty, work, start):
+    registry, artifact = make_faulty(), raw(work, 160 * MIB, "slow")
+    reference = registry.add(artifact, "team/slow")
+    registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "stall", after=1000, times=1, seconds=2)
+    worker = start(reference, **{**JOB, "memory_bytes": 64 * MIB, "connections": 8})
+    worker.until("resolved").plan()
+    peak = 0
+    while worker.receive() is not None:
+        peak = max(peak, memory_bytes(worker.process.pid, "VmHWM"))
+    assert worker.done, worker.failed
+    check_raw(worker, artifact)
+    print(f"peak RSS {peak / MIB:.0f} MiB")
+    assert peak < 400 * MIB  # with AddressSanitizer; 130 without

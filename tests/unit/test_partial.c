@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of cache/partial: what is kept of an interrupted pull, to whom it is given, when it goes.
+ */
+#include "cache/object.h"
+#include "cache/partial.h"
+#include "tests/unit/store_env.h"
+
+#include <time.h>
+
+#define A "00000000000000000000000000000000000000000000000000000000000000aa"
+#define B "00000000000000000000000000000000000000000000000000000000000000bb"
+
+static Digest digest_a(void) {
+    return (Digest){ .bytes = { [DIGEST_BYTES - 1] = 0xaa } };
+}
+
+/* Both files of a blob, in a folder. */
+static void put(int dir_fd, const char *hex, const char *text) {
+    _cleanup_free_ char *part = xasprintf("%s.part", hex), *map = xasprintf("%s.map", hex);
+
+    env_write(dir_fd, part, text, strlen(text));
+    env_write(dir_fd, map, "map", 3);
+}
+
+static bool is_there(const Store *s, const char *name) {
+    _cleanup_free_ char *path = xasprintf("%s/%s", store_path(s), name);
+
+    return access(path, F_OK) == 0;
+}
+
+TEST(partial_goes_from_one_pull_to_the_next) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int one = env_ingest(s, "one"), two = -EBADF;
+    _cleanup_free_ char *text = NULL;
+    const Digest a = digest_a();
+    uint64_t bytes = 0, all = 0;
+    struct stat st;
+    Err err = { "" };
+
+    put(one, A, "half");
+    env_write(one, "other", "x", 1);
+    ASSERT_OK(store_partial_keep(s, "one", &err));
+    ASSERT_OK(store_ingest_end(s, "one", &err));
+    ASSERT_EQ(env_count(s, "ingest", true), 0);
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    ASSERT_TRUE(is_there(s, "partial/" A ".part") && is_there(s, "partial/" A ".map"));
+    ASSERT_OK(store_partial_bytes(s, &all, &err));
+    ASSERT_TRUE(all > 0);
+    ASSERT_OK(store_ingest_begin(s, "two", 1234, 4321, &two, &err));
+    ASSERT_EQ(store_partial_claim(s, "two", &a, &bytes, &err), 1);
+    ASSERT_EQ(bytes, all);
+    ASSERT_EQ(store_partial_claim(s, "two", &a, &bytes, &err), 0);
+    ASSERT_EQ(env_count(s, "partial", true), 0);
+    ASSERT_OK(fstatat(two, A ".part", &st, AT_SYMLINK_NOFOLLOW));
+    ASSERT_EQ(st.st_uid, 1234);
+    ASSERT_EQ(st.st_gid, 4321);
+    ASSERT_EQ(st.st_mode & 07777, 0600);
+    ASSERT_OK(fs_read_file(two, A ".part", 100, &text, NULL, &err));
+    ASSERT_STREQ(text, "half");
+    ASSERT_OK(store_partial_keep(s, "two", &err));
+    ASSERT_OK(fstatat(store_trees_fd(s), "../partial/" A ".map", &st, AT_SYMLINK_NOFOLLOW));
+    ASSERT_EQ(st.st_uid, 0);
+    ASSERT_OK(store_ingest_end(s, "two", &err));
+}
+
+/* A worker that was taken over chooses names, types and links. */
+TEST(partial_takes_nothing_that_is_not_as_it_should_be) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    static const char *const names[] = {
+        "x.part",
+        "AA000000000000000000000000000000000000000000000000000000000000aa.part",
+        "00000000000000000000000000000000000000000000000000000000000000a.part",
+        "000000000000000000000000000000000000000000000000000000000000000aa.part",
+        A,
+        A ".parts",
+        A ".part.map",
+        A "/map",
+        ".part",
+        A ".Map",
+        "0x000000000000000000000000000000000000000000000000000000000000aa.part",
+        " 00000000000000000000000000000000000000000000000000000000000000a.map",
+    };
+    static const char hex[] = "0123456789abcdef";
+    char own[80];
+    Err err = { "" };
+
+    for (size_t i = 0; i < ELEMENTSOF(names); i++)
+        if (!strchr(names[i], '/'))
+            env_write(fd, names[i], "x", 1);
+    for (unsigned i = 0; i < 5; i++) { /* good names, bad files */
+        for (unsigned k = 0; k < 2; k++) {
+            (void)snprintf(own, sizeof(own), "%063d%c.%s", 0, hex[i], k ? "part" : "map");
+            if (i == 0)
+                ASSERT_OK(symlinkat("/etc/passwd", fd, own));
+            else if (i == 1)
+                ASSERT_OK(mkdirat(fd, own, 0700));
+            else if (i == 2)
+                ASSERT_OK(mkfifoat(fd, own, 0600));
+            else if (i == 3)
+                ASSERT_OK(mknodat(fd, own, S_IFCHR | 0600, 0x103));
+            else {
+                env_write(fd, own, "x", 1);
+                ASSERT_OK(linkat(fd, own, fd, k ? "second" : "third", 0));
+            }
+        }
+    }
+    put(fd, B, "good");
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    ASSERT_TRUE(is_there(s, "partial/" B ".part"));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_ERR(store_partial_keep(s, "../p", &err), -EINVAL);
+    ASSERT_OK(store_partial_keep(s, "gone", &err));
+}
+
+TEST(partial_halves_are_dropped) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    const Digest a = digest_a();
+    uint64_t bytes;
+    Err err = { "" };
+
+    env_write(fd, A ".part", "x", 1);
+    env_write(fd, B ".map", "x", 1);
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 0);
+    ASSERT_EQ(store_partial_claim(s, "p", &a, &bytes, &err), 0);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+}
+
+/* Of a worker that still writes nothing is taken. */
+TEST(partial_that_is_open_for_writing_is_not_kept) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p"), writer = -EBADF;
+    Err err = { "" };
+
+    put(fd, A, "half");
+    writer = openat(fd, A ".part", O_WRONLY | O_CLOEXEC);
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 0);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+}
+
+TEST(partial_survives_a_killed_daemon) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p"), odd = -EBADF;
+    const Digest a = digest_a();
+    uint64_t bytes;
+    Err err = { "" };
+
+    put(fd, A, "half");
+    env_write(fd, "decoded", "x", 1);
+    odd = openat(store_trees_fd(s), "../ingest", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    env_write(odd, "file", "x", 1);
+    ASSERT_OK(symlinkat("/", odd, "link"));
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(env_count(s, "ingest", true), 0);
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    odd = safe_close(odd);
+    odd = openat(store_trees_fd(s), "../partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    env_write(odd, "rubbish", "x", 1);
+    ASSERT_OK(symlinkat("/etc/passwd", odd, B ".map"));
+    ASSERT_OK(mkdirat(odd, B ".part", 0700));
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    fd = safe_close(fd);
+    fd = env_ingest(s, "q");
+    ASSERT_EQ(store_partial_claim(s, "q", &a, &bytes, &err), 1);
+    ASSERT_OK(store_ingest_end(s, "q", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 0);
+    store_close(s);
+}
+
+TEST(partial_old_ones_and_too_many_go) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p"), partial = -EBADF;
+    struct timespec old[2] = { { .tv_sec = time(NULL) - 8 * 24 * 3600 },
+                               { .tv_sec = time(NULL) - 8 * 24 * 3600 } };
+    Err err = { "" };
+
+    put(fd, A, "old");
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    partial = openat(store_trees_fd(s), "../partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_OK(utimensat(partial, A ".part", old, 0));
+    put(fd, B, "first");
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    ASSERT_TRUE(!is_there(s, "partial/" A ".part"));
+    old[0].tv_sec = old[1].tv_sec = time(NULL) - 3600;
+    ASSERT_OK(utimensat(partial, B ".part", old, 0));
+    for (unsigned i = 1; i <= 64; i++) {
+        char hex[80];
+        (void)snprintf(hex, sizeof(hex), "%064x", i);
+        put(fd, hex, "x");
+    }
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 128);
+    ASSERT_TRUE(!is_there(s, "partial/" B ".part"));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    store_close(s);
+}
+
+TEST(partial_goes_when_the_blob_is_an_object_and_when_room_is_needed) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    Digest d;
+    uint64_t freed = 0;
+    Err err = { "" };
+
+    digest_of(&d, "12345", 5);
+    put(fd, DIGEST_HEX(&d), "123");
+    put(fd, A, "half");
+    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_EQ(env_count(s, "partial", true), 4);
+    (void)env_artifact(s, "one", (const char *const[][2]){ { "a", "12345" } }, 1);
+    ASSERT_EQ(env_count(s, "partial", true), 2);
+    ASSERT_TRUE(is_there(s, "partial/" A ".part"));
+    ASSERT_OK(store_prune(s, &freed, &err));
+    ASSERT_TRUE(freed > 0);
+    ASSERT_EQ(env_count(s, "partial", true), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 1);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+}
+
+/* What a pull brought that nobody should go on with goes; what others brought stays. */
+TEST(partial_discard_takes_only_the_content_of_its_own_pull) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int p = env_ingest(s, "p"), q = env_ingest(s, "q");
+    Err err = { "" };
+
+    for (unsigned i = 0; i < 3; i++) {
+        LayerEntry *e = xnew(LayerEntry);
+        Layer layer;
+        *e = env_file(i == 1 ? q : p, i == 2 ? "c" : "ab", i == 2 ? "both" : i ? "of q" : "of p");
+        layer = env_raw(e);
+        ASSERT_OK(store_commit_layer(s, i == 1 ? "q" : "p", &layer, e, 1, &err));
+        if (i == 2)
+            ASSERT_EQ(store_lease_layer(s, "q", &layer, &err), 1);
+        free(layer.media_type);
+        free(layer.path);
+        layer_entries_free(e, 1);
+    }
+    ASSERT_EQ(env_count(s, "objects", false), 3);
+    ASSERT_OK(store_ingest_discard(s, "p", &err));
+    ASSERT_EQ(env_count(s, "objects", false), 2);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(store_ingest_end(s, "q", &err));
+    ASSERT_EQ(env_count(s, "objects", false), 2);
+}
