@@ -108,13 +108,14 @@ const char *config_key_allowed(char buf[static CONFIG_ALLOWED_MAX], const Config
         (void)snprintf(buf, n, "a lower-case DNS name of at most %llu characters", max);
         break;
     case CONFIG_PATH:
-        (void)snprintf(buf, n, "an absolute path of at most %llu bytes without . and ..", max);
+        (void)snprintf(buf, n, "an absolute path of at most %llu bytes without . or .. components",
+                       max);
         break;
     case CONFIG_OPTIONAL_PATH:
-        (void)snprintf(buf, n, "an absolute path without . and .., or empty");
+        (void)snprintf(buf, n, "an absolute path without . or .. components, or empty");
         break;
     case CONFIG_PATHS:
-        (void)snprintf(buf, n, "an absolute path without . and .., or a list of such");
+        (void)snprintf(buf, n, "an absolute path without . or .. components, or a list of such");
         break;
     case CONFIG_ENDPOINT:
         (void)snprintf(buf, n, "unix:///path, the path at most %llu bytes", max);

@@ -28,7 +28,8 @@ static void on_cancel(GrpcCall *call, void *arg) {
 static int check_directory(const char *directory, Err *err) {
     if (path_is_clean_absolute(directory))
         return 0;
-    return err_set(err, -EINVAL, "\"%.200s\" is not an absolute path without . and ..", directory);
+    return err_set(err, -EINVAL, "\"%.200s\" is not an absolute path without . or .. components",
+                   directory);
 }
 
 static int run_digest(ControlWork *w, Err *err) {
@@ -65,7 +66,8 @@ static int start_mount(MountCall *m, Err *err) {
     if (*q->sub_path)
         params.sub_path = xstrdup(q->sub_path);
     if (r >= 0 && params.sub_path && !path_is_safe_relative(params.sub_path))
-        r = err_set(err, -EINVAL, "sub path \"%.200s\" is not a relative path without . and ..",
+        r = err_set(err, -EINVAL,
+                    "sub path \"%.200s\" is not a relative path without . or .. components",
                     params.sub_path);
     if (r >= 0)
         r = reference_parse(&params.reference, q->reference, err);

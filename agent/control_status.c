@@ -18,7 +18,8 @@ static int run_status(ControlWork *w, Err *err) {
     m->store_bytes = stats.bytes;
     m->filesystem_bytes = stats.fs_bytes;
     m->filesystem_free_bytes = stats.fs_free_bytes;
-    m->artifacts = stats.artifacts;
+    m->artifacts = stats.artifacts + stats.incomplete;
+    m->artifacts_incomplete = stats.incomplete;
     m->objects = stats.objects;
     m->volumes = stats.volumes;
     return control_volumes(w->store, NULL, &m->volume_list, &m->n_volume_list, err);

@@ -21,6 +21,7 @@ static Modelcached__Control__Artifact *make_artifact(const ArtifactInfo *a) {
     m->created_usec = a->created_usec;
     m->used_usec = a->used_usec;
     m->volumes = a->volumes;
+    m->incomplete = !a->complete;
     return m;
 }
 
@@ -119,6 +120,7 @@ static int run_inspect(ControlWork *w, Err *err) {
     _cleanup_free_ char *reference = NULL;
     ArtifactInfo info;
     Digest digest;
+    bool complete;
     int r = control_find(w->store, request->reference, &digest, &reference, err);
 
     if (r >= 0)
@@ -128,9 +130,11 @@ static int run_inspect(ControlWork *w, Err *err) {
     m = CONTROL_NEW(InspectResponse, inspect_response);
     w->answer = &m->base;
     m->artifact = make_artifact(&info);
+    complete = info.complete;
     artifact_info_clear(&info);
-    r = add_layers(m, w->store, &digest, err);
-    if (r >= 0)
+    /* Of one that is incomplete there is no tree to show. */
+    r = complete ? add_layers(m, w->store, &digest, err) : 0;
+    if (r >= 0 && complete)
         r = add_files(m, w->store, &digest, err);
     if (r >= 0)
         r = control_volumes(w->store, &digest, &m->volumes, &m->n_volumes, err);

@@ -94,6 +94,7 @@ Flight *flight_free(Flight *p) {
     safe_close(p->ingest_fd);
     (void)pull_options_unref(p->options);
     (void)manifest_free(p->manifest);
+    (void)index_chain_free(p->index);
     credential_list_done(&p->credentials);
     (void)reference_free(p->reference);
     free(p->layers);
@@ -181,7 +182,7 @@ void flight_cancel(Flight *p, int r, const Err *err) {
 
 /* Resolving: a folder, a worker, its answer, our plan. */
 
-static void on_resolved(void *arg, Manifest *manifest, const Digest *index);
+static void on_resolved(void *arg, Manifest *manifest, IndexChain *index);
 static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
 static void on_waiting(void *arg, const char *text);
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
@@ -189,8 +190,7 @@ static void on_worker_end(void *arg, int r, const Err *err);
 
 /* What is free, less what the other pulls still have to write. */
 static uint64_t room_left(const Flight *p) {
-    uint64_t promised = p->context->promised(p->context->arg);
-    uint64_t others = promised - flight_promised(p);
+    uint64_t others = p->context->promised(p->context->arg, p);
 
     return p->room > others ? p->room - others : 0;
 }
@@ -267,7 +267,7 @@ static int run_plan(void *arg, Err *err) {
     Flight *p = w->pull;
     FlightPlan plan = {
         .manifest = p->manifest,
-        .index = p->has_index ? &p->index : NULL,
+        .index = p->index,
         .want = p->reference->has_digest ? &p->reference->digest : NULL,
         .reference = p->reference_text,
         .platform = p->platform_text,
@@ -370,16 +370,14 @@ static void on_planned(void *arg, int r, const Err *err) {
     free(w);
 }
 
-static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
+static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     Flight *p = arg;
     size_t n = MAX(manifest->n_layers, (size_t)1);
     PlanWork *w = xnew(PlanWork);
 
     p->manifest = manifest;
     p->layers = xnew_n(FlightLayer, n);
-    p->has_index = index != NULL;
-    if (index)
-        p->index = *index;
+    p->index = index;
     *w = (PlanWork){ p, xnew_n(bool, n), xnew_n(bool, n), 0 };
     flight_take_layers(p);
     for (size_t i = 0; i < manifest->n_layers; i++)

@@ -29,8 +29,8 @@ typedef struct FlightContext {
     Pool *pool;
     const char *worker_program;
     Shares *shares;
-    /* Bytes that all running pulls together still have to fetch. */
-    uint64_t (*promised)(void *arg);
+    /* Bytes that all running pulls but one together still have to fetch. */
+    uint64_t (*promised)(void *arg, const Flight *except);
     /* A pull needs more or less than before: look at all limits again.  May be called from within
      * any function below, and from within those of other pulls. */
     void (*changed)(void *arg);

@@ -47,8 +47,7 @@ struct Flight {
     bool made_room; /* it was tried */
 
     Manifest *manifest;
-    bool has_index;
-    Digest index;
+    IndexChain *index; /* that led to it, or NULL */
     FlightLayer *layers;
     bool planned; /* what follows is known */
     Sharer *sharer;

@@ -116,7 +116,7 @@ const char *flight_registry(const Flight *p) {
 }
 
 uint64_t flight_promised(const Flight *p) {
-    return p->state == FLIGHT_DONE ? 0 : p->own_total - p->own_done;
+    return p->state == FLIGHT_DONE || p->own_done > p->own_total ? 0 : p->own_total - p->own_done;
 }
 
 uint64_t flight_freed(const Flight *p) {

@@ -50,16 +50,18 @@ int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
 static int check_digest(const FlightPlan *plan, Err *err) {
     const Manifest *m = plan->manifest;
     Digest digest;
+    int r;
 
     digest_of(&digest, m->bytes, m->n_bytes);
     if (!digest_equal(&digest, &m->digest))
         return err_set(err, -EBADMSG, "the manifest is not what its digest %s says",
                        DIGEST_STR(&m->digest));
     if (plan->want && !digest_equal(plan->want, &m->digest) &&
-        !(plan->index && digest_equal(plan->want, plan->index)))
+        !(plan->index && digest_equal(plan->want, &plan->index->digest)))
         return err_set(err, -EBADMSG, "the registry gave the manifest %s, not the one asked for",
                        DIGEST_STR(&m->digest));
-    return 0;
+    r = plan->index ? chain_check_index(plan->index, &m->digest, err) : 0;
+    return r < 0 ? r : chain_check_layers(m, err);
 }
 
 /* Only a reference that led to an index depends on the platform; others are good for every one. */

@@ -3,7 +3,7 @@
  * no Flight. */
 #pragma once
 
-#include "cache/store.h"
+#include "agent/chain.h"
 
 /* Room for content: free space that may be used at all, with that of partial blobs, which give way;
  * and the sentence when it is too little. */
@@ -25,8 +25,8 @@ int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_
 
 typedef struct FlightPlan {
     const Manifest *manifest;
-    const Digest *index; /* that led to it, or NULL */
-    const Digest *want;  /* of the reference, or NULL */
+    const IndexChain *index; /* that led to it, or NULL */
+    const Digest *want;      /* of the reference, or NULL */
     const char *reference, *platform;
     const char *ingest; /* the pull: stored layers are leased for it */
     const bool *ask;    /* of each layer: whether to look */

@@ -4,6 +4,7 @@
 #include "agent/clean.h"
 #include "agent/inbox_message.h"
 #include "base/limits.h"
+#include "base/parse.h"
 #include "proto/status.h"
 
 #define LENGTH_BYTES 4
@@ -31,10 +32,11 @@ struct Inbox {
     InboxState state;
     Buf buf; /* what is not parsed yet */
     InboxLayer *layers;
-    size_t n_layers, n_open; /* n_open: planned and not done */
-    bool more;               /* another plan follows */
-    size_t n_entries;        /* of the whole pull */
-    uint64_t entry_bytes;    /* their strings */
+    size_t n_layers, n_open;  /* n_open: planned and not done */
+    bool more;                /* another plan follows */
+    size_t n_entries;         /* of the whole pull */
+    uint64_t entry_bytes;     /* their strings */
+    uint64_t room, announced; /* bytes that files may have, and have */
     int outcome;
     Err why;
 };
@@ -58,8 +60,13 @@ Inbox *inbox_new(const InboxHandlers *handlers, bool probe) {
 
     in->handlers = *handlers;
     in->probe = probe;
+    in->room = LIMIT_BLOB_BYTES;
     in->buf = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES + LENGTH_BYTES);
     return in;
+}
+
+void inbox_set_room(Inbox *in, uint64_t bytes) {
+    in->room = bytes;
 }
 
 Inbox *inbox_free(Inbox *in) {
@@ -103,9 +110,8 @@ static int on_hello(Inbox *in, const Modelcached__Worker__Hello *m, Err *err) {
 
 static int on_resolved(Inbox *in, const Modelcached__Worker__Resolved *m, Err *err) {
     _cleanup_(manifest_freep) Manifest *manifest = NULL;
-    Digest index;
-    bool has_index;
-    int r = inbox_take_resolved(m, &manifest, &index, &has_index, err);
+    _cleanup_(index_chain_freep) IndexChain *index = NULL;
+    int r = inbox_take_resolved(m, &manifest, &index, err);
 
     if (r < 0)
         return r;
@@ -115,7 +121,7 @@ static int on_resolved(Inbox *in, const Modelcached__Worker__Resolved *m, Err *e
         in->layers[i].size = manifest->layers[i].size;
     in->state = INBOX_PLANNING;
     if (in->handlers.on_resolved)
-        in->handlers.on_resolved(in->handlers.arg, TAKE_PTR(manifest), has_index ? &index : NULL);
+        in->handlers.on_resolved(in->handlers.arg, TAKE_PTR(manifest), TAKE_PTR(index));
     return 0;
 }
 
@@ -148,6 +154,18 @@ static int on_progress(Inbox *in, const Modelcached__Worker__Progress *m, Err *e
     return 0;
 }
 
+/* An honest worker has counted and stopped before (UnpackBudget); this one may have lied, or left
+ * holes in its files. */
+static int count_file(Inbox *in, const LayerEntry *e, Err *err) {
+    if (!e->ingest)
+        return 0;
+    if (e->size > in->room - in->announced)
+        return err_set(err, -ENOSPC, "its files pass the %s that are left for them",
+                       FORMAT_BYTES(in->room));
+    in->announced += e->size;
+    return 0;
+}
+
 static int on_entries(Inbox *in, const Modelcached__Worker__Entries *m, Err *err) {
     InboxLayer *layer;
     int r = open_layer(in, m->layer, &layer, err);
@@ -162,7 +180,9 @@ static int on_entries(Inbox *in, const Modelcached__Worker__Entries *m, Err *err
         r = inbox_take_entry(m->entries[i], &layer->entries[layer->n], &in->entry_bytes, err);
         if (r < 0)
             return r;
-        layer->n++;
+        r = count_file(in, &layer->entries[layer->n++], err);
+        if (r < 0)
+            return r;
     }
     if (in->entry_bytes > LIMIT_WORKER_ENTRY_BYTES)
         return err_set(err, -EPROTO, "names of entries pass %llu MiB",

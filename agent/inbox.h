@@ -4,6 +4,7 @@
  * that parsing takes. */
 #pragma once
 
+#include "agent/chain.h"
 #include "base/buf.h"
 #include "cache/store.h"
 
@@ -26,8 +27,8 @@ void feature_list_done(FeatureList *l);
 typedef struct InboxHandlers {
     /* The list is the callee's. */
     void (*on_hello)(void *arg, FeatureList *features);
-    /* The manifest is the callee's.  `index`: the digest of the index that led to it, or NULL. */
-    void (*on_resolved)(void *arg, Manifest *manifest, const Digest *index);
+    /* Both are the callee's.  `index`: what led to the manifest, or NULL. */
+    void (*on_resolved)(void *arg, Manifest *manifest, IndexChain *index);
     /* `resumed` of the `bytes` were found on disk. */
     void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
     /* Nothing moves, and why; "" when it goes on. */
@@ -45,8 +46,11 @@ DEFINE_CLEANUP(Inbox, inbox_free);
  * it will ask again, and the worker may not be done before. */
 void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n, bool more);
 
+/* The files that it brings may have this many bytes together; without a call LIMIT_BLOB_BYTES. */
+void inbox_set_room(Inbox *in, uint64_t bytes);
+
 /* Takes bytes of the stream.  Errors: -EPROTO the worker broke the protocol (the sentence says how;
- * end it). */
+ * end it); -ENOSPC its files do not fit into the room. */
 int inbox_feed(Inbox *in, const uint8_t *data, size_t n, Err *err) _must_check_;
 
 /* How the worker ended the pull: 0 not yet (or only half a message), 1 done (a probe: said hello),

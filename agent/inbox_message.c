@@ -9,7 +9,7 @@
 #define FEATURES_MAX 32
 #define NAME_MAX_BYTES \
     256 /* media types, families, platforms: RFC 6838 allows 255 for a media type */
-#define INGEST_NAME_MAX 64
+#define INGEST_NAME_MAX 80 /* a digest and a word: partial_name() */
 
 /* An empty entry takes 2 bytes on the wire and about 100 in memory; a small one that is honest
  * takes 15 times its wire size.  The floor lets small messages through. */
@@ -154,14 +154,38 @@ static int take_names(const Modelcached__Worker__Resolved *m, Manifest *manifest
     return 0;
 }
 
-int inbox_take_resolved(const Modelcached__Worker__Resolved *m, Manifest **ret, Digest *ret_index,
-                        bool *ret_has_index, Err *err) {
+static int take_index(const Modelcached__Worker__Resolved *m, IndexChain **ret, Err *err) {
+    _cleanup_(index_chain_freep) IndexChain *c = xnew(IndexChain);
+    uint64_t bytes = 0;
+    int r = take_digest("the index", &m->index_digest, &c->digest, err);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < m->n_index; i++)
+        bytes += m->index[i].len; /* no more than the message has */
+    if (m->n_index > LIMIT_INDEX_DEPTH || bytes > LIMIT_INDEXES_BYTES)
+        return err_set(err, -EPROTO, "%zu indexes of %llu bytes", m->n_index,
+                       (unsigned long long)bytes);
+    c->documents = xnew_n(IndexDocument, m->n_index + 1);
+    for (; c->n < m->n_index; c->n++) {
+        const ProtobufCBinaryData *from = &m->index[c->n];
+
+        c->documents[c->n] = (IndexDocument){ xnew_n(uint8_t, from->len + 1), from->len };
+        if (from->len > 0)
+            memcpy(c->documents[c->n].bytes, from->data, from->len);
+    }
+    *ret = TAKE_PTR(c);
+    return 0;
+}
+
+int inbox_take_resolved(const Modelcached__Worker__Resolved *m, Manifest **ret,
+                        IndexChain **ret_index, Err *err) {
     _cleanup_(manifest_freep) Manifest *manifest = xnew(Manifest);
+    _cleanup_(index_chain_freep) IndexChain *index = NULL;
     int r = take_digest("the manifest", &m->digest, &manifest->digest, err);
 
-    *ret_has_index = m->index_digest.len > 0;
-    if (r >= 0 && *ret_has_index)
-        r = take_digest("the index", &m->index_digest, ret_index, err);
+    if (r >= 0 && m->index_digest.len > 0)
+        r = take_index(m, &index, err);
     if (r >= 0)
         r = take_names(m, manifest, err);
     if (r >= 0)
@@ -174,6 +198,7 @@ int inbox_take_resolved(const Modelcached__Worker__Resolved *m, Manifest **ret, 
     memcpy(manifest->bytes, m->manifest.data, m->manifest.len);
     manifest->n_bytes = m->manifest.len;
     *ret = TAKE_PTR(manifest);
+    *ret_index = TAKE_PTR(index);
     return 0;
 }
 

@@ -14,8 +14,8 @@ void inbox_release(Modelcached__Worker__FromWorker *m);
 
 /* All: -EPROTO with a sentence. */
 int inbox_take_hello(const Modelcached__Worker__Hello *m, FeatureList *ret, Err *err) _must_check_;
-int inbox_take_resolved(const Modelcached__Worker__Resolved *m, Manifest **ret, Digest *ret_index,
-                        bool *ret_has_index, Err *err) _must_check_;
+int inbox_take_resolved(const Modelcached__Worker__Resolved *m, Manifest **ret,
+                        IndexChain **ret_index, Err *err) _must_check_;
 /* Adds the length of its strings to `*bytes`. */
 int inbox_take_entry(const Modelcached__Worker__Entry *m, LayerEntry *ret, uint64_t *bytes,
                      Err *err) _must_check_;

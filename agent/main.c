@@ -2,6 +2,7 @@
 /* main: modelcached, the node's cache of OCI model artifacts. */
 #include "agent/agent.h"
 #include "agent/options.h"
+#include "agent/pull_options.h"
 #include "base/log.h"
 #include "base/version.h"
 
@@ -44,10 +45,23 @@ static int run(const Options *options) {
 
 static int check(const Options *options) {
     _cleanup_(config_freep) Config *config = NULL;
+    _cleanup_(pull_options_unrefp) PullOptions *pull = NULL;
+    const char *file = options->sources.file;
+    Err err = { "" };
+    int r;
 
     if (load(&config, options) < 0)
         return EXIT_USAGE;
-    (void)printf("%s: the configuration is right\n", options->sources.file);
+    r = pull_options_new(&pull, config, &err); /* reads the files that it names */
+    if (r < 0) {
+        (void)fprintf(stderr, "modelcached: %s\n", err_text(&err, r));
+        return EXIT_USAGE;
+    }
+    if (file && access(file, F_OK) < 0)
+        (void)printf("%s: there is no such file; ", file);
+    else if (file)
+        (void)printf("%s: ", file);
+    (void)printf("the configuration is right\n");
     return EXIT_SUCCESS;
 }
 

@@ -20,7 +20,7 @@ void rate_add(Rate *r, uint64_t usec, uint64_t bytes) {
 uint64_t rate_get(const Rate *r, uint64_t usec, uint64_t bytes) {
     uint64_t from_usec = r->samples[r->first].usec, from_bytes = r->samples[r->first].bytes;
 
-    if (r->n == 0 || usec < from_usec + RATE_STEP_USEC / 2 || bytes < from_bytes)
+    if (r->n == 0 || usec < from_usec + RATE_FIRST_USEC || bytes < from_bytes)
         return 0;
     return (uint64_t)((double)(bytes - from_bytes) * (double)USEC_PER_SEC /
                       (double)(usec - from_usec));

@@ -4,8 +4,9 @@
 
 #include "base/macro.h"
 
-#define RATE_SAMPLES   12
-#define RATE_STEP_USEC (500 * USEC_PER_MSEC)
+#define RATE_SAMPLES    12
+#define RATE_STEP_USEC  (500 * USEC_PER_MSEC)
+#define RATE_FIRST_USEC USEC_PER_SEC /* before, it is not known: the first bytes say little */
 
 /* Zero-initialise. */
 typedef struct Rate {

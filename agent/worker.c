@@ -6,6 +6,7 @@
 #include "agent/worker_stderr.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/parse.h"
 
 #include <fcntl.h>
 #include <linux/ioprio.h>
@@ -17,8 +18,14 @@
 
 #define READ_BYTES   KiB(64)
 #define READS_A_TURN 16 /* then the loop goes on with others */
+/* A socket holds less (net.core.wmem_max); the last words of a worker that is gone end here. */
+#define LAST_READS_MAX 256
 /* A worker that has said its last word has nothing more to do. */
 #define EXIT_USEC (5 * USEC_PER_SEC)
+/* Silence that ends it.  A worker that is well says something every PULL_ALIVE_USEC (oci/pull.c).
+ */
+#define HELLO_USEC  (30 * USEC_PER_SEC)
+#define SILENT_USEC (60 * USEC_PER_SEC)
 
 struct Worker {
     sd_event *event;
@@ -27,10 +34,13 @@ struct Worker {
     WorkerStderr *messages;
     int fd; /* our end of the socketpair */
     pid_t pid;
-    sd_event_source *io, *child, *exit_timer;
-    Buf out;     /* framed, not sent yet; may hold credentials */
-    bool closed; /* the socket gave its last byte */
-    int r;       /* < 0: it broke the protocol, or the socket did */
+    sd_event_source *io, *child, *exit_timer, *watchdog;
+    uint64_t patience_usec; /* for the next word */
+    uint64_t later_usec;    /* after the first one */
+    uint64_t heard_usec;    /* when it said the last */
+    Buf out;                /* framed, not sent yet; may hold credentials */
+    bool closed;            /* the socket gave its last byte */
+    int r;                  /* < 0: it broke the protocol, or the socket did */
     Err err;
 };
 
@@ -57,8 +67,9 @@ pid_t worker_release(Worker *w) {
         return 0;
     pid = w->pid;
     if (pid > 0)
-        (void)kill(pid, SIGKILL); /* it may be gone already */
+        (void)kill(-pid, SIGKILL); /* its whole group; it may be gone already */
     (void)sd_event_source_disable_unref(w->io);
+    (void)sd_event_source_disable_unref(w->watchdog);
     (void)sd_event_source_disable_unref(w->exit_timer);
     (void)sd_event_source_disable_unref(w->child); /* does not reap what it did not see ending */
     (void)worker_stderr_free(w->messages);
@@ -93,10 +104,10 @@ static void stop_watching(Worker *w) {
                                           SD_EVENT_OFF); /* fails only for sources of others */
 }
 
-/* Kills the process, if it was not reaped yet: 0 would be our own process group. */
+/* Kills the process and what it started, if it was not reaped yet: 0 would be our own group. */
 static void worker_kill(const Worker *w) {
     if (w->pid > 0)
-        (void)kill(w->pid, SIGKILL); /* it may be gone already */
+        (void)kill(-w->pid, SIGKILL); /* it may be gone already */
 }
 
 /* Ends the process; on_child tells. */
@@ -125,6 +136,8 @@ static int read_some(Worker *w) {
         stop_watching(w);
         return 0;
     }
+    w->heard_usec = now_usec();
+    w->patience_usec = w->later_usec;
     r = inbox_feed(w->inbox, bytes, (size_t)n, &err);
     if (r < 0)
         worker_break(w, r, &err);
@@ -165,6 +178,35 @@ static int on_exit_timer(sd_event_source *source, uint64_t usec, void *arg) {
     log_debug("pull worker %d did not end by itself", (int)w->pid);
     worker_kill(w); /* on_child tells */
     return 0;
+}
+
+static int watch_silence(Worker *w);
+
+/* The loop itself may have slept: what is in the socket counts first. */
+static int on_watchdog(sd_event_source *source, uint64_t usec, void *arg) {
+    Worker *w = arg;
+
+    (void)source;
+    (void)usec;
+    read_turn(w);
+    if (w->r < 0 || w->closed || inbox_outcome(w->inbox, NULL) != 0)
+        return 0; /* it is about to end, or will be ended */
+    if (now_usec() - w->heard_usec < w->patience_usec)
+        return watch_silence(w);
+    w->r = err_set(&w->err, -ETIMEDOUT,
+                   "the pull worker said nothing for %s and was ended; start the pull again",
+                   FORMAT_DURATION(w->patience_usec));
+    stop_watching(w);
+    worker_kill(w); /* on_child tells */
+    return 0;
+}
+
+static int watch_silence(Worker *w) {
+    uint64_t silent = now_usec() - w->heard_usec;
+
+    return loop_timer_after(w->event, &w->watchdog,
+                            silent < w->patience_usec ? w->patience_usec - silent : 0, on_watchdog,
+                            w);
 }
 
 static int on_io(sd_event_source *source, int fd, uint32_t revents, void *arg) {
@@ -211,8 +253,10 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     int r;
 
     (void)source;
-    while (read_some(w) > 0) /* its last words may still be in the socket */
-        ;
+    /* What it started must not write on, for ever or into the folder. */
+    worker_kill(w);
+    for (unsigned i = 0; i < LAST_READS_MAX && read_some(w) > 0; i++)
+        ; /* its last words may still be in the socket */
     stop_watching(w);
     r = judge(w, si, &err);
     w->pid = 0; /* sd-event reaps it after this callback */
@@ -315,12 +359,19 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     w->handlers = o->handlers;
     w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
     w->inbox = inbox_new(&o->handlers.inbox, o->job->probe);
+    if (o->job->content_max_bytes > 0)
+        inbox_set_room(w->inbox, o->job->content_max_bytes);
+    w->patience_usec = o->patience_usec > 0 ? o->patience_usec : HELLO_USEC;
+    w->later_usec = o->patience_usec > 0 ? o->patience_usec : SILENT_USEC;
+    w->heard_usec = now_usec();
     r = start_process(w, o, err);
     if (r < 0)
         return r;
     r = sd_event_add_io(w->event, &w->io, w->fd, EPOLLIN, on_io, w);
     if (r >= 0)
         r = sd_event_add_child(w->event, &w->child, w->pid, WEXITED, on_child, w);
+    if (r >= 0)
+        r = watch_silence(w);
     if (r < 0)
         return err_errnum(err, r, "cannot watch the pull worker");
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB;

@@ -18,10 +18,10 @@
 #define LIMIT_BLOB_BYTES        (64 * GiB(1024)) /* one layer, and one artifact unpacked */
 
 /* Trees. */
-#define LIMIT_TREE_ENTRIES    2000000 /* files, directories and links of one artifact */
-#define LIMIT_PATH_BYTES      4096    /* a path within a tree */
-#define LIMIT_NAME_BYTES      255     /* one component */
-#define LIMIT_PATH_DEPTH      64      /* components of a path; models have 10, images 40 */
+#define LIMIT_TREE_ENTRIES    2000000  /* files, directories and links of one artifact */
+#define LIMIT_PATH_BYTES      4096     /* a path within a tree */
+#define LIMIT_NAME_BYTES      255      /* one component */
+#define LIMIT_PATH_DEPTH      64       /* components of a path; models have 10, images 40 */
 #define LIMIT_TREE_PATH_BYTES MiB(256) /* all paths of one artifact */
 #define LIMIT_SYMLINK_BYTES   4095
 #define LIMIT_ZSTD_WINDOW_LOG 27 /* 128 MiB: what zstd --long accepts by default */
@@ -33,7 +33,9 @@
 #define LIMIT_GRPC_HEADER_BYTES  KiB(64)
 
 /* Between daemon and worker. */
-#define LIMIT_WORKER_MESSAGE_BYTES MiB(64)
+/* Resolved: a manifest, the indexes before it, its layers in fewer bytes than the manifest has. */
+#define LIMIT_WORKER_MESSAGE_BYTES MiB(16)
+#define LIMIT_INDEXES_BYTES        MiB(4)   /* all indexes on the way to one manifest */
 #define LIMIT_WORKER_ENTRY_BYTES   MiB(256) /* names and targets of all entries of one pull */
 
 /* Local files and requests. */

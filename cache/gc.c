@@ -100,9 +100,11 @@ static int doom_manifest(Index *ix, int64_t id, Removal *rm, Err *err) {
     if (r < 0)
         return r;
     if (volumes > 0)
-        return err_set(err, -EBUSY, "artifact %s is in use by %lld volume%s: unpublish %s first",
+        return err_set(err, -EBUSY,
+                       "artifact %s is in use by %lld volume%s: delete the pod%s first; cache-ctl "
+                       "inspect shows which",
                        DIGEST_STR(&d), (long long)volumes, volumes == 1 ? "" : "s",
-                       volumes == 1 ? "it" : "them");
+                       volumes == 1 ? "" : "s");
     index_endp(&q);
     ARRAY_GROW(rm->trees, rm->n_trees, rm->cap_trees);
     rm->trees[rm->n_trees++] = d;

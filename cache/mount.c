@@ -226,7 +226,7 @@ int mount_detach(const char *target, Err *err) {
     _cleanup_free_ char *parent = NULL, *path = NULL;
     _cleanup_close_ int fd = -EBADF;
     const char *slash;
-    int r, n = 0;
+    int r;
 
     if (!path_is_clean_absolute(target))
         return err_set(err, -EINVAL,
@@ -244,9 +244,10 @@ int mount_detach(const char *target, Err *err) {
     if (fd < 0)
         return fd;
     path = xasprintf("/proc/self/fd/%d%s", fd, slash);
-    while ((r = unmount_once(path)) == 0)
-        n++;
-    if (r == -EINVAL || r == -ENOENT) /* no mount there any more */
-        return n > 0;
+    r = unmount_once(path);
+    if (r == 0)
+        return 1;
+    if (r == -EINVAL || r == -ENOENT) /* no mount there */
+        return 0;
     return err_errnum(err, r, "unmounting %s failed", target);
 }

@@ -32,9 +32,9 @@ int mount_tree(MountMethod method, const MountRequest *request, Err *err) _must_
 /* Is `target` (open O_PATH) the root of a mount that shows the directory `tree_fd`?  1, 0 (not a
  * mount), or -EEXIST: a mount of something else. */
 int mount_shows(int target_fd, int tree_fd, Err *err) _must_check_;
-/* Unmounts whatever is on top of the clean absolute path, once for each mount stacked there,
- * without following symlinks, (UMOUNT_NOFOLLOW); lazily when it is busy.  Returns 1 when something
- * was unmounted, 0 when nothing was mounted there or the path is gone. */
+/* Unmounts whatever is on top of the clean absolute path, one of the mounts that may be stacked
+ * there, without following symlinks (UMOUNT_NOFOLLOW); lazily when it is busy.  Returns 1 when
+ * something was unmounted, 0 when nothing was mounted there or the path is gone. */
 int mount_detach(const char *target, Err *err) _must_check_;
 
 /* The mounts of this mount namespace, in the order of /proc/self/mountinfo: one on top of another

@@ -51,7 +51,8 @@ static int remove_staged(void *arg, const char *entry, Err *err) {
 
     while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
         ;
-    if (unlinkat(s->staging_fd, entry, AT_REMOVEDIR) < 0)
+    if (unlinkat(s->staging_fd, entry, AT_REMOVEDIR) < 0 &&
+        (errno != ENOTDIR || unlinkat(s->staging_fd, entry, 0) < 0)) /* a file is none of ours */
         return err_errno(err, "removing staging/%s failed", entry);
     return 0;
 }

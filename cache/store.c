@@ -370,7 +370,8 @@ int store_stats(Store *s, StoreStats *ret, Err *err) {
     r = index_query(
         ix, &q, err,
         "SELECT (SELECT coalesce(sum(size), 0) FROM objects), (SELECT count(*) FROM objects),"
-        " (SELECT count(*) FROM manifests WHERE complete), (SELECT count(*) FROM volumes)",
+        " (SELECT count(*) FROM manifests WHERE complete), (SELECT count(*) FROM volumes),"
+        " (SELECT count(*) FROM manifests WHERE NOT complete)",
         "");
     if (r < 0)
         return r;
@@ -381,6 +382,7 @@ int store_stats(Store *s, StoreStats *ret, Err *err) {
     stats.objects = (unsigned)index_int(q, 1);
     stats.artifacts = (unsigned)index_int(q, 2);
     stats.volumes = (unsigned)index_int(q, 3);
+    stats.incomplete = (unsigned)index_int(q, 4);
     *ret = stats;
     return 0;
 }

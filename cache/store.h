@@ -224,7 +224,8 @@ int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) _must_check_;
 typedef struct StoreStats {
     uint64_t bytes; /* of all objects */
     uint64_t fs_bytes, fs_free_bytes;
-    unsigned artifacts, objects, volumes;
+    unsigned artifacts, incomplete; /* complete ones, and others */
+    unsigned objects, volumes;
 } StoreStats;
 int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
 

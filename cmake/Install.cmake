@@ -23,5 +23,12 @@ mc_install_if_there(${completions}/cache-ctl.bash
     ${CMAKE_INSTALL_DATADIR}/bash-completion/completions cache-ctl)
 mc_install_if_there(${completions}/_cache-ctl ${CMAKE_INSTALL_DATADIR}/zsh/site-functions)
 mc_install_if_there(${completions}/cache-ctl.fish ${CMAKE_INSTALL_DATADIR}/fish/vendor_completions.d)
-mc_install_if_there(deploy/config.yaml ${CMAKE_INSTALL_FULL_SYSCONFDIR}/modelcached)
+# The configuration is the administrator's once it is there.
+install(CODE "
+    set(config \"${CMAKE_INSTALL_FULL_SYSCONFDIR}/modelcached\")
+    if(EXISTS \"\$ENV{DESTDIR}\${config}/config.yaml\")
+        message(STATUS \"Kept: \$ENV{DESTDIR}\${config}/config.yaml\")
+    else()
+        file(INSTALL DESTINATION \"\${config}\" TYPE FILE FILES \"${CMAKE_SOURCE_DIR}/deploy/config.yaml\")
+    endif()")
 mc_install_if_there(LICENSE ${CMAKE_INSTALL_DOCDIR} copyright)

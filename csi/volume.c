@@ -117,6 +117,7 @@ void volumes_event(const Volumes *v, const Volume *volume, const char *type, con
 static void op_report(const VolumeOp *op, int r, const Err *err) {
     const Params *p = &op->params;
     const char *duration = FORMAT_DURATION(now_usec() - op->begun_usec);
+    const char *what = op->volume.reference ? op->volume.reference : "an unknown volume";
     _cleanup_free_ char *pod =
         p->pod_name
             ? xasprintf(" for pod %s/%s", p->pod_namespace ? p->pod_namespace : "?", p->pod_name)
@@ -131,11 +132,11 @@ static void op_report(const VolumeOp *op, int r, const Err *err) {
                       "cannot %s the volume at %s%s: %s", op->unpublish ? "unpublish" : "publish",
                       op->volume.target, pod, err_text(err, r));
     else if (op->unpublish)
-        volumes_event(op->volumes, &op->volume, "volume.unpublished", "unpublished from %s in %s",
-                      op->volume.target, duration);
+        volumes_event(op->volumes, &op->volume, "volume.unpublished",
+                      "unpublished %s from %s in %s", what, op->volume.target, duration);
     else
-        volumes_event(op->volumes, &op->volume, "volume.published", "published at %s%s in %s",
-                      op->volume.target, pod, duration);
+        volumes_event(op->volumes, &op->volume, "volume.published", "published %s at %s%s in %s",
+                      what, op->volume.target, pod, duration);
 }
 
 static VolumeOp *op_free(VolumeOp *op) {
@@ -293,7 +294,14 @@ static int op_enter_mount(VolumeOp *op) {
 
 static int op_run_unmount(void *arg, Err *err) {
     VolumeOp *op = arg;
+    Volume have = { 0 };
 
+    /* For the report; what happens is decided by volume_unmount(). */
+    if (store_volume_get(op->store, op->volume.volume_id, op->volume.target, &have, NULL) >= 0) {
+        op->volume.reference = TAKE_PTR(have.reference);
+        op->volume.manifest = have.manifest;
+    }
+    volume_clear(&have);
     return volume_unmount(op->store, &(VolumeKey){ op->volume.volume_id, op->volume.target }, err);
 }
 

@@ -237,6 +237,20 @@ static int mounted_by_us(Store *s, const char *target, Err *err) {
                : found;
 }
 
+/* Takes our mounts off the target, down to what is none of ours, which is -EBUSY.  1: there was
+ * one. */
+static int detach_ours(Store *s, const char *target, Err *err) {
+    int n = 0, r;
+
+    while ((r = mounted_by_us(s, target, err)) > 0) {
+        r = mount_detach(target, err);
+        if (r <= 0)
+            break;
+        n = 1;
+    }
+    return r < 0 ? r : n;
+}
+
 /* 1 when a record of another volume names the target, else 0. */
 static int is_target_of_another(Store *s, const VolumeKey *key, Err *err) {
     Volume *volumes = NULL;
@@ -263,9 +277,7 @@ static int volume_unmount_unknown(Store *s, const VolumeKey *key, Err *err) {
 
     if (r != 0)
         return r < 0 ? r : 0;
-    mounted = mounted_by_us(s, key->target, err);
-    if (mounted > 0)
-        mounted = mount_detach(key->target, err);
+    mounted = detach_ours(s, key->target, err);
     if (mounted < 0)
         return mounted;
     r = is_by_hand(key) ? 0 : target_remove(key->target, err);
@@ -280,7 +292,7 @@ int volume_unmount(Store *s, const VolumeKey *key, Err *err) {
     if (r == -ENOENT)
         return volume_unmount_unknown(s, key, err);
     if (r >= 0)
-        r = mount_detach(key->target, err);
+        r = detach_ours(s, key->target, err);
     if (r >= 0 &&
         !is_by_hand(key)) /* the kubelet wants the target gone; a person's directory stays */
         r = target_remove(key->target, err);

@@ -5,7 +5,7 @@
 #include "ctl/output.h"
 
 json_t *artifact_json(const Modelcached__Control__Artifact *a) {
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I}", "references",
+    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:b}", "references",
                      output_json_strings(a->references, a->n_references), "digest",
                      output_json_string(a->digest), "family", output_json_string(a->family),
                      "media_type", output_json_string(a->media_type), "artifact_type",
@@ -13,7 +13,13 @@ json_t *artifact_json(const Modelcached__Control__Artifact *a) {
                      output_json_string(a->platform), "bytes", (json_int_t)a->bytes, "unique_bytes",
                      (json_int_t)a->unique_bytes, "files", (json_int_t)a->files, "created",
                      output_json_time(a->created_usec), "used", output_json_time(a->used_usec),
-                     "volumes", (json_int_t)a->volumes);
+                     "volumes", (json_int_t)a->volumes, "complete", !a->incomplete);
+}
+
+const char *pull_state_name(Modelcached__Control__PullState state) {
+    static const char *const states[] = { "queued", "resolving", "fetching", "committing", "done" };
+
+    return (size_t)state < ELEMENTSOF(states) ? states[state] : "unknown";
 }
 
 json_t *volumes_json(Modelcached__Control__VolumeDetail *const *volumes, size_t n) {

@@ -6,6 +6,8 @@
 #include "proto/control.pb-c.h"
 
 json_t *artifact_json(const Modelcached__Control__Artifact *a);
+/* "queued", "resolving", …: constant. */
+const char *pull_state_name(Modelcached__Control__PullState state);
 json_t *volumes_json(Modelcached__Control__VolumeDetail *const *volumes, size_t n);
 /* A table of volumes on standard output; nothing when there is none. */
 void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n);

@@ -50,8 +50,10 @@ static void on_message(void *arg, const uint8_t *message, size_t n) {
 static void on_end(void *arg, GrpcCode code, const char *text) {
     Running *r = arg;
 
+    bool interrupted = r->exit == CTL_EXIT_INTERRUPTED; /* and said so */
+
     end(r, r->exit != CTL_EXIT_DONE ? r->exit : exit_of_code(code));
-    if (code != GRPC_OK)
+    if (code != GRPC_OK && !interrupted)
         fprintf(stderr, "cache-ctl: %s\n", isempty(text) ? status_name(code) : text);
 }
 
@@ -76,10 +78,9 @@ static int watch_signals(sd_event *event, Running *r) {
 }
 
 static CtlExit unreachable(const Ctl *ctl, int r, const Err *err) {
-    fprintf(stderr,
-            "cache-ctl: cannot reach modelcached at %s: %s; is the daemon running, and is this its "
-            "--socket?\n",
-            ctl->socket, err_text(err, r));
+    fprintf(stderr, "cache-ctl: cannot reach modelcached at %s: %s; %s\n", ctl->socket,
+            err_text(err, r),
+            r == -EACCES ? "run it as root" : "is the daemon running, and is this its --socket?");
     return r == -EACCES ? CTL_EXIT_NOT_ALLOWED : CTL_EXIT_UNREACHABLE;
 }
 

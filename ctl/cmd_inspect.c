@@ -59,7 +59,10 @@ static void show_head(const Modelcached__Control__Artifact *a) {
            isempty(a->platform) ? "" : " for ", a->platform);
     printf("size       %s in %llu files, %s of it its own\n", FORMAT_BYTES(a->bytes),
            (unsigned long long)a->files, FORMAT_BYTES(a->unique_bytes));
-    printf("complete   %s\nused       %s\nvolumes    %u\n\n", created, used, a->volumes);
+    printf("complete   %s\nused       %s\nvolumes    %u\n\n",
+           a->incomplete ? "NO: content was lost or is damaged; cache-ctl pull repairs it"
+                         : created,
+           used, a->volumes);
 }
 
 static void show_layers(const Modelcached__Control__InspectResponse *i) {

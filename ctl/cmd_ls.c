@@ -17,7 +17,7 @@ static void add_row(OutputTable *t, const Modelcached__Control__Artifact *a, con
                     bool full) {
     char *cells[] = { xstrdup(reference),
                       output_digest(a->digest, full),
-                      xstrdup(a->family),
+                      xasprintf("%s%s", a->family, a->incomplete ? ", incomplete" : ""),
                       xstrdup(FORMAT_BYTES(a->bytes)),
                       xstrdup(FORMAT_BYTES(a->unique_bytes)),
                       xasprintf("%llu", (unsigned long long)a->files),
@@ -94,7 +94,9 @@ const CtlCommand ctl_ls = {
     .summary = "what is in the cache",
     .help = "Lists the artifacts of the cache: SIZE is what a pod sees, OWN is what no other "
             "artifact shares and removing\n"
-            "it would free.\n\n"
+            "it would free. What is \"incomplete\" lost content or has it damaged: the next pull "
+            "repairs "
+            "it.\n\n"
             "  cache-ctl ls\n"
             "  cache-ctl ls --output json | jq -r '.artifacts[].digest'\n\n"
             "Options of ls:\n"

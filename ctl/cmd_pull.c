@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "base/parse.h"
+#include "ctl/artifact.h"
 #include "ctl/output.h"
 #include "ctl/progress.h"
 
@@ -38,12 +39,6 @@ typedef struct PullView {
     Progress progress;
 } PullView;
 
-static const char *const states[] = { "queued", "resolving", "fetching", "committing", "done" };
-
-static const char *state_name(Modelcached__Control__PullState state) {
-    return (size_t)state < ELEMENTSOF(states) ? states[state] : "unknown";
-}
-
 static json_t *layers_json(const Modelcached__Control__PullProgress *p) {
     json_t *layers = json_array();
 
@@ -59,15 +54,15 @@ static json_t *layers_json(const Modelcached__Control__PullProgress *p) {
 }
 
 static json_t *pull_json(const Modelcached__Control__PullProgress *p) {
-    return json_pack("{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:I,s:b,s:o}", "state",
-                     state_name(p->state), "reference", output_json_string(p->reference), "digest",
-                     output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done,
-                     "bytes_total", (json_int_t)p->bytes_total, "bytes_cached",
-                     (json_int_t)p->bytes_cached, "layers_done", (json_int_t)p->layers_done,
-                     "layers_total", (json_int_t)p->layers_total, "rate", (json_int_t)p->rate,
-                     "elapsed_seconds", (double)p->elapsed_usec / (double)USEC_PER_SEC, "waiting",
-                     output_json_string(p->waiting), "bytes_resumed", (json_int_t)p->bytes_resumed,
-                     "background", p->background, "layers", layers_json(p));
+    return json_pack(
+        "{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:I,s:b,s:o}", "state",
+        pull_state_name(p->state), "reference", output_json_string(p->reference), "digest",
+        output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done, "bytes_total",
+        (json_int_t)p->bytes_total, "bytes_cached", (json_int_t)p->bytes_cached, "layers_done",
+        (json_int_t)p->layers_done, "layers_total", (json_int_t)p->layers_total, "rate",
+        (json_int_t)p->rate, "elapsed_seconds", (double)p->elapsed_usec / (double)USEC_PER_SEC,
+        "waiting", output_json_string(p->waiting), "bytes_resumed", (json_int_t)p->bytes_resumed,
+        "background", p->background, "layers", layers_json(p));
 }
 
 static void show_done(PullView *v, const Modelcached__Control__PullProgress *p) {
@@ -86,7 +81,7 @@ static void show_done(PullView *v, const Modelcached__Control__PullProgress *p) 
 }
 
 static void show(PullView *v, const Modelcached__Control__PullProgress *p) {
-    ProgressStep step = { state_name(p->state), p->bytes_done, p->bytes_total, p->rate,
+    ProgressStep step = { pull_state_name(p->state), p->bytes_done, p->bytes_total, p->rate,
                           p->waiting };
 
     if (v->ctl->json)

@@ -21,24 +21,25 @@ static json_t *pulls_json(const Modelcached__Control__StatusResponse *s) {
     for (size_t i = 0; i < s->n_pulls; i++) {
         const Modelcached__Control__PullProgress *p = s->pulls[i];
         (void)json_array_append_new(
-            pulls,
-            json_pack("{s:o,s:o,s:I,s:I,s:I,s:o}", "reference", output_json_string(p->reference),
-                      "digest", output_json_string(p->digest), "bytes_done",
-                      (json_int_t)p->bytes_done, "bytes_total", (json_int_t)p->bytes_total, "rate",
-                      (json_int_t)p->rate, "waiting", output_json_string(p->waiting)));
+            pulls, json_pack("{s:s,s:o,s:o,s:I,s:I,s:I,s:o}", "state", pull_state_name(p->state),
+                             "reference", output_json_string(p->reference), "digest",
+                             output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done,
+                             "bytes_total", (json_int_t)p->bytes_total, "rate", (json_int_t)p->rate,
+                             "waiting", output_json_string(p->waiting)));
     }
     return pulls;
 }
 
 static void show_json(const Modelcached__Control__StatusResponse *s) {
     json_t *document = json_pack(
-        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I}", "version",
+        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "version",
         output_json_string(s->version), "node", output_json_string(s->node), "kernel",
         output_json_string(s->kernel), "started", output_json_time(s->started_usec), "store",
         output_json_string(s->store_path), "store_filesystem",
         output_json_string(s->store_filesystem), "store_bytes", (json_int_t)s->store_bytes,
         "filesystem_bytes", (json_int_t)s->filesystem_bytes, "filesystem_free_bytes",
-        (json_int_t)s->filesystem_free_bytes, "artifacts", (json_int_t)s->artifacts, "objects",
+        (json_int_t)s->filesystem_free_bytes, "artifacts", (json_int_t)s->artifacts,
+        "artifacts_incomplete", (json_int_t)s->artifacts_incomplete, "objects",
         (json_int_t)s->objects, "volumes", (json_int_t)s->volumes);
 
     (void)json_object_set_new(document, "driver",
@@ -62,7 +63,8 @@ static void show_features(const Modelcached__Control__StatusResponse *s) {
 }
 
 static void show_pulls(const Modelcached__Control__StatusResponse *s) {
-    static const char *const columns[] = { "PULL", ">DONE", ">OF", ">RATE", "WAITING FOR", NULL };
+    static const char *const columns[] = { "PULL",  "STATE",       ">DONE", ">OF",
+                                           ">RATE", "WAITING FOR", NULL };
     OutputTable *t;
 
     if (s->n_pulls == 0)
@@ -70,23 +72,35 @@ static void show_pulls(const Modelcached__Control__StatusResponse *s) {
     t = output_table_new(columns);
     for (size_t i = 0; i < s->n_pulls; i++) {
         const Modelcached__Control__PullProgress *p = s->pulls[i];
-        char *cells[] = { xstrdup(p->reference), xstrdup(FORMAT_BYTES(p->bytes_done)),
+        char *cells[] = { xstrdup(p->reference),
+                          xstrdup(pull_state_name(p->state)),
+                          xstrdup(FORMAT_BYTES(p->bytes_done)),
                           xstrdup(p->bytes_total ? FORMAT_BYTES(p->bytes_total) : "?"),
-                          xasprintf("%s/s", FORMAT_BYTES(p->rate)), xstrdup(p->waiting) };
+                          xasprintf("%s/s", FORMAT_BYTES(p->rate)),
+                          xstrdup(p->waiting) };
         output_table_row(t, cells);
     }
     printf("\n");
     output_table_print(t);
 }
 
-static void show_text(const Modelcached__Control__StatusResponse *s) {
-    _cleanup_free_ char *started = output_ago(s->started_usec);
+static const char *plural(unsigned n) {
+    return n == 1 ? "" : "s";
+}
 
-    printf("modelcached %s on %s (%s), started %s\n", s->version, s->node, s->kernel, started);
-    printf("store       %s (%s): %s in %u files, %u artifacts; %s of %s free\n", s->store_path,
-           s->store_filesystem, FORMAT_BYTES(s->store_bytes), s->objects, s->artifacts,
+static void show_text(const Modelcached__Control__StatusResponse *s) {
+    _cleanup_free_ char *started = output_ago(s->started_usec), *incomplete = NULL;
+
+    if (s->artifacts_incomplete > 0)
+        incomplete = xasprintf(" (%u incomplete)", s->artifacts_incomplete);
+    printf("modelcached %s on %s (%s), started %s%s\n", s->version, s->node, s->kernel,
+           streq(started, "now") ? "just " : "", started);
+    printf("store       %s (%s): %s in %u file%s, %u artifact%s%s; %s of %s free\n", s->store_path,
+           s->store_filesystem, FORMAT_BYTES(s->store_bytes), s->objects, plural(s->objects),
+           s->artifacts, plural(s->artifacts), incomplete ? incomplete : "",
            FORMAT_BYTES(s->filesystem_free_bytes), FORMAT_BYTES(s->filesystem_bytes));
-    printf("csi         %s at %s, %u volumes\n", s->driver, s->csi_endpoint, s->volumes);
+    printf("csi         %s at %s, %u volume%s\n", s->driver, s->csi_endpoint, s->volumes,
+           plural(s->volumes));
     printf("mounts      %s, %s\n", s->mount_shape, s->mount_detail);
     printf("pull worker\n");
     show_features(s);

@@ -108,9 +108,11 @@ static struct option *join_options(const CtlCommand *c) {
 
 static int run_command(Ctl *ctl, const CtlCommand *c, int argc, char **argv) {
     _cleanup_free_ struct option *options = join_options(c);
+    _cleanup_free_ char *name = xasprintf("cache-ctl %s", c->name);
     int option, n;
 
-    optind = 0; /* getopt_long(3): a new scan */
+    argv[0] = name; /* getopt_long(3) says it */
+    optind = 0;     /* getopt_long(3): a new scan */
     while ((option = getopt_long(argc, argv, "s:o:h", options, NULL)) >= 0) {
         int r = option >= 1000 ? c->option(c->arg, option, optarg) : take_global(ctl, option, c);
         if (option >= 1000 ? r != 0 : r >= 0)

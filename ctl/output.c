@@ -16,7 +16,8 @@ struct OutputTable {
 
 void output_json(json_t *document, bool line) {
     (void)json_dumpf(document, stdout,
-                     line ? JSON_COMPACT : JSON_INDENT(2)); /* a closed stdout is seen at exit */
+                     (line ? JSON_COMPACT : JSON_INDENT(2)) |
+                         JSON_REAL_PRECISION(9)); /* a closed stdout is seen at exit */
     (void)fputc('\n', stdout);
     (void)fflush(stdout);
     json_decref(document);

@@ -18,12 +18,14 @@ static int terminal_columns(void) {
 
 /* "412.0 MiB/s, 27 s left", as far as it is known. */
 static void format_rate(char *buf, size_t n, const ProgressStep *s) {
-    if (s->rate == 0 || s->done >= s->total)
+    uint64_t left = s->total > s->done ? s->total - s->done : 0,
+             seconds = s->rate > 0 ? (left + s->rate - 1) / s->rate : 0;
+
+    if (seconds == 0)
         buf[0] = '\0';
     else
-        (void)snprintf(
-            buf, n, "%s/s, %s left", FORMAT_BYTES(s->rate),
-            FORMAT_DURATION((s->total - s->done) * USEC_PER_SEC / s->rate)); /* cut is fine */
+        (void)snprintf(buf, n, "%s/s, %s left", FORMAT_BYTES(s->rate),
+                       FORMAT_DURATION(seconds * USEC_PER_SEC)); /* cut is fine */
 }
 
 static void show_on_terminal(Progress *p, const ProgressStep *s, int percent) {

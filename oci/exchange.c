@@ -111,8 +111,8 @@ static void on_done(void *arg, HttpTransfer *t, int r, const Err *why) {
     Exchange *x = arg;
     Err err = *why;
 
-    if (http_used_private_address(t) && is_home(x))
-        x->options.policy->home_is_private = true;
+    if (is_home(x))
+        x->options.policy->home_kind = MAX(x->options.policy->home_kind, http_used_address(t));
     if (r == -ECANCELED && x->truncated)
         r = 0;
     if (r >= 0 && is_redirect(x)) {
@@ -129,22 +129,34 @@ static void on_done(void *arg, HttpTransfer *t, int r, const Err *why) {
     x->options.handlers.on_done(x->options.handlers.arg, r, &err);
 }
 
+/* What a redirect or a realm may lead to.  Metadata servers give secrets to whoever asks from this
+ * node, and so do services on loopback: nobody sends us there but one who is there himself. */
+static AddressKind may_reach(const Exchange *x) {
+    const ExchangePolicy *policy = x->options.policy;
+    AddressKind home = MAX(policy->home_kind, origin_literal_kind(policy->home));
+
+    if (is_home(x))
+        return ADDRESS_SPECIAL;
+    if (!policy->allow_private && policy->home_kind == ADDRESS_PUBLIC)
+        return ADDRESS_PUBLIC;
+    if (origin_is_private_literal(x->url) && streq(x->url->host, policy->home->host))
+        return ADDRESS_SPECIAL; /* the very address, another port */
+    return home == ADDRESS_LOOPBACK ? ADDRESS_LOOPBACK : ADDRESS_PRIVATE;
+}
+
 static int start_hop(Exchange *x, Err *err) {
     const ExchangePolicy *policy = x->options.policy;
     _cleanup_free_ char *accept =
         x->options.accept ? xasprintf("Accept: %s", x->options.accept) : NULL;
-    bool home = is_home(x),
-         allow_private = home || policy->allow_private || policy->home_is_private;
+    bool home = is_home(x);
+    AddressKind reach = may_reach(x);
     const char *headers[6] = { "Accept-Encoding: identity" };
     size_t n = 1;
 
     if (!x->url->is_https && policy->home->is_https)
         return err_set(err, -EPROTO, "http is not allowed here");
-    if (!allow_private && origin_is_private_literal(x->url))
-        return err_set(
-            err, -EPROTO,
-            "%s has a private or local address, where a registry on the internet must not lead",
-            x->url->shown);
+    if (origin_literal_kind(x->url) > reach)
+        return err_set(err, -EPROTO, "%s has %s", x->url->shown, address_refusal(reach));
     if (accept)
         headers[n++] = accept;
     if (x->options.range)
@@ -158,7 +170,7 @@ static int start_hop(Exchange *x, Err *err) {
                                       .headers = headers,
                                       .form = x->options.form,
                                       .skip_verify = home && policy->skip_verify,
-                                      .allow_private = allow_private,
+                                      .may_reach = reach,
                                       .timeout_seconds = x->options.timeout_seconds,
                                       .handlers = { on_head, on_data, on_done, x } },
                       err);

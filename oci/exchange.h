@@ -7,10 +7,11 @@
 
 /* What holds for all requests of one registry. */
 typedef struct ExchangePolicy {
-    const Origin *home;   /* the registry's own API; borrowed */
-    bool skip_verify;     /* of home's certificate */
-    bool allow_private;   /* other hosts may have private addresses, too */
-    bool home_is_private; /* learned: home has such an address, so others may */
+    const Origin *home; /* the registry's own API; borrowed */
+    bool skip_verify;   /* of home's certificate */
+    bool allow_private; /* other hosts may have private addresses, too */
+    AddressKind
+        home_kind; /* learned: home has a private address, so others may; or a loopback one */
 } ExchangePolicy;
 
 typedef struct Exchange Exchange;

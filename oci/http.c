@@ -234,7 +234,7 @@ int http_start(Http *h, HttpTransfer **ret, const HttpRequest *request, Err *err
 
     t->http = h;
     t->handlers = request->handlers;
-    t->allow_private = request->allow_private || h->has_proxy;
+    t->may_reach = h->has_proxy ? ADDRESS_SPECIAL : request->may_reach;
     r = transfer_setup(t, request, err);
     if (r < 0) {
         transfer_destroy(t);

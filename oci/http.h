@@ -42,7 +42,7 @@ typedef struct HttpRequest {
         *headers; /* "Name: value"; no byte of them may be a control character; ends with NULL */
     const char *form;         /* POST it as application/x-www-form-urlencoded; NULL: GET */
     bool skip_verify;         /* do not verify the server's certificate */
-    bool allow_private;       /* the host may have a private address (see address_is_private()) */
+    AddressKind may_reach;    /* the host may have such an address, or one of less trust */
     unsigned timeout_seconds; /* for all of it; 0: none */
     HttpHandlers handlers;
 } HttpRequest;
@@ -61,5 +61,5 @@ unsigned http_status(const HttpTransfer *t);
 /* The value of the i-th header of that name, without blanks around it; NULL: there are not so many.
  */
 const char *http_header(const HttpTransfer *t, const char *name, size_t i);
-/* Did this transfer open a connection to a private address? */
-bool http_used_private_address(const HttpTransfer *t);
+/* The kind of address that this transfer opened a connection to. */
+AddressKind http_used_address(const HttpTransfer *t);

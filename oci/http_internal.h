@@ -27,7 +27,8 @@ struct HttpTransfer {
     struct curl_slist *headers;
     char *form;
     HttpHandlers handlers;
-    bool allow_private, blocked, was_private;
+    AddressKind may_reach, used;
+    bool blocked;
     bool added; /* libcurl has it */
     bool paused, wants_resume;
     bool dead;      /* freed while libcurl was running: goes as soon as that has ended */

@@ -96,14 +96,13 @@ static size_t write_callback(char *data, size_t size, size_t n, void *arg) {
 static curl_socket_t open_callback(void *arg, _unused_ curlsocktype purpose,
                                    struct curl_sockaddr *address) {
     HttpTransfer *t = arg;
+    AddressKind kind = address_kind(&address->addr);
 
-    if (address_is_private(&address->addr)) {
-        if (!t->allow_private) {
-            t->blocked = true;
-            return CURL_SOCKET_BAD;
-        }
-        t->was_private = true;
+    if (kind > t->may_reach) {
+        t->blocked = true;
+        return CURL_SOCKET_BAD;
     }
+    t->used = MAX(t->used, kind);
     return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
 }
 
@@ -244,8 +243,8 @@ unsigned http_status(const HttpTransfer *t) {
     return t->status;
 }
 
-bool http_used_private_address(const HttpTransfer *t) {
-    return t->was_private;
+AddressKind http_used_address(const HttpTransfer *t) {
+    return t->used;
 }
 
 const char *http_header(const HttpTransfer *t, const char *name, size_t i) {
@@ -329,6 +328,10 @@ static const char *result_advice(const HttpTransfer *t) {
         return "; if it does not speak TLS, it needs plain_http in the configuration";
     case CURLE_COULDNT_RESOLVE_HOST:
         return "; check the name and the DNS of this machine";
+    case CURLE_COULDNT_CONNECT:
+        return "; is the registry up, and is its port reachable from this node?";
+    case CURLE_OPERATION_TIMEDOUT:
+        return "; is the registry overloaded, or a firewall in between?";
     default:
         return "";
     }
@@ -338,9 +341,7 @@ int transfer_result(const HttpTransfer *t, Err *err) {
     char text[CURL_ERROR_SIZE];
 
     if (t->blocked)
-        return err_set(err, -EPROTO,
-                       "the host has a private or local address, where a registry on the internet "
-                       "must not lead");
+        return err_set(err, -EPROTO, "the host has %s", address_refusal(t->may_reach));
     if (t->r < 0 && (t->head_bytes > LIMIT_HTTP_HEADER_BYTES || t->n_lines >= HEADER_LINES_MAX))
         return err_set(err, -EPROTO, "the answer's head is larger than %zu bytes or %d lines",
                        (size_t)LIMIT_HTTP_HEADER_BYTES, HEADER_LINES_MAX);

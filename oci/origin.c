@@ -176,75 +176,98 @@ bool origin_may_get_credentials(const Origin *registry, const Origin *realm) {
     return strchr(domain, '.') && streq(domain, last_two_labels(realm->host));
 }
 
-static bool v4_is_private(uint32_t a) {
+static AddressKind v4_kind(uint32_t a) {
     static const struct {
         uint32_t net;
         unsigned bits;
+        AddressKind kind;
     } nets[] = {
-        { 0x00000000, 8 },  /* this network */
-        { 0x0a000000, 8 },  /* RFC 1918 */
-        { 0x64400000, 10 }, /* RFC 6598, shared */
-        { 0x7f000000, 8 },  /* loopback */
-        { 0xa9fe0000, 16 }, /* link-local: metadata servers of clouds */
-        { 0xac100000, 12 }, /* RFC 1918 */
-        { 0xc0000000, 24 }, /* RFC 6890 */
-        { 0xc0a80000, 16 }, /* RFC 1918 */
-        { 0xc6120000, 15 }, /* RFC 2544, benchmarks */
-        { 0xe0000000, 3 },  /* multicast, reserved, broadcast */
+        { 0x00000000, 8, ADDRESS_SPECIAL },  /* this network; 0.0.0.0 reaches loopback */
+        { 0x0a000000, 8, ADDRESS_PRIVATE },  /* RFC 1918 */
+        { 0x64400000, 10, ADDRESS_PRIVATE }, /* RFC 6598, shared */
+        { 0x7f000000, 8, ADDRESS_LOOPBACK }, /* RFC 1122 */
+        { 0xa9fe0000, 16, ADDRESS_SPECIAL }, /* link-local: metadata servers of clouds */
+        { 0xac100000, 12, ADDRESS_PRIVATE }, /* RFC 1918 */
+        { 0xc0000000, 24, ADDRESS_PRIVATE }, /* RFC 6890 */
+        { 0xc0a80000, 16, ADDRESS_PRIVATE }, /* RFC 1918 */
+        { 0xc6120000, 15, ADDRESS_PRIVATE }, /* RFC 2544, benchmarks */
+        { 0xe0000000, 3, ADDRESS_SPECIAL },  /* multicast, reserved, broadcast */
     };
 
     for (size_t i = 0; i < ELEMENTSOF(nets); i++)
         if ((a ^ nets[i].net) >> (32 - nets[i].bits) == 0)
-            return true;
-    return false;
+            return nets[i].kind;
+    return ADDRESS_PUBLIC;
 }
 
 static uint32_t v4_at(const uint8_t *b) {
     return (uint32_t)b[0] << 24 | (uint32_t)b[1] << 16 | (uint32_t)b[2] << 8 | b[3];
 }
 
-static bool v6_is_private(const uint8_t b[static 16]) {
-    static const uint8_t zero[12];
+static AddressKind v6_kind(const uint8_t b[static 16]) {
+    static const uint8_t zero[12], loopback[16] = { [15] = 1 };
     static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff },
                          nat64[12] = { 0x00, 0x64, 0xff, 0x9b };
+    static const uint8_t metadata[16] = {
+        0xfd, 0x00, 0x0e, 0xc2, [14] = 0x02, [15] = 0x54
+    }; /* fd00:ec2::254, of EC2 */
 
     if (memcmp(b, mapped, 12) == 0 || memcmp(b, nat64, 12) == 0)
-        return v4_is_private(v4_at(b + 12));
-    if (memcmp(b, zero, 12) == 0) /* ::, ::1, and the old form with an IPv4 address in it */
-        return true;
+        return v4_kind(v4_at(b + 12));
+    if (memcmp(b, loopback, 16) == 0)
+        return ADDRESS_LOOPBACK;
+    if (memcmp(b, zero, 12) == 0) /* :: reaches loopback; the old form with an IPv4 address in it */
+        return ADDRESS_SPECIAL;
     if (b[0] == 0x20 && b[1] == 0x02) /* 6to4 */
-        return v4_is_private(v4_at(b + 2));
-    return (b[0] & 0xe0) !=
-           0x20; /* only 2000::/3 is the internet: not fc00::/7, fe80::/10, ff00::/8 … */
+        return v4_kind(v4_at(b + 2));
+    if (b[0] == 0xff || (b[0] == 0xfe && (b[1] & 0xc0) == 0x80) || memcmp(b, metadata, 16) == 0)
+        return ADDRESS_SPECIAL;
+    /* Only 2000::/3 is the internet: not fc00::/7 … */
+    return (b[0] & 0xe0) == 0x20 ? ADDRESS_PUBLIC : ADDRESS_PRIVATE;
 }
 
-bool address_is_private(const struct sockaddr *address) {
+AddressKind address_kind(const struct sockaddr *address) {
     if (address->sa_family == AF_INET) {
         struct sockaddr_in in;
         memcpy(&in, address, sizeof(in));
-        return v4_is_private(ntohl(in.sin_addr.s_addr));
+        return v4_kind(ntohl(in.sin_addr.s_addr));
     }
     if (address->sa_family == AF_INET6) {
         struct sockaddr_in6 in6;
         memcpy(&in6, address, sizeof(in6));
-        return v6_is_private(in6.sin6_addr.s6_addr);
+        return v6_kind(in6.sin6_addr.s6_addr);
     }
-    return true;
+    return ADDRESS_SPECIAL;
 }
 
-bool origin_is_private_literal(const Origin *o) {
+bool address_is_private(const struct sockaddr *address) {
+    return address_kind(address) != ADDRESS_PUBLIC;
+}
+
+AddressKind origin_literal_kind(const Origin *o) {
     struct in6_addr v6;
     struct in_addr v4;
     size_t n = strlen(o->host);
 
     if (streq(o->host, "localhost") || endswith(o->host, ".localhost"))
-        return true;
+        return ADDRESS_LOOPBACK;
     if (inet_pton(AF_INET, o->host, &v4) == 1)
-        return v4_is_private(ntohl(v4.s_addr));
+        return v4_kind(ntohl(v4.s_addr));
     if (o->host[0] == '[') {
         _cleanup_free_ char *inner = xstrndup(o->host + 1, n - 2);
         inner[strcspn(inner, "%")] = 0; /* a zone id: link-local */
-        return inet_pton(AF_INET6, inner, &v6) != 1 || v6_is_private(v6.s6_addr);
+        return inet_pton(AF_INET6, inner, &v6) != 1 ? ADDRESS_SPECIAL : v6_kind(v6.s6_addr);
     }
-    return false;
+    return ADDRESS_PUBLIC;
+}
+
+bool origin_is_private_literal(const Origin *o) {
+    return origin_literal_kind(o) != ADDRESS_PUBLIC;
+}
+
+const char *address_refusal(AddressKind may_reach) {
+    return may_reach == ADDRESS_PUBLIC
+               ? "a private or local address, where a registry on the internet must not lead"
+               : "an address of this node or of its link, where a registry must not lead unless it "
+                 "is there itself";
 }

@@ -28,9 +28,21 @@ bool origin_is_same(const Origin *a, const Origin *b);
  * host, when the registry has no TLS either. */
 bool origin_may_get_credentials(const Origin *registry, const Origin *realm);
 
-/* Is the address loopback, link-local, private, unspecified, multicast, or otherwise not of the
- * public internet? */
+/* Where an address leads; each needs more trust than the one before. */
+typedef enum AddressKind {
+    ADDRESS_PUBLIC,   /* the internet */
+    ADDRESS_PRIVATE,  /* RFC 1918, ULA, and what else is not the internet */
+    ADDRESS_LOOPBACK, /* this node */
+    ADDRESS_SPECIAL,  /* link-local and metadata servers of clouds, unspecified, multicast, reserved
+                       */
+} AddressKind;
+AddressKind address_kind(const struct sockaddr *address);
+/* Of the host of the URL, when it is an address or a name for one ("localhost"); ADDRESS_PUBLIC
+ * also for a name that only a lookup can tell about. */
+AddressKind origin_literal_kind(const Origin *o);
+/* Why an address of a kind above `may_reach` is refused: "a private … address, where … must not
+ * lead". */
+const char *address_refusal(AddressKind may_reach);
+/* Not ADDRESS_PUBLIC? */
 bool address_is_private(const struct sockaddr *address);
-/* 1: the host of the URL is such an address, or a name for one ("localhost"); 0: an address of the
- * internet, or a name that only a lookup can tell about. */
 bool origin_is_private_literal(const Origin *o);

@@ -29,14 +29,31 @@ void pull_goto(Pull *p, PullState state) {
         pull_finish(p, r, &err);
 }
 
-void pull_say_waiting(Pull *p, const char *why) {
+static void say_progress(Pull *p) {
     Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
     Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
 
-    progress.waiting = (char *)(uintptr_t)why; /* packed, not kept */
+    if (p->waiting)
+        progress.waiting = p->waiting;
     message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
     message.progress = &progress;
     channel_send(p->o.channel, &message);
+}
+
+void pull_say_waiting(Pull *p, const char *why) {
+    xfree_and_strdup(&p->waiting, why);
+    say_progress(p);
+}
+
+/* The daemon ends a worker that says nothing for long; it forgets no reason for waiting by this. */
+static int on_alive(sd_event_source *source, uint64_t usec, void *arg) {
+    Pull *p = arg;
+
+    (void)source;
+    (void)usec;
+    if (channel_is_idle(p->o.channel))
+        say_progress(p);
+    return loop_timer_after(p->o.event, &p->alive, PULL_ALIVE_USEC, on_alive, p);
 }
 
 void pull_finish(Pull *p, int r, const Err *err) {
@@ -48,6 +65,7 @@ void pull_finish(Pull *p, int r, const Err *err) {
         return;
     pull_goto(p, PULL_ENDED);
     p->progress = sd_event_source_disable_unref(p->progress);
+    p->alive = sd_event_source_disable_unref(p->alive);
     p->timer = sd_event_source_disable_unref(p->timer);
     if (r < 0) {
         message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_FAILED;
@@ -163,6 +181,8 @@ int pull_new(Pull **ret, const PullOptions *options, Err *err) {
         return r;
     /* From the loop, so that nothing is called back before the caller has `*ret`. */
     r = loop_timer_after(options->event, &p->timer, 0, on_start, p);
+    if (r >= 0)
+        r = loop_timer_after(options->event, &p->alive, PULL_ALIVE_USEC, on_alive, p);
     if (r < 0)
         return err_errnum(err, r, "cannot start the pull");
     *ret = TAKE_PTR(p);
@@ -173,6 +193,7 @@ void pull_cancel(Pull *p) {
     p->request = registry_request_free(p->request);
     p->timer = sd_event_source_disable_unref(p->timer);
     p->progress = sd_event_source_disable_unref(p->progress);
+    p->alive = sd_event_source_disable_unref(p->alive);
     pull_stop_layers(p);
 }
 
@@ -181,12 +202,16 @@ Pull *pull_free(Pull *p) {
         return NULL;
     (void)sd_event_source_disable_unref(p->timer);
     (void)sd_event_source_disable_unref(p->progress);
+    (void)sd_event_source_disable_unref(p->alive);
     (void)manifest_doc_free(p->manifest);
     (void)seen_free(p->seen);
     (void)traffic_free(p->traffic);
     free(p->layers);
     free(p->order);
+    for (size_t i = 0; i < ELEMENTSOF(p->indexes); i++)
+        free(p->indexes[i].data);
     free(p->asked);
+    free(p->waiting);
     free(p->platform);
     free(p->bytes);
     free(p);

@@ -9,6 +9,7 @@
 
 #define PULL_GIVE_UP_USEC  (300 * USEC_PER_SEC) /* when the job does not say */
 #define PULL_PROGRESS_USEC (200 * USEC_PER_MSEC)
+#define PULL_ALIVE_USEC    (10 * USEC_PER_SEC) /* the daemon's patience is 60 s (agent/worker.c) */
 
 typedef enum PullState {
     PULL_INIT,    /* nothing happened yet */
@@ -40,6 +41,8 @@ typedef struct PullLayer {
 struct Pull {
     PullOptions o;
     PullState state;
+    sd_event_source *alive; /* says that we are, while the daemon hears nothing else */
+    char *waiting;          /* why nothing moves, or NULL */
     Traffic *traffic;
     FetchContext context;
 
@@ -49,7 +52,9 @@ struct Pull {
     char *asked;                                /* tag or digest */
     unsigned tries, depth;                      /* failed tries of `asked`; indexes passed */
     Digest asked_digest[LIMIT_INDEX_DEPTH + 1]; /* indexes passed: none twice */
-    uint64_t asked_size;                        /* as the index says; UINT64_MAX: not known */
+    ProtobufCBinaryData indexes[LIMIT_INDEX_DEPTH];
+    size_t indexes_bytes;
+    uint64_t asked_size; /* as the index says; UINT64_MAX: not known */
     uint8_t *bytes;
     size_t n_bytes;
     Digest digest;

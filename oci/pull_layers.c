@@ -91,6 +91,7 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
         pointers[progress.n_layers++] = &items[i];
     }
     if (progress.n_layers > 0) {
+        free(TAKE_PTR(p->waiting));
         progress.layers = pointers;
         message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
         message.progress = &progress;
@@ -144,8 +145,8 @@ static void on_trouble(void *arg, const char *why) {
     PullLayer *l = arg;
     Err text;
 
-    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1, l->pull->manifest->n_layers,
-                  why);
+    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1,
+                  l->pull->manifest->n_layers, why);
     log_debug("%s", text.text);
     if (traffic_used(l->pull->traffic) == 0)
         pull_say_waiting(l->pull, text.text);

@@ -165,6 +165,7 @@ int main(int argc, char **argv) {
         LC_CTYPE,
         "C.UTF-8"); /* names in pax headers are UTF-8; libarchive converts to the locale */
     (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGXFSZ, SIG_IGN);                  /* write(2) says -EFBIG then */
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0); /* the sandbox sets it again */
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);        /* the job holds credentials */
     r = check_descriptors(&err);

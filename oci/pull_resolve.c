@@ -63,6 +63,11 @@ static int descend(Pull *p, const ManifestDoc *index, Descriptor *ret, Err *err)
 
     if (p->depth >= LIMIT_INDEX_DEPTH)
         return err_set(err, -E2BIG, "indexes are nested deeper than %d", LIMIT_INDEX_DEPTH);
+    if (p->n_bytes > LIMIT_INDEXES_BYTES - p->indexes_bytes)
+        return err_set(err, -E2BIG, "the indexes on the way have more than %llu bytes",
+                       (unsigned long long)LIMIT_INDEXES_BYTES);
+    p->indexes_bytes += p->n_bytes;
+    p->indexes[p->depth] = (ProtobufCBinaryData){ p->n_bytes, TAKE_PTR(p->bytes) };
     p->asked_digest[p->depth++] = p->digest;
     (void)snprintf(want.os, sizeof(want.os), "%s", job->os);
     (void)snprintf(want.architecture, sizeof(want.architecture), "%s", job->architecture);
@@ -162,9 +167,12 @@ static void describe_manifest(const Pull *p, Modelcached__Worker__Resolved *ret)
 
     ret->digest = (ProtobufCBinaryData){ DIGEST_BYTES, (uint8_t *)(uintptr_t)p->digest.bytes };
     ret->manifest = (ProtobufCBinaryData){ p->n_bytes, p->bytes };
-    if (p->depth > 0)
+    if (p->depth > 0) {
         ret->index_digest =
             (ProtobufCBinaryData){ DIGEST_BYTES, (uint8_t *)(uintptr_t)p->asked_digest[0].bytes };
+        ret->index = (ProtobufCBinaryData *)(uintptr_t)p->indexes;
+        ret->n_index = p->depth;
+    }
     if (m->media_type)
         ret->media_type = m->media_type;
     if (m->artifact_type)

@@ -17,6 +17,7 @@
 #define RING_DEPTH          16
 #define HASH_THREADS_MAX    8
 #define DECODERS_MAX        4
+#define LISTS_BYTES         (2 * LIMIT_WORKER_ENTRY_BYTES)
 #define CONNECTIONS_MAX     64
 
 typedef Modelcached__Worker__Job Job;
@@ -179,8 +180,14 @@ static int start_threads(PullSetup *s, const Job *job, Err *err) {
     return r;
 }
 
+/* No file is larger than all content; lists of entries need some room besides. */
+static uint64_t file_max(const Job *job) {
+    return job->content_max_bytes > 0 ? MIN(job->content_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES
+                                      : 0;
+}
+
 int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
-    SandboxOptions sandbox = { .dir_fd = dir_fd };
+    SandboxOptions sandbox = { .dir_fd = dir_fd, .file_max_bytes = file_max(job) };
     size_t buffer_bytes;
     int r;
 

@@ -16,6 +16,8 @@
     (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_KEEP_CAPS_LOCKED | \
      SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
 
+#define FILES_MAX 1024
+
 const char *sandbox_feature_name(SandboxFeature feature) {
     static const char *const names[SANDBOX_FEATURE_COUNT] = {
         [SANDBOX_CAPABILITIES] = "capabilities", [SANDBOX_UID] = "uid",
@@ -86,6 +88,27 @@ static int hide(Err *err) {
     return 0;
 }
 
+/* Limits that were lower already stay. */
+static int lower_limit(int what, rlim_t max, Err *err) {
+    struct rlimit old;
+
+    if (getrlimit((__rlimit_resource_t)what, &old) < 0)
+        return err_errno(err, "the pull worker cannot read its limits");
+    if (old.rlim_max < max)
+        max = old.rlim_max;
+    if (setrlimit((__rlimit_resource_t)what, &(struct rlimit){ max, max }) < 0)
+        return err_errno(err, "the pull worker cannot limit itself");
+    return 0;
+}
+
+static int limit_resources(const SandboxOptions *o, Err *err) {
+    int r = lower_limit(RLIMIT_NOFILE, FILES_MAX, err);
+
+    if (r >= 0 && o->file_max_bytes > 0)
+        r = lower_limit(RLIMIT_FSIZE, o->file_max_bytes, err);
+    return r;
+}
+
 int sandbox_enter(const SandboxOptions *options, SandboxState ret[static SANDBOX_FEATURE_COUNT],
                   Err *err) {
     bool drop = has(options, SANDBOX_CAPABILITIES, &ret[SANDBOX_CAPABILITIES]);
@@ -103,6 +126,8 @@ int sandbox_enter(const SandboxOptions *options, SandboxState ret[static SANDBOX
             return r;
     }
     r = hide(err);
+    if (r >= 0)
+        r = limit_resources(options, err);
     if (r < 0)
         return r;
     if (has(options, SANDBOX_NO_NEW_PRIVS, &ret[SANDBOX_NO_NEW_PRIVS])) {

@@ -20,6 +20,7 @@ typedef struct SandboxState {
 
 typedef struct SandboxOptions {
     int dir_fd; /* the pull's folder, borrowed; its owner becomes our user when we are root */
+    uint64_t file_max_bytes; /* RLIMIT_FSIZE; 0: none */
     unsigned
         absent; /* for tests: bit set of features that are handled as if the kernel had them not */
 } SandboxOptions;

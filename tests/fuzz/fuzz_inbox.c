@@ -16,10 +16,14 @@ static void on_hello(void *arg, FeatureList *features) {
     feature_list_done(features);
 }
 
-static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
+static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     Target *t = arg;
+    Err err;
 
-    (void)index;
+    if (index)
+        (void)!chain_check_index(index, &manifest->digest, &err);
+    (void)!chain_check_layers(manifest, &err);
+    (void)index_chain_free(index);
     t->n_layers = manifest->n_layers;
     t->resolved = true;
     (void)manifest_free(manifest);

@@ -117,6 +117,16 @@ def test_installed_config_is_accepted(root):
     assert result.code == 0, result
 
 
+def test_installing_again_keeps_an_edited_config(root, build, module_work):
+    [path] = [os.path.join(root, path) for path in files_beneath(root) if path.endswith("etc/modelcached/config.yaml")]
+    with open(path, "a", encoding="utf-8") as file:
+        file.write("# edited\n")
+    subprocess.run(["cmake", "--install", build], capture_output=True, check=True,
+                   env={**os.environ, "DESTDIR": os.path.join(module_work, "root")})
+    with open(path, encoding="utf-8") as file:
+        assert file.read().endswith("# edited\n")
+
+
 @pytest.mark.parametrize("page", ["man1/cache-ctl.1", "man8/modelcached.8", "man8/modelcached-pull.8",
                                   "man5/modelcached-config.5"])
 def test_man_pages_are_well_formed(root, page):

@@ -92,8 +92,23 @@ _unused_ static void fake_hello(void) {
     FAKE_SEND(HELLO, hello, &m);
 }
 
-/* Manifest bytes are the repository's name, so that each is an artifact of its own. */
-_unused_ static void fake_resolved(const char *text, uint64_t size_of_first) {
+/* Manifest bytes are the repository's name, so that each is an artifact of its own, and the digests
+ * of its layers. */
+_unused_ static const char *fake_manifest(char buf[static 1024], const char *how) {
+    size_t n = (size_t)snprintf(buf, 1024, "%s", how);
+
+    for (unsigned i = 0; i < FAKE_LAYERS; i++) {
+        Digest d;
+
+        digest_of(&d, fake_content(i), strlen(fake_content(i)));
+        n += (size_t)snprintf(buf + n, 1024 - n, " %s", DIGEST_STR(&d));
+    }
+    return buf;
+}
+#define FAKE_MANIFEST(how) fake_manifest((char[1024]){ "" }, (how))
+
+_unused_ static void fake_resolved(const char *how, uint64_t size_of_first) {
+    const char *text = FAKE_MANIFEST(how);
     Modelcached__Worker__Resolved m = MODELCACHED__WORKER__RESOLVED__INIT;
     Modelcached__Worker__LayerInfo infos[FAKE_LAYERS], *list[FAKE_LAYERS];
     static const char *const paths[] = { "model.bin", "config.json", "copy.bin" };
@@ -268,6 +283,23 @@ _unused_ static void fake_listen(const Modelcached__Worker__Job *job) {
     }
 }
 
+/* Leaves a child behind that holds the socket. */
+_unused_ static void fake_family(void) {
+    pid_t pid = fork();
+    char text[16];
+    int fd;
+
+    if (pid == 0) {
+        (void)sleep(100);
+        _exit(0);
+    }
+    (void)snprintf(text, sizeof(text), "%d", (int)pid);
+    fd = openat(4, "child", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (fd < 0 || fs_write_all(fd, text, strlen(text), NULL) < 0)
+        _exit(7);
+    _exit(6);
+}
+
 _unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
     const char *how = job->repository;
 
@@ -293,6 +325,10 @@ _unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
         fake_listen(job);
     else if (streq(how, "sleep"))
         (void)sleep(100);
+    else if (streq(how, "hello-sleep"))
+        fake_hello(), (void)sleep(100);
+    else if (streq(how, "family"))
+        fake_family();
     else if (streq(how, "stderr"))
         (void)!write(2, "line one\nline \033[1mtwo", 22), fake_failed(EPROTO, "");
     else

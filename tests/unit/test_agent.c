@@ -85,13 +85,16 @@ static int finish(Daemon *d) {
 }
 
 static const struct {
-    const char *args[3];
+    const char *args[4];
     int code;
     const char *text;
 } runs[] = {
     { { "--version", NULL }, 0, "modelcached " },
     { { "--help", NULL }, 0, "Usage: modelcached" },
     { { "--check-config", NULL }, 0, "the configuration is right" },
+    { { "--check-config", "--set", "credentials.docker_config=/nonexistent.json", NULL },
+      2,
+      "credentials.docker_config: " },
     { { "--print-docs", "markdown", NULL }, 0, "| key |" },
     { { "--bogus", NULL }, 2, "modelcached: --bogus is not an option" },
     { { "--set", "pull.concurrent=0", NULL },

@@ -233,7 +233,7 @@ TEST(control_list_inspect_remove) {
     ASSERT_STREQ(ip->layers[0]->kind, "raw");
     ASSERT_EQ(ip->n_files, 3);
     ASSERT_STREQ(ip->files[0]->path, "config.json");
-    ASSERT_STREQ(ip->manifest, "plain");
+    ASSERT_STREQ(ip->manifest, FAKE_MANIFEST("plain"));
     inspect.reference = digest;
     call(&env, &by_digest, "Inspect", &inspect.base);
     ASSERT_EQ(by_digest.code, GRPC_OK);
@@ -329,6 +329,30 @@ static void spoil(ControlEnv *env, const char *text) {
     (void)fclose(f);
 }
 
+/* List, Inspect and Status agree on an artifact that lost content. */
+static void assert_incomplete(ControlEnv *env) {
+    REQUEST(list, ListRequest, LIST_REQUEST);
+    REQUEST(inspect, InspectRequest, INSPECT_REQUEST);
+    REQUEST(status, StatusRequest, STATUS_REQUEST);
+    CALL(l, list_response);
+    CALL(i, inspect_response);
+    CALL(s, status_response);
+    const Modelcached__Control__StatusResponse *sp;
+
+    call(env, &l, "List", &list.base);
+    ASSERT_TRUE(
+        ((const Modelcached__Control__ListResponse *)(void *)l.last)->artifacts[0]->incomplete);
+    inspect.reference = (char *)"r.example/plain:1";
+    call(env, &i, "Inspect", &inspect.base);
+    ASSERT_EQ(i.code, GRPC_OK);
+    ASSERT_TRUE(
+        ((const Modelcached__Control__InspectResponse *)(void *)i.last)->artifact->incomplete);
+    call(env, &s, "Status", &status.base);
+    sp = (void *)s.last;
+    ASSERT_EQ(sp->artifacts, 1);
+    ASSERT_EQ(sp->artifacts_incomplete, 1);
+}
+
 TEST(control_verify_finds_what_is_bad) {
     STORE_TEST_DIR(dir);
     REQUEST(q, VerifyRequest, VERIFY_REQUEST);
@@ -346,6 +370,7 @@ TEST(control_verify_finds_what_is_bad) {
     call(&env, &bad, "Verify", &q.base);
     ASSERT_EQ(bad.code, GRPC_DATA_LOSS);
     ASSERT_EQ(((const Modelcached__Control__VerifyProgress *)(void *)bad.last)->n_bad, 1);
+    assert_incomplete(&env);
     q.reference = (char *)"r.example/none:1";
     call(&env, &unknown, "Verify", &q.base);
     ASSERT_EQ(unknown.code, GRPC_NOT_FOUND);

@@ -198,11 +198,36 @@ TEST(exchange_a_public_registry_does_not_lead_inside) {
         ASSERT_STRSTR(refused.err.text, "private");
         log = server_log(f.other);
         ASSERT_STREQ(log, "");
-        f.policy.allow_private = true;
+        f.policy.allow_private = true; /* the local network, but not this node */
+        ask(&f, &refused, url, NULL);
+        ASSERT_EQ(refused.r, -EPROTO);
+        ASSERT_STRSTR(refused.err.text, "this node");
+        f.policy.home_kind = ADDRESS_LOOPBACK; /* a name that stands for this node */
         if (i > 1)
             continue;
         ask(&f, &allowed, url, NULL);
         ASSERT_EQ(allowed.r, 0);
+    }
+}
+
+/* Nothing is there; what counts is that nobody is asked. */
+TEST(exchange_nobody_leads_to_metadata_servers) {
+    static const char *const hosts[] = {
+        "169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0", "[::ffff:169.254.1.1]",
+        "224.0.0.1",       "[::]"
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(hosts); i++) {
+        _cleanup_(fixture_done) Fixture f;
+        _cleanup_free_ char *path = xasprintf("/to?http://%s/latest/", hosts[i]), *url = NULL;
+        Seen s = { 0 };
+
+        fixture_init(&f, false, false, NULL); /* home on loopback */
+        f.policy.allow_private = true;
+        url = url_of(f.server, path);
+        ask(&f, &s, url, NULL);
+        ASSERT_EQ(s.r, -EPROTO);
+        ASSERT_STRSTR(s.err.text, "must not lead");
     }
 }
 

@@ -147,7 +147,7 @@ static void start(Fixture *f, Seen *s, const char *path, HttpRequest q) {
 
     ASSERT_OK(origin_parse(&url, NULL, text, NULL));
     q.url = url;
-    q.allow_private = true;
+    q.may_reach = ADDRESS_LOOPBACK;
     q.handlers = (HttpHandlers){ on_head, on_data, on_done, s };
     s->http = &f->http;
     ASSERT_OK(http_start(f->http, &s->t, &q, NULL));

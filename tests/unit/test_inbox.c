@@ -25,10 +25,11 @@ static void on_hello(void *arg, FeatureList *features) {
     feature_list_done(features);
 }
 
-static void on_resolved(void *arg, Manifest *manifest, const Digest *index) {
+static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     Seen *s = arg;
     note(s, index ? "resolved-by-index" : "resolved");
     s->manifest = manifest;
+    (void)index_chain_free(index);
 }
 
 static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
@@ -420,7 +421,7 @@ TEST(inbox_refuses_long_and_broken_messages) {
 
 /* Empty entries take 2 bytes on the wire and a hundred in memory. */
 TEST(inbox_parsing_does_not_eat_the_memory) {
-    const size_t n = MiB(16), head = 4 + 5 + 5;
+    const size_t n = MiB(8), head = 4 + 5 + 5;
     Seen s = { .log = "" };
     _cleanup_(inbox_freep) Inbox *in = fetching(&s);
     _cleanup_free_ uint8_t *bytes = xnew_n(uint8_t, head + n);
@@ -439,5 +440,23 @@ TEST(inbox_parsing_does_not_eat_the_memory) {
     }
     ASSERT_ERR(inbox_feed(in, bytes, 4 + outer, &err), -EPROTO);
     ASSERT_STRSTR(err.text, "bytes that are not a message");
+    (void)manifest_free(s.manifest);
+}
+
+TEST(inbox_files_must_fit_into_the_room) {
+    Seen s = { .log = "" };
+    _cleanup_(inbox_freep) Inbox *in = fetching(&s);
+    Modelcached__Worker__Entry e = good_entry();
+    Err err = { "" };
+
+    inbox_set_room(in, 1000);
+    e.size = 600;
+    ASSERT_OK(entry(in, 1, &e, &err));
+    e.ingest = (char *)""; /* another entry's file */
+    ASSERT_OK(entry(in, 1, &e, &err));
+    e.ingest = (char *)"f1";
+    e.size = 401;
+    ASSERT_ERR(entry(in, 1, &e, &err), -ENOSPC);
+    ASSERT_STRSTR(err.text, "1000 B");
     (void)manifest_free(s.manifest);
 }

@@ -151,7 +151,8 @@ TEST(mount_detach_takes_a_stack_off_and_one_in_use) {
         ASSERT_OK(do_mount(&env, MOUNT_METHOD_DETACHED, false, &err));
     busy = open(tmpdir_join(env.dir, "target/file"), O_RDONLY | O_CLOEXEC);
     ASSERT_OK(busy);
-    ASSERT_EQ(mount_detach(env.target, &err), 1);
+    for (int i = 0; i < 3; i++)
+        ASSERT_EQ(mount_detach(env.target, &err), 1);
     ASSERT_EQ(mount_detach(env.target, &err), 0);
     ASSERT_EQ(pread(busy, text, 5, 0), 5); /* a workload keeps what it has open */
     ASSERT_OK(rmdir(env.target));

@@ -126,36 +126,38 @@ TEST(origin_credentials) {
 TEST(origin_private_addresses) {
     static const struct {
         const char *text;
-        bool is_private;
+        AddressKind kind;
     } cases[] = {
-        { "127.0.0.1", true },
-        { "127.255.0.1", true },
-        { "10.0.0.1", true },
-        { "11.0.0.1", false },
-        { "172.16.0.1", true },
-        { "172.32.0.1", false },
-        { "192.168.1.1", true },
-        { "192.169.1.1", false },
-        { "169.254.169.254", true },
-        { "0.0.0.0", true },
-        { "100.64.0.1", true },
-        { "100.128.0.1", false },
-        { "224.0.0.1", true },
-        { "255.255.255.255", true },
-        { "8.8.8.8", false },
-        { "198.18.0.1", true },
-        { "::1", true },
-        { "::", true },
-        { "fe80::1", true },
-        { "fd00:ec2::254", true },
-        { "ff02::1", true },
-        { "2001:4860::8888", false },
-        { "::ffff:10.0.0.1", true },
-        { "::ffff:8.8.8.8", false },
-        { "64:ff9b::7f00:1", true },
-        { "2002:7f00:1::", true },
-        { "::127.0.0.1", true },
-        { "fec0::1", true },
+        { "127.0.0.1", ADDRESS_LOOPBACK },
+        { "127.255.0.1", ADDRESS_LOOPBACK },
+        { "10.0.0.1", ADDRESS_PRIVATE },
+        { "11.0.0.1", ADDRESS_PUBLIC },
+        { "172.16.0.1", ADDRESS_PRIVATE },
+        { "172.32.0.1", ADDRESS_PUBLIC },
+        { "192.168.1.1", ADDRESS_PRIVATE },
+        { "192.169.1.1", ADDRESS_PUBLIC },
+        { "169.254.169.254", ADDRESS_SPECIAL },
+        { "0.0.0.0", ADDRESS_SPECIAL },
+        { "100.64.0.1", ADDRESS_PRIVATE },
+        { "100.128.0.1", ADDRESS_PUBLIC },
+        { "224.0.0.1", ADDRESS_SPECIAL },
+        { "255.255.255.255", ADDRESS_SPECIAL },
+        { "8.8.8.8", ADDRESS_PUBLIC },
+        { "198.18.0.1", ADDRESS_PRIVATE },
+        { "::1", ADDRESS_LOOPBACK },
+        { "::", ADDRESS_SPECIAL },
+        { "fe80::1", ADDRESS_SPECIAL },
+        { "fd00:ec2::254", ADDRESS_SPECIAL },
+        { "ff02::1", ADDRESS_SPECIAL },
+        { "2001:4860::8888", ADDRESS_PUBLIC },
+        { "::ffff:10.0.0.1", ADDRESS_PRIVATE },
+        { "::ffff:8.8.8.8", ADDRESS_PUBLIC },
+        { "64:ff9b::7f00:1", ADDRESS_LOOPBACK },
+        { "2002:7f00:1::", ADDRESS_LOOPBACK },
+        { "::127.0.0.1", ADDRESS_SPECIAL },
+        { "fd00:ec2::253", ADDRESS_PRIVATE },
+        { "::ffff:169.254.169.254", ADDRESS_SPECIAL },
+        { "fec0::1", ADDRESS_PRIVATE },
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -168,9 +170,9 @@ TEST(origin_private_addresses) {
         ASSERT_EQ(is_v6 ? inet_pton(AF_INET6, cases[i].text, &in6.sin6_addr)
                         : inet_pton(AF_INET, cases[i].text, &in.sin_addr),
                   1);
-        if (address_is_private(is_v6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in) !=
-                cases[i].is_private ||
-            origin_is_private_literal(o) != cases[i].is_private)
+        if (address_kind(is_v6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in) !=
+                cases[i].kind ||
+            origin_literal_kind(o) != cases[i].kind)
             test_fail(__FILE__, __LINE__, "%s", cases[i].text);
     }
 }

@@ -54,7 +54,7 @@ TEST(puller_pulls_once_and_then_knows) {
     if (a.r < 0)
         test_fail(__FILE__, __LINE__, "%s", a.err.text);
     ASSERT_TRUE(a.had_pull);
-    digest_of(&want, "plain", 5);
+    digest_of(&want, FAKE_MANIFEST("plain"), strlen(FAKE_MANIFEST("plain")));
     ASSERT_TRUE(digest_equal(&want, &a.manifest));
     ASSERT_EQ(agent_env_left(&e), 0);
     get(&e, &a, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);

@@ -9,6 +9,8 @@ TEST(rate_is_unknown_at_first) {
     ASSERT_EQ(rate_get(&r, 1000, 0), 0);
     rate_add(&r, 1000, 0);
     ASSERT_EQ(rate_get(&r, 1100, 500), 0);
+    ASSERT_EQ(rate_get(&r, USEC_PER_SEC, 500), 0);
+    ASSERT_EQ(rate_get(&r, 1000 + USEC_PER_SEC, 500), 500);
 }
 
 TEST(rate_forgets_what_is_long_ago) {

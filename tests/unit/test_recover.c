@@ -99,6 +99,21 @@ TEST(recovery_takes_staged_mounts_off) {
     store_close(s);
 }
 
+TEST(recovery_takes_files_in_staging_away) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    const char *file = tmpdir_join(dir, "store/staging/file"),
+               *link = tmpdir_join(dir, "store/staging/link");
+
+    ASSERT_OK(mknod(file, S_IFREG | 0600, 0));
+    ASSERT_OK(symlink("/", link));
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(access(file, F_OK), -1);
+    ASSERT_EQ(faccessat(AT_FDCWD, link, F_OK, AT_SYMLINK_NOFOLLOW), -1);
+    store_close(s);
+}
+
 TEST(recovery_of_a_hundred_thousand_objects_is_quick) {
     enum { N = 100000 };
     STORE_TEST_DIR(dir);

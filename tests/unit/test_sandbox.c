@@ -178,6 +178,7 @@ static void *write_file(void *arg) {
 static const char *what_fails(int dir_fd) {
     pthread_t thread;
     void *result = NULL;
+    struct rlimit files, size;
     int fds[2], fd;
 
     if (pthread_create(&thread, NULL, write_file, &dir_fd) != 0)
@@ -196,6 +197,9 @@ static const char *what_fails(int dir_fd) {
         return "a socketpair";
     (void)close(fds[0]);
     (void)close(fds[1]);
+    if (getrlimit(RLIMIT_NOFILE, &files) < 0 || files.rlim_max > 1024 ||
+        getrlimit(RLIMIT_FSIZE, &size) < 0 || size.rlim_max != MiB(1))
+        return "limits of files";
     fd = open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC);
     if (fd < 0 && errno != ENOENT)
         return "reading /etc/resolv.conf";
@@ -220,7 +224,9 @@ static int child(int dir_fd, unsigned absent) {
     int bad = 0;
     Err err;
 
-    if (sandbox_enter(&(SandboxOptions){ .dir_fd = dir_fd, .absent = absent }, state, &err) < 0) {
+    SandboxOptions options = { dir_fd, MiB(1), absent };
+
+    if (sandbox_enter(&options, state, &err) < 0) {
         (void)fprintf(stderr, "sandbox_enter: %s\n", err.text);
         return 1;
     }

@@ -64,7 +64,7 @@ static char *ask(Seen *s, const char *home, const char *path, bool refresh) {
     _cleanup_(origin_freep) Origin *origin = NULL;
     _cleanup_event_ sd_event *event = NULL;
     _cleanup_(http_freep) Http *http = NULL;
-    ExchangePolicy policy = { .allow_private = true };
+    ExchangePolicy policy = { .allow_private = true, .home_kind = ADDRESS_LOOPBACK };
     char *log;
 
     if (refresh)

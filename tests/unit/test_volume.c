@@ -119,7 +119,7 @@ TEST(publish_shows_the_artifact_read_only_and_unpublish_takes_all_away) {
 
     ASSERT_OK(publish(env, &(Ask){ 0 }, &err));
     assert_state(env, "mount", true, 1);
-    ASSERT_STRSTR(env->last_event, "volume.published: published at ");
+    ASSERT_STRSTR(env->last_event, "volume.published: published ");
     fd = open(file, O_RDONLY | O_CLOEXEC);
     ASSERT_OK(fd);
     ASSERT_EQ(read(fd, content, sizeof(content)), 8);
@@ -446,4 +446,25 @@ TEST(warm_publish_is_fast) {
     ASSERT_TRUE(
         best <
         100 * USEC_PER_MSEC); /* with sanitizers and busy neighbours; bench/ has the real one */
+}
+
+TEST(unpublish_takes_away_only_mounts_of_ours) {
+    NEED_ROOT();
+    _cleanup_(env_freep) Env *env = env_new();
+    _cleanup_free_ char *target = in_kubelet(env, "mount");
+    Err err;
+
+    ASSERT_OK(publish(env, &(Ask){ 0 }, &err));
+    ASSERT_OK(mount("none", target, "tmpfs", 0, "size=4k")); /* on top of the volume */
+    ASSERT_ERR(unpublish(env, &(Ask){ 0 }, &err), -EBUSY);
+    ASSERT_STRSTR(err.text, "no volume of this driver");
+    ASSERT_OK(umount(target));
+    ASSERT_TRUE(is_mounted(target)); /* ours is still there */
+    ASSERT_OK(umount(target));
+    ASSERT_OK(mount("none", target, "tmpfs", 0, "size=4k")); /* in the place of the volume */
+    ASSERT_ERR(unpublish(env, &(Ask){ 0 }, &err), -EBUSY);
+    ASSERT_TRUE(is_mounted(target));
+    ASSERT_OK(umount(target));
+    ASSERT_OK(unpublish(env, &(Ask){ 0 }, &err));
+    assert_state(env, "mount", false, 0);
 }

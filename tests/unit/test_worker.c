@@ -2,6 +2,7 @@
 /* test_worker: real processes that behave and misbehave: what they get, and what becomes of them.
  */
 #include "agent/worker.h"
+#include "base/parse.h"
 #include "tests/unit/fake_worker.h"
 
 #include <sys/wait.h>
@@ -13,6 +14,7 @@ typedef struct Env {
     int r;
     bool ended;
     size_t n_features;
+    uint64_t patience_usec;
     Err err;
 } Env;
 
@@ -53,6 +55,7 @@ static int start(Env *e, Worker **ret, const char *how, Err *err) {
         .program = e->program,
         .label = how ? how : "probe",
         .ingest_fd = tmpdir_fd(e->dir),
+        .patience_usec = e->patience_usec,
         .job = &job,
         .handlers = { { .on_hello = on_hello, .arg = e }, on_end, e },
     };
@@ -71,6 +74,14 @@ static void run(Env *e, const char *how) {
     while (!e->ended && now_usec() < until)
         (void)sd_event_run(e->event, 100 * USEC_PER_MSEC);
     ASSERT_TRUE(e->ended);
+}
+
+/* Dead counts, whoever is to reap it. */
+static bool is_gone(pid_t pid) {
+    _cleanup_free_ char *path = xasprintf("/proc/%d/stat", (int)pid), *text = NULL;
+    Err err;
+
+    return fs_read_file(AT_FDCWD, path, KiB(4), &text, NULL, &err) < 0 || strstr(text, ") Z ");
 }
 
 TEST(worker_probe) {
@@ -176,4 +187,35 @@ TEST(worker_find_program_gives_a_path) {
 
     ASSERT_TRUE(path[0] == '/');
     ASSERT_STRSTR(path, "/modelcached-pull");
+}
+
+TEST(worker_that_is_silent_is_ended) {
+    Env e;
+
+    env_init(&e);
+    e.patience_usec = 300 * USEC_PER_MSEC;
+    run(&e, "sleep"); /* says nothing at all */
+    ASSERT_ERR(e.r, -ETIMEDOUT);
+    ASSERT_STRSTR(e.err.text, "the pull worker said nothing for 300 ms");
+    ASSERT_STRSTR(e.err.text, "start the pull again");
+    run(&e, "hello-sleep");
+    ASSERT_ERR(e.r, -ETIMEDOUT);
+    env_done(&e);
+}
+
+TEST(worker_that_ends_takes_its_children_along) {
+    _cleanup_free_ char *text = NULL;
+    uint64_t until, child = 0;
+    Env e;
+
+    env_init(&e);
+    run(&e, "family");
+    ASSERT_ERR(e.r, -EIO);
+    ASSERT_OK(fs_read_file(tmpdir_fd(e.dir), "child", 32, &text, NULL, &e.err));
+    ASSERT_OK(parse_u64(text, &child));
+    until = now_usec() + 10 * USEC_PER_SEC;
+    while (!is_gone((pid_t)child) && now_usec() < until)
+        (void)usleep(10000);
+    ASSERT_TRUE(is_gone((pid_t)child));
+    env_done(&e);
 }

@@ -67,7 +67,7 @@ class Worker:
 
     def resolve(self, layers, manifest=None, **more):
         """Hello, Resolved, and the daemon's plan."""
-        manifest = manifest or json.dumps({"layers": [str(layer) for layer in layers]}).encode()
+        manifest = manifest or json.dumps({"layers": ["sha256:" + layer.digest.hex() for layer in layers]}).encode()
         self.hello()
         fields = {"digest": sha256(manifest), "media_type": "application/vnd.oci.image.manifest.v1+json",
                   "family": "oras", "manifest": manifest, "layers": layers, **more}
