@@ -144,8 +144,8 @@ static void on_trouble(void *arg, const char *why) {
     PullLayer *l = arg;
     Err text;
 
-    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1, l->pull->manifest->n_layers,
-                  why);
+    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1,
+                  l->pull->manifest->n_layers, why);
     log_debug("%s", text.text);
     if (traffic_used(l->pull->traffic) == 0)
         pull_say_waiting(l->pull, text.text);
