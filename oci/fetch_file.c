@@ -7,7 +7,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define KEEP_BYTES KiB(64)              /* less than this of a piece is not worth a write */
+#define KEEP_BYTES KiB(16)              /* less than this of a piece is not worth a write */
 #define READ_AHEAD 4                    /* reads at once */
 #define SAVE_USEC  (10 * USEC_PER_MSEC) /* between two maps */
 #define SYNC_USEC  (5 * USEC_PER_SEC)   /* between two fdatasync(2) */

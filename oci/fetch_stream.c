@@ -4,8 +4,8 @@
 #include "oci/fetch_internal.h"
 #include "oci/retry.h"
 
-#define RAMP_USEC     (20 * USEC_PER_MSEC) /* how fast connections are added … */
-#define RAMP_BACKLOG  2 /* … while no more buffers than these wait for the hash */
+#define RAMP_USEC     (10 * USEC_PER_MSEC) /* how fast connections are added … */
+#define RAMP_BACKLOG  4 /* … while no more buffers than these wait for the hash */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
@@ -191,17 +191,23 @@ static void widen(const Fetch *f, Extent *want) {
 
 /* What to ask for next.  The first ranges are shorter, each by a step: so they end one after the
  * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
- * bytes out of order. */
+ * bytes out of order.  The last are shorter again: no connection is left alone with much. */
 static bool choose(const Fetch *f, Extent *ret) {
     unsigned most = traffic_connections(f->c->traffic);
     unsigned pieces = MAX(f->c->n_buffers * 2 / most, 1U);
     Extent taken[FETCH_STREAMS_MAX];
+    uint64_t first;
 
     if (f->n_requests < most)
         pieces = MAX(pieces * (f->n_requests + 1) / most, 1U);
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
-    return window_claim(&f->window, taken, f->n_streams, pieces, ret);
+    if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
+        return false;
+    first = ret->begin / f->window.piece_bytes;
+    pieces = (unsigned)MIN((uint64_t)pieces, MAX((f->window.n_pieces - first) / most, 2U));
+    ret->end = MIN(ret->end, window_begin(&f->window, first + pieces));
+    return true;
 }
 
 static int start_stream(Fetch *f, const Extent *want, bool extra) {

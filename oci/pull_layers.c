@@ -62,6 +62,14 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     return take_space(p, plan, err);
 }
 
+/* Says what is waited for, when nothing else moves. */
+static void tell_trouble(Pull *p) {
+    if (!p->trouble_open || traffic_used(p->traffic) > 0)
+        return;
+    p->trouble_open = false;
+    pull_say_waiting(p, p->trouble.text);
+}
+
 /* Tells the daemon how far the layers are; changes only, and only as fast as it reads. */
 static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
     Pull *p = arg;
@@ -96,7 +104,8 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
         message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
         message.progress = &progress;
         channel_send(p->o.channel, &message);
-    }
+    } else
+        tell_trouble(p);
     return loop_timer_after(p->o.event, &p->progress, PULL_PROGRESS_USEC, on_progress, p);
 }
 
@@ -140,16 +149,16 @@ static void send_layer(PullLayer *l) {
     channel_send(l->pull->o.channel, &message);
 }
 
-/* A connection failed; said when nothing else moves. */
+/* A connection failed. */
 static void on_trouble(void *arg, const char *why) {
     PullLayer *l = arg;
-    Err text;
+    Pull *p = l->pull;
 
-    (void)err_set(&text, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1,
-                  l->pull->manifest->n_layers, why);
-    log_debug("%s", text.text);
-    if (traffic_used(l->pull->traffic) == 0)
-        pull_say_waiting(l->pull, text.text);
+    (void)err_set(&p->trouble, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1,
+                  p->manifest->n_layers, why);
+    log_debug("%s", p->trouble.text);
+    p->trouble_open = true;
+    tell_trouble(p);
 }
 
 static void on_layer(void *arg, int r, const Err *err) {

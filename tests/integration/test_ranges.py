@@ -53,7 +53,7 @@ def test_a_blob_comes_over_several_connections(served, start):
     ranged = [r for r in registry.seen("/blobs/") if "range" in r.headers]
     assert len(ranged) >= 4 and all(r.status == 206 for r in ranged)
     assert any(r.headers.get("if-range") == '"one"' for r in ranged)
-    assert wire(registry) <= 1.05 * SIZE + len(artifact.config)
+    assert wire(registry) <= 1.05 * SIZE + MIB
     assert seconds < SIZE / (16 * MIB) * 0.8, "one connection alone would be as fast"
 
 
@@ -113,7 +113,7 @@ def test_a_broken_tar_goes_on_at_the_byte(make_faulty, work, start):
     artifact = artifacts.modelpack(work, sizes=(3 * MIB,), seed="tars")
     reference = registry.add(artifact, "team/tars")
     digest = artifact.layers[-1]["digest"]
-    registry.fault(f"/blobs/{digest}", "reset", after=100, times=2)
+    registry.fault(f"/blobs/{digest}", "truncate", after=100, times=2)
     pull(start(reference))
     assert [r.headers.get("range", "").split("-")[0] for r in registry.seen(digest)] == \
         ["", "bytes=100", "bytes=200"]
@@ -121,7 +121,7 @@ def test_a_broken_tar_goes_on_at_the_byte(make_faulty, work, start):
 
 def test_retry_after_is_obeyed_and_told(served, start):
     registry, artifact, reference = served
-    date = formatdate(time.time() + 3, usegmt=True)
+    date = formatdate(time.time() + 6, usegmt=True)
     digest = artifact.layers[0]["digest"]
     registry.fault(f"/blobs/{digest}", "status", status=503, headers={"Retry-After": date}, times=1)
     registry.fault("/manifests/", "status", status=429, headers={"Retry-After": "2"}, times=1)
