@@ -68,7 +68,7 @@ def test_pull_without_a_terminal(make_daemon, faulty, made):
 def test_pull_json(make_daemon, faulty, made):
     daemon = make_daemon([faulty.config()])
     reference = faulty.add(made, "team/model", "v1")
-    faulty.rate = 8 * MIB
+    faulty.rate = MIB  # long enough for a rate, which is not known in the first second
     steps = lines_of_json(daemon.ctl("--output", "json", "pull", reference).stdout)
     assert {"state", "reference", "digest", "bytes_done", "bytes_total", "bytes_cached", "layers_done",
             "layers_total", "rate", "elapsed_seconds", "waiting", "layers"} <= set(steps[-1])

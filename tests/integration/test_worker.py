@@ -2,6 +2,7 @@
 """modelcached-pull alone, with this test as its daemon: real registries, hostile content, every way to end."""
 import hashlib
 import os
+import re
 import tarfile
 import time
 
@@ -163,7 +164,7 @@ def test_trouble_that_stays_ends_the_pull(start, make_faulty, work):
 HOSTILE = {
     "absolute": (Tar.info("/etc/evil"), 71, "absolute"),
     "parent": (Tar.info("../evil"), 71, '".."'),
-    "symlink": (Tar.info("l", tarfile.SYMTYPE, linkname="/etc"), 71, "leads out"),
+    "symlink": (Tar.info("l", tarfile.SYMTYPE, linkname="../etc"), 71, "leads out"),
     "hardlink": (Tar.info("l", tarfile.LNKTYPE, linkname="/etc/passwd"), 71, "hard link"),
     "device": (Tar.info("d", tarfile.BLKTYPE, devmajor=8), 71, "device"),
     "fifo": (Tar.info("p", tarfile.FIFOTYPE), 71, "FIFO"),
@@ -202,7 +203,8 @@ def test_a_daemon_that_goes_ends_the_worker(start, make_faulty, work):
     worker.socket.close()
     assert worker.process.wait(timeout=10) != 0
     names = {name.partition(".")[0] for name in os.listdir(worker.folder)}
-    assert names <= {layer.digest.hex() for layer in worker.resolved.layers}
+    raw = {name for name in names if not re.fullmatch(r"\d+-\d+", name)}  # the others are files of a tar
+    assert raw <= {layer.digest.hex() for layer in worker.resolved.layers}
 
 
 def test_duplicates_are_kept_once(start, registry, work):

@@ -126,6 +126,12 @@ class Registry:
             return [(m[1], m[2], int(m[3])) for m in
                     re.finditer(r'"([A-Z]+) (\S+) HTTP/[\d.]+" (\d+)', file.read())]
 
+    def blob_bytes(self):
+        """How many bytes of blobs were sent, whole or in ranges."""
+        with open(self.access_log, encoding="utf-8", errors="replace") as file:
+            return sum(int(m[1]) for m in
+                       re.finditer(r'"GET \S*/blobs/sha256:\S+ HTTP/[\d.]+" 20[06] (\d+)', file.read()))
+
     def blob_gets(self):
         """How many GETs of blobs there were."""
         return sum(method == "GET" and "/blobs/sha256:" in path for method, path, _ in self.requests())
