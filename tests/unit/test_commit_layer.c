@@ -4,6 +4,7 @@
 #include "cache/object.h"
 #include "tests/unit/store_env.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -412,6 +413,53 @@ TEST(commit_of_another_repository_cannot_change_a_size) {
     ASSERT_OK(commit_bytes(&env, OTHER("one"), &e, "HELLO", &err));
     second = read_object(dir, &e);
     ASSERT_STREQ(second, "HELLO");
+}
+
+/* One of two pulls that bring the same object at the same time. */
+typedef struct Racer {
+    Store *s;
+    StorePull pull;
+    LayerEntry entry;
+    int r;
+    Err err;
+} Racer;
+
+static void *race(void *arg) {
+    Racer *x = arg;
+    Layer layer = env_raw(&x->entry);
+
+    x->r = store_commit_layer(x->s, &x->pull, &layer, &x->entry, 1, &x->err);
+    free(layer.media_type);
+    free(layer.path);
+    return NULL;
+}
+
+TEST(commit_at_the_same_time_as_one_that_lies) {
+    PULL(dir, env);
+    _cleanup_close_ int other = env_ingest(env.s, "q");
+    Err err;
+
+    for (int i = 0; i < 60; i++) {
+        _cleanup_free_ char *text = xasprintf("HELLO %d", i), *stored = NULL;
+        Racer good = { .s = env.s, .pull = { "p", "r.example/good" } },
+              evil = { .s = env.s, .pull = { "q", "r.example/evil" } };
+        pthread_t thread;
+
+        good.entry = env_file(env.fd, "f", text);
+        evil.entry = env_file(other, "f", text);
+        env_write(other, "f", "WRONG !!", strlen(text));
+        ASSERT_EQ(pthread_create(&thread, NULL, race, &evil), 0);
+        (void)race(&good);
+        ASSERT_EQ(pthread_join(thread, NULL), 0);
+        if (good.r < 0)
+            test_fail(__FILE__, __LINE__, "round %d: %s", i, good.err.text);
+        ASSERT_OK(evil.r);
+        stored = read_object(dir, &good.entry);
+        ASSERT_STREQ(stored, text);
+        entry_done(&good.entry);
+        entry_done(&evil.entry);
+    }
+    ASSERT_OK(store_ingest_end(env.s, "q", &err));
 }
 
 TEST(commit_of_a_tar_layer_is_of_its_repository) {
