@@ -49,6 +49,10 @@ void flight_finish(Flight *p, int r, const Err *err) {
     flight_goto(p, FLIGHT_DONE);
 }
 
+StorePull flight_store_pull(const Flight *p) {
+    return (StorePull){ .ingest = p->ingest, .origin = p->origin };
+}
+
 static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     const Reference *from = request->reference;
     int r = platform_parse(&p->platform, request->platform, err);
@@ -58,6 +62,7 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     p->platform_text = xstrdup(request->platform);
     p->reference_text = reference_text(from);
     p->reference = reference_copy(from);
+    p->origin = reference_origin(from);
     credential_list_copy(&p->credentials, request->credential);
     return 0;
 }
@@ -101,6 +106,7 @@ Flight *flight_free(Flight *p) {
     free(p->fetch);
     free(p->reference_text);
     free(p->platform_text);
+    free(p->origin);
     free(p->waiting);
     free(p);
     return NULL;
@@ -271,7 +277,7 @@ static int run_plan(void *arg, Err *err) {
         .want = p->reference->has_digest ? &p->reference->digest : NULL,
         .reference = p->reference_text,
         .platform = p->platform_text,
-        .ingest = p->ingest,
+        .pull = flight_store_pull(p),
         .ask = w->ask,
         .cached = w->cached,
     };
@@ -422,8 +428,9 @@ typedef struct LayerWork {
 static int run_layer(void *arg, Err *err) {
     LayerWork *w = arg;
     Flight *p = w->pull;
-    int r = store_commit_layer(p->context->store, p->ingest, &p->manifest->layers[w->layer],
-                               w->entries, w->n, err);
+    const StorePull pull = flight_store_pull(p);
+    int r = store_commit_layer(p->context->store, &pull, &p->manifest->layers[w->layer], w->entries,
+                               w->n, err);
 
     return r < 0 ? err_prefix(err, r, "layer %zu of %zu of %s", w->layer + 1, p->manifest->n_layers,
                               p->reference_text)
@@ -494,7 +501,8 @@ static void enter_fetching(Flight *p) {
 
 static int run_commit(void *arg, Err *err) {
     Flight *p = arg;
-    int r = flight_commit(p->context->store, p->manifest, p->reference_text, p->platform_text, err);
+    int r = flight_commit(p->context->store, p->manifest, p->origin, p->reference_text,
+                          p->platform_text, err);
 
     return r < 0 ? err_prefix(err, r, "commit %s", p->reference_text) : 0;
 }

@@ -25,7 +25,7 @@ struct Flight {
     void *arg;
 
     Reference *reference;
-    char *reference_text, *platform_text;
+    char *reference_text, *platform_text, *origin;
     Platform platform;
     CredentialList credentials; /* one or none */
     PullOptions *options;       /* since flight_start() */
@@ -67,6 +67,7 @@ struct Flight {
 };
 
 /* flight.c, for flight_share.c. */
+StorePull flight_store_pull(const Flight *p); /* borrows */
 void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg);
 bool flight_step_ended(Flight *p, int r, const Err *err);
 void flight_finish(Flight *p, int r, const Err *err);

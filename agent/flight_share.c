@@ -14,8 +14,9 @@ static int run_late(void *arg, Err *err) {
     LateWork *w = arg;
     Flight *p = w->pull;
 
-    return flight_look_up(p->context->store, p->ingest, &p->manifest->layers[w->layer], w->ours,
-                          err);
+    const StorePull pull = flight_store_pull(p);
+
+    return flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer], w->ours, err);
 }
 
 static void on_late(void *arg, int r, const Err *err);
@@ -90,7 +91,7 @@ static void on_shared_progress(void *arg, size_t layer, uint64_t bytes, uint64_t
 void flight_take_layers(Flight *p) {
     const SharerHandlers handlers = { on_stored, on_yours, on_shared_progress, p };
 
-    p->sharer = sharer_new(p->context->shares, p->manifest->n_layers, &handlers);
+    p->sharer = sharer_new(p->context->shares, p->origin, p->manifest->n_layers, &handlers);
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         FlightLayer *l = &p->layers[i];
 

@@ -70,14 +70,14 @@ static int set_reference(Store *s, const Manifest *m, const char *reference, con
     return store_set_reference(s, reference, m->platform ? platform : NULL, &m->digest, err);
 }
 
-int flight_look_up(Store *s, const char *ingest, const Layer *layer, bool fetch, Err *err) {
-    int r = store_lease_layer(s, ingest, layer, err);
+int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err) {
+    int r = store_lease_layer(s, pull, layer, err);
     uint64_t bytes;
     Err why = { "" };
 
     if (r != 0 || !fetch || layer->kind != LAYER_KIND_RAW)
         return r;
-    r = store_partial_claim(s, ingest, &layer->digest, &bytes, &why);
+    r = store_partial_claim(s, pull->ingest, &layer->digest, &bytes, &why);
     if (r < 0) /* it comes as a whole then */
         log_debug("%s", err_text(&why, r));
     return 0;
@@ -89,14 +89,14 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
 
     if (r < 0)
         return r;
-    r = store_has_manifest(s, &m->digest, err);
+    r = store_has_manifest(s, &m->digest, plan->pull.origin, err);
     if (r > 0) {
         r = set_reference(s, m, plan->reference, plan->platform, err);
         return r < 0 ? r : 1;
     }
     plan->room = flight_room(s);
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
-        r = plan->ask[i] ? flight_look_up(s, plan->ingest, &m->layers[i], true, err) : 0;
+        r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], true, err) : 0;
         plan->cached[i] = r > 0;
     }
     return r < 0 ? r : 0;
@@ -143,12 +143,12 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-int flight_commit(Store *s, const Manifest *m, const char *reference, const char *platform,
-                  Err *err) {
-    int r = store_commit_manifest(s, m, NULL, err);
+int flight_commit(Store *s, const Manifest *m, const char *origin, const char *reference,
+                  const char *platform, Err *err) {
+    int r = store_commit_manifest(s, m, origin, NULL, err);
 
     if (r == -ENOSPC && flight_make_room(s) > 0)
-        r = store_commit_manifest(s, m, NULL, err);
+        r = store_commit_manifest(s, m, origin, NULL, err);
     if (r < 0)
         return r;
     return set_reference(s, m, reference, platform, err);

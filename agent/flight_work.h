@@ -15,9 +15,9 @@ int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_ch
 /* Drops what only serves another try.  Returns the bytes that this freed. */
 uint64_t flight_make_room(Store *s);
 
-/* 1: the layer is stored, and leased by the pull `ingest`.  0: it is not; with `fetch` the pull
- * fetches it, and gets what an earlier one has left of it. */
-int flight_look_up(Store *s, const char *ingest, const Layer *layer, bool fetch, Err *err)
+/* 1: the layer is stored, and leased by the pull.  0: it is not; with `fetch` the pull fetches it,
+ * and gets what an earlier one has left of it. */
+int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err)
     _must_check_;
 
 /* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
@@ -28,10 +28,10 @@ typedef struct FlightPlan {
     const IndexChain *index; /* that led to it, or NULL */
     const Digest *want;      /* of the reference, or NULL */
     const char *reference, *platform;
-    const char *ingest; /* the pull: stored layers are leased for it */
-    const bool *ask;    /* of each layer: whether to look */
-    bool *cached;       /* out: of each of these: in the store */
-    uint64_t room;      /* out: bytes that may be written */
+    StorePull pull;  /* stored layers are leased for it */
+    const bool *ask; /* of each layer: whether to look */
+    bool *cached;    /* out: of each of these: in the store */
+    uint64_t room;   /* out: bytes that may be written */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
  * nothing: the reference then points at the manifest.  Errors: -EBADMSG another digest; those of
@@ -43,6 +43,6 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err)
     _must_check_;
 
-/* Commits the manifest and points the reference at it. */
-int flight_commit(Store *s, const Manifest *m, const char *reference, const char *platform,
-                  Err *err) _must_check_;
+/* Commits the manifest and points the reference of `origin` at it. */
+int flight_commit(Store *s, const Manifest *m, const char *origin, const char *reference,
+                  const char *platform, Err *err) _must_check_;

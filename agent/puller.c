@@ -449,9 +449,11 @@ static int run_lookup(void *arg, Err *err) {
         return 0;
     r = store_resolve(s, l->reference_text, l->platform, &l->found, err);
     if (r == -ENOENT && l->reference->has_digest) {
+        _cleanup_free_ char *origin = reference_origin(l->reference);
+
         l->found = l->reference->digest;
-        r = store_has_manifest(s, &l->found, err);
-        if (r > 0) /* it came under another name */
+        r = store_has_manifest(s, &l->found, origin, err);
+        if (r > 0) /* it came under another name of this repository */
             r = store_set_reference(s, l->reference_text, NULL, &l->found, err);
         else if (r == 0)
             r = -ENOENT;

@@ -10,8 +10,9 @@ typedef struct ShareUse {
     size_t layer;
 } ShareUse;
 
-/* A blob, and what is made of it, that one pull has. */
+/* A blob of a repository, and what is made of it, that one pull has. */
 typedef struct Share {
+    char *origin;
     Digest digest;
     LayerKind kind;
     bool executable;
@@ -26,6 +27,7 @@ struct Shares {
 
 struct Sharer {
     Shares *shares;
+    char *origin;
     SharerHandlers handlers;
     size_t n;
     Share *by_layer[]; /* NULL: none, or of an earlier layer */
@@ -47,25 +49,32 @@ static int compare(const void *a, const void *b) {
     const Share *x = a, *y = b;
     int r = digest_compare(&x->digest, &y->digest);
 
-    if (r != 0)
-        return r;
-    return x->kind != y->kind ? (int)x->kind - (int)y->kind
-                              : (int)x->executable - (int)y->executable;
+    if (r == 0)
+        r = (int)x->kind - (int)y->kind;
+    if (r == 0)
+        r = (int)x->executable - (int)y->executable;
+    return r != 0 ? r : strcmp(x->origin, y->origin);
 }
 
-Sharer *sharer_new(Shares *s, size_t n_layers, const SharerHandlers *handlers) {
+Sharer *sharer_new(Shares *s, const char *origin, size_t n_layers, const SharerHandlers *handlers) {
     Sharer *u = xcalloc(1, sizeof(*u) + n_layers * sizeof(u->by_layer[0]));
 
     u->shares = s;
+    u->origin = xstrdup(origin);
     u->handlers = *handlers;
     u->n = n_layers;
     return u;
 }
 
+static void share_free(Share *share) {
+    free(share->waiters);
+    free(share->origin);
+    free(share);
+}
+
 static void share_remove(Shares *s, Share *share) {
     (void)tdelete(share, &s->tree, compare);
-    free(share->waiters);
-    free(share);
+    share_free(share);
 }
 
 static void remove_waiter(Share *share, size_t i) {
@@ -99,6 +108,7 @@ Sharer *sharer_free(Sharer *u) {
     for (size_t i = 0; i < u->n; i++)
         if (u->by_layer[i])
             leave(u, TAKE_PTR(u->by_layer[i]));
+    free(u->origin);
     free(u);
     return NULL;
 }
@@ -123,7 +133,8 @@ ShareRole sharer_take(Sharer *u, size_t layer, const Layer *what, size_t *ret_sa
     Share *fresh = xnew(Share), **found;
 
     assert(layer < u->n && !u->by_layer[layer]);
-    *fresh = (Share){ .digest = what->digest,
+    *fresh = (Share){ .origin = xstrdup(u->origin),
+                      .digest = what->digest,
                       .kind = what->kind,
                       .executable = what->executable,
                       .owner = { u, layer } };
@@ -135,7 +146,7 @@ ShareRole sharer_take(Sharer *u, size_t layer, const Layer *what, size_t *ret_sa
         u->by_layer[layer] = fresh;
         return SHARE_FETCH;
     }
-    free(fresh);
+    share_free(fresh);
     return join(u, layer, *found, ret_same);
 }
 

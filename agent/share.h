@@ -2,7 +2,8 @@
 /* share: which running pull fetches which blob, and who waits for it, so that each is fetched once.
  *
  * A pull takes its layers one by one.  What nobody has is its own to fetch; what another has it
- * waits for.  Fetching never waits for anything, so two pulls that wait for each other go on. */
+ * waits for.  Fetching never waits for anything, so two pulls that wait for each other go on.  Only
+ * pulls of one repository share: another one's worker may lie about what it brings. */
 #pragma once
 
 #include "cache/store.h"
@@ -25,7 +26,8 @@ typedef struct SharerHandlers {
     void *arg;
 } SharerHandlers;
 
-Sharer *sharer_new(Shares *s, size_t n_layers, const SharerHandlers *handlers);
+/* `origin`: "registry/repository"; copied. */
+Sharer *sharer_new(Shares *s, const char *origin, size_t n_layers, const SharerHandlers *handlers);
 /* Leaves all: what it had goes to the first that waits for it.  NULL is fine; returns NULL. */
 Sharer *sharer_free(Sharer *u);
 DEFINE_CLEANUP(Sharer, sharer_free);

@@ -40,32 +40,36 @@ int manifest_lookup(Index *ix, const Digest *digest, bool complete, int64_t *ret
     return r < 0 ? r : 0;
 }
 
-int layer_lookup(Index *ix, const Layer *layer, int64_t *ret_id, Err *err) {
+int layer_lookup(Index *ix, const char *origin, const Layer *layer, int64_t *ret_id, Err *err) {
     int r;
 
     *ret_id = 0;
     if (layer->kind == LAYER_KIND_TAR)
-        r = index_get(ix, ret_id, err, "SELECT id FROM layers WHERE digest = ?", "d",
-                      &layer->digest);
+        r = index_get(ix, ret_id, err, "SELECT id FROM layers WHERE digest = ? AND origin = ?",
+                      "dt", &layer->digest, origin);
     else
         r = index_get(ix, ret_id, err,
-                      "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?", "dii",
-                      &layer->digest, (int64_t)layer->executable, (int64_t)layer->size);
+                      "SELECT id FROM objects AS o WHERE digest = ?1 AND exec = ?2 AND size = ?3"
+                      " AND (origin = ?4 OR EXISTS (SELECT 1 FROM object_origins"
+                      "  WHERE object_id = o.id AND origin = ?4))",
+                      "diit", &layer->digest, (int64_t)layer->executable, (int64_t)layer->size,
+                      origin);
     return r < 0 ? r : 0;
 }
 
-int store_has_layer(Store *s, const Layer *layer, Err *err) {
+int store_has_layer(Store *s, const char *origin, const Layer *layer, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     int64_t id;
-    int r = layer_lookup(ix, layer, &id, err);
+    int r = layer_lookup(ix, origin, layer, &id, err);
 
     return r < 0 ? r : id != 0;
 }
 
-int store_lease_layer(Store *s, const char *ingest, const Layer *layer, Err *err) {
+int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    const char *ingest = pull->ingest;
     int64_t id;
-    int r = layer_lookup(ix, layer, &id, err);
+    int r = layer_lookup(ix, pull->origin, layer, &id, err);
 
     if (r < 0 || id == 0)
         return r;
@@ -107,11 +111,11 @@ static int load_entries(Index *ix, int64_t layer_id, LayerEntry **entries, size_
     return r;
 }
 
-static int merge_layer(Index *ix, Tree *tree, const Layer *layer, Err *err) {
+static int merge_layer(Index *ix, Tree *tree, const char *origin, const Layer *layer, Err *err) {
     LayerEntry *entries = NULL;
     size_t n = 0;
     int64_t id;
-    int r = layer_lookup(ix, layer, &id, err);
+    int r = layer_lookup(ix, origin, layer, &id, err);
 
     if (r < 0)
         return r;
@@ -134,11 +138,12 @@ static int merge_layer(Index *ix, Tree *tree, const Layer *layer, Err *err) {
     return r;
 }
 
-int artifact_merge(Index *ix, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err) {
+int artifact_merge(Index *ix, const Manifest *m, const char *origin, LayerEntry **ret,
+                   size_t *ret_n, Err *err) {
     _cleanup_(tree_freep) Tree *tree = tree_new(streq_ptr(m->family, "image"));
 
     for (size_t i = 0; i < m->n_layers; i++) {
-        int r = merge_layer(ix, tree, &m->layers[i], err);
+        int r = merge_layer(ix, tree, origin, &m->layers[i], err);
 
         if (r < 0)
             return err_prefix(err, r, "layer %zu of %zu", i + 1, m->n_layers);
@@ -197,12 +202,14 @@ int store_resolve(Store *s, const char *reference, const char *platform, Digest 
     return index_digest(q, 0, ret, err);
 }
 
-int store_has_manifest(Store *s, const Digest *manifest, Err *err) {
+int store_has_manifest(Store *s, const Digest *manifest, const char *origin, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-    int64_t id;
-    int r = manifest_lookup(ix, manifest, true, &id, err);
+    int64_t one;
 
-    return r == -ENOENT ? 0 : r < 0 ? r : 1;
+    return index_get(ix, &one, err,
+                     "SELECT 1 FROM manifests AS m JOIN manifest_origins AS o ON o.manifest_id = "
+                     "m.id WHERE m.digest = ? AND m.complete AND o.origin = ?",
+                     "dt", manifest, origin);
 }
 
 int store_touch(Store *s, const Digest *manifest, Err *err) {
@@ -283,10 +290,26 @@ int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err) {
     return load_manifest(ix, manifest, false, ret, err);
 }
 
+/* The repository whose layers are the tree. */
+static int load_origin(Index *ix, const Digest *manifest, char **ret, Err *err) {
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r =
+        index_query(ix, &q, err, "SELECT origin FROM manifests WHERE digest = ?", "d", manifest);
+
+    if (r >= 0)
+        r = index_step(q, err);
+    if (r > 0)
+        *ret = index_text(q, 0);
+    return r;
+}
+
 int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_free_ char *origin = NULL;
     int r = load_manifest(ix, manifest, true, &m, err);
 
-    return r < 0 ? r : artifact_merge(ix, m, ret, ret_n, err);
+    if (r >= 0)
+        r = load_origin(ix, manifest, &origin, err);
+    return r < 0 ? r : artifact_merge(ix, m, origin, ret, ret_n, err);
 }

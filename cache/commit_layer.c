@@ -18,13 +18,15 @@ enum { SYNC_EACH_MAX = 32, COMMIT_SHARDS = 256 };
 typedef struct Want {
     ObjectKey
         key; /* first, for object_key_compare(); id != 0: it is stored, and leased by this pull */
+    ObjectKey row;   /* of what is stored */
+    bool trusted;    /* that is of this repository, or was proved */
     ObjectFile file; /* name NULL: nothing was ingested for it */
     bool named;      /* by this commit, so that a failure takes the name away again */
 } Want;
 
 typedef struct Commit {
     Store *s;
-    const char *ingest;
+    const StorePull *pull;
     const Layer *layer;
     const LayerEntry *entries;
     size_t n_entries;
@@ -115,6 +117,23 @@ static int collect_wants(Commit *c, Err *err) {
     return unique_wants(c, err);
 }
 
+/* What the index has under the name of the object now. */
+static int look_up_row(const Commit *c, Index *ix, Want *w, Err *err) {
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r = index_query(ix, &q, err,
+                        "SELECT id, size, origin = ? OR proved FROM objects"
+                        " WHERE digest = ? AND exec = ?",
+                        "tdi", c->pull->origin, &w->key.digest, (int64_t)w->key.exec);
+
+    if (r >= 0)
+        r = index_step(q, err);
+    w->row = w->key;
+    w->row.id = r > 0 ? index_int(q, 0) : 0;
+    w->row.size = r > 0 ? (uint64_t)index_int(q, 1) : 0;
+    w->trusted = r > 0 && index_int(q, 2) != 0;
+    return r;
+}
+
 /* Leases what is stored already, the other variant (d, !exec) as well: a copy may have to be made
  * of it. */
 static int lease_stored(Commit *c, Err *err) {
@@ -122,36 +141,59 @@ static int lease_stored(Commit *c, Err *err) {
 
     for (size_t i = 0; i < c->n; i++) {
         Want *w = &c->wants[i];
-        int r = index_get(ix, &w->key.id, err,
-                          "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?",
-                          "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+        int r = look_up_row(c, ix, w, err);
 
         if (r >= 0)
             r = index_run(ix, err,
                           "INSERT OR IGNORE INTO leases SELECT ?, id FROM objects WHERE digest = ?",
-                          "td", c->ingest, &w->key.digest);
+                          "td", c->pull->ingest, &w->key.digest);
         if (r < 0)
             return r;
     }
     return 0;
 }
 
-/* Whatever the index says, the object must be there with its size; else it is taken from the pull.
- */
-static void check_stored(Commit *c) {
-    for (size_t i = 0; i < c->n; i++) {
-        Want *w = &c->wants[i];
-        struct stat st;
+/* Whatever the index says, the object must be there with its size; and the word of another
+ * repository's worker is not enough. */
+static bool is_doubtful(const Commit *c, const Want *w) {
+    struct stat st;
 
-        if (w->key.id == 0)
-            continue;
-        if (fstatat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), &st,
-                    AT_SYMLINK_NOFOLLOW) < 0 ||
-            !S_ISREG(st.st_mode) || (uint64_t)st.st_size != w->key.size)
-            w->key.id = 0;
-        else if (w->file.name && name_is_safe(w->file.name, strlen(w->file.name)))
+    if (w->row.id == 0)
+        return false;
+    return !w->trusted || w->row.size != w->key.size ||
+           fstatat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), &st,
+                   AT_SYMLINK_NOFOLLOW) < 0 ||
+           !S_ISREG(st.st_mode) || (uint64_t)st.st_size != w->key.size;
+}
+
+static int prove_doubtful(Commit *c, Err *err) {
+    _cleanup_free_ ObjectKey **doubtful = xnew_n(ObjectKey *, c->n + 1);
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n; i++)
+        if (is_doubtful(c, &c->wants[i]))
+            doubtful[n++] = &c->wants[i].row;
+    return check_objects(c->s, doubtful, n, err);
+}
+
+/* What is stored, and right, need not be taken from the pull. */
+static int use_stored(Commit *c, Err *err) {
+    int r = lease_stored(c, err);
+
+    if (r >= 0)
+        r = prove_doubtful(c, err);
+    for (size_t i = 0; r >= 0 && i < c->n; i++) {
+        Want *w = &c->wants[i];
+
+        w->key.id = w->row.id;
+        if (w->key.id != 0 && w->row.size != w->key.size)
+            return err_set(err, -EPROTO, "object %s has %llu bytes, not %llu",
+                           DIGEST_STR(&w->key.digest), (unsigned long long)w->row.size,
+                           (unsigned long long)w->key.size);
+        if (w->key.id != 0 && w->file.name && name_is_safe(w->file.name, strlen(w->file.name)))
             (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
     }
+    return r;
 }
 
 static bool is_taken(const Want *w) {
@@ -188,34 +230,21 @@ static int seal_files(Commit *c, Err *err) {
     return 0;
 }
 
-/* 1 when the object has a row by now: another pull was faster. */
-static int has_row(Commit *c, Want *w, Err *err) {
+/* 1 when another pull was faster with an object, so that what is stored must be looked at again.
+ * Names are given by one commit at a time: after this none comes. */
+static int is_overtaken(const Commit *c, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
 
-    return index_get(ix, &w->key.id, err,
-                     "SELECT id FROM objects WHERE digest = ? AND exec = ? AND size = ?", "dii",
-                     &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
-}
+    for (size_t i = 0; i < c->n; i++) {
+        Want now = c->wants[i];
+        int r = look_up_row(c, ix, &now, err);
 
-static int name_ingested(Commit *c, Want *w, Err *err) {
-    int r = object_publish(&w->file, c->s->objects_fd, &w->key.digest, false, err);
-
-    if (r == -EEXIST) {
-        struct stat st;
-
-        r = has_row(c, w, err);
-        if (r > 0 &&
-            fstatat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), &st,
-                    AT_SYMLINK_NOFOLLOW) == 0 &&
-            (uint64_t)st.st_size == w->key.size) {
-            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
-            return 0;
-        }
-        /* Left by a crash, or damaged: nobody vouches for it, and our copy was just checked. */
-        if (r >= 0)
-            r = object_publish(&w->file, c->s->objects_fd, &w->key.digest, true, err);
+        if (r < 0)
+            return r;
+        if (now.row.id != 0 && now.row.id != now.key.id)
+            return 1;
     }
-    return r;
+    return 0;
 }
 
 static int name_derived(Commit *c, Want *w, Err *err) {
@@ -227,7 +256,8 @@ static int name_derived(Commit *c, Want *w, Err *err) {
     return r;
 }
 
-/* Names what is new: the ingested first, so that variants can be derived of them. */
+/* Names what is new: the ingested first, so that variants can be derived of them.  What has such a
+ * name already has no row: left by a crash, nobody vouches for it. */
 static int name_objects(Commit *c, Err *err) {
     for (int derived = 0; derived < 2; derived++)
         for (size_t i = 0; i < c->n; i++) {
@@ -236,10 +266,11 @@ static int name_objects(Commit *c, Err *err) {
 
             if (w->key.id != 0 || (w->file.name == NULL) != (derived != 0))
                 continue;
-            r = derived ? name_derived(c, w, err) : name_ingested(c, w, err);
+            r = derived ? name_derived(c, w, err)
+                        : object_publish(&w->file, c->s->objects_fd, &w->key.digest, err);
             if (r < 0)
                 return r;
-            w->named = w->key.id == 0;
+            w->named = true;
             c->touched[w->key.digest.bytes[0]] = true;
         }
     return 0;
@@ -269,16 +300,14 @@ static int sync_names(const Commit *c, Err *err) {
 
 /* Rows of what was stored before may be gone: a check of the store forgets a damaged object,
  * whoever leases it, and its number may be another object's by now. */
-static int insert_object(Want *w, Index *ix, Err *err) {
+static int insert_object(const Commit *c, Want *w, Index *ix, Err *err) {
     int64_t id = 0;
     int r = 0;
 
-    /* A row with another size is of a file that was damaged and is replaced now. */
     if (w->key.id == 0)
-        r = index_run(ix, err,
-                      "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)"
-                      " ON CONFLICT (digest, exec) DO UPDATE SET size = excluded.size",
-                      "dii", &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size);
+        r = index_run(
+            ix, err, "INSERT INTO objects (digest, exec, size, origin) VALUES (?, ?, ?, ?)", "diit",
+            &w->key.digest, (int64_t)w->key.exec, (int64_t)w->key.size, c->pull->origin);
     if (r >= 0)
         r = index_get(ix, &id, err, "SELECT id FROM objects WHERE digest = ? AND exec = ?", "di",
                       &w->key.digest, (int64_t)w->key.exec);
@@ -293,11 +322,11 @@ static int insert_object(Want *w, Index *ix, Err *err) {
 
 static int insert_objects(Commit *c, Index *ix, Err *err) {
     for (size_t i = 0; i < c->n; i++) {
-        int r = insert_object(&c->wants[i], ix, err);
+        int r = insert_object(c, &c->wants[i], ix, err);
 
         if (r >= 0)
-            r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti", c->ingest,
-                          c->wants[i].key.id);
+            r = index_run(ix, err, "INSERT OR IGNORE INTO leases VALUES (?, ?)", "ti",
+                          c->pull->ingest, c->wants[i].key.id);
         if (r < 0)
             return r;
     }
@@ -322,24 +351,32 @@ static int insert_entry(const Commit *c, Index *ix, int64_t layer_id, size_t i, 
         "iiiti", layer_id, (int64_t)i, (int64_t)e->type, e->path, w->key.id);
 }
 
+/* The object is the layer; its own origin gave it anyway. */
+static int insert_raw_origin(const Commit *c, Index *ix, Err *err) {
+    return index_run(ix, err,
+                     "INSERT OR IGNORE INTO object_origins SELECT id, ?2 FROM objects"
+                     " WHERE id = ?1 AND origin != ?2",
+                     "it", c->wants[0].key.id, c->pull->origin);
+}
+
 static int insert_layer(const Commit *c, Index *ix, Err *err) {
     int64_t id;
     int r;
 
     if (c->layer->kind != LAYER_KIND_TAR)
-        return 0;
-    r = layer_lookup(ix, c->layer, &id, err);
+        return insert_raw_origin(c, ix, err);
+    r = layer_lookup(ix, c->pull->origin, c->layer, &id, err);
     if (r >= 0 && id == 0) {
-        r = index_run(ix, err, "INSERT INTO layers (digest, size) VALUES (?, ?)", "di",
-                      &c->layer->digest, (int64_t)c->layer->size);
+        r = index_run(ix, err, "INSERT INTO layers (digest, origin, size) VALUES (?, ?, ?)", "dti",
+                      &c->layer->digest, c->pull->origin, (int64_t)c->layer->size);
         id = index_last_id(ix);
         for (size_t i = 0; r >= 0 && i < c->n_entries; i++)
             r = insert_entry(c, ix, id, i, err);
     }
     if (r < 0)
         return r;
-    return index_run(ix, err, "INSERT OR IGNORE INTO layer_leases VALUES (?, ?)", "ti", c->ingest,
-                     id);
+    return index_run(ix, err, "INSERT OR IGNORE INTO layer_leases VALUES (?, ?)", "ti",
+                     c->pull->ingest, id);
 }
 
 static int insert_rows(Commit *c, Err *err) {
@@ -362,11 +399,15 @@ static void take_names_back(const Commit *c) {
                            OBJECT_NAME(&c->wants[i].key.digest, c->wants[i].key.exec), 0);
 }
 
+/* 1: another pull was faster with an object; nothing was done. */
 static int publish(Commit *c, Err *err) {
     _cleanup_(content_unlockp) _unused_ Store *content = content_lock_shared(c->s);
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *naming = mutex_lock(&c->s->naming);
-    int r = name_objects(c, err);
+    int r = is_overtaken(c, err);
 
+    if (r != 0)
+        return r;
+    r = name_objects(c, err);
     if (r >= 0)
         r = sync_names(c, err);
     if (r >= 0)
@@ -376,10 +417,27 @@ static int publish(Commit *c, Err *err) {
     return r;
 }
 
-int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const LayerEntry *entries,
-                       size_t n_entries, Err *err) {
+static int commit_files(Commit *c, Err *err) {
+    int r;
+
+    do {
+        r = use_stored(c, err);
+        if (r < 0)
+            return r;
+        r = seal_files(c, err);
+        if (r >= 0)
+            r = publish(c, err);
+    } while (r > 0);
+    if (r < 0)
+        discard_ingested(c);
+    return r;
+}
+
+int store_commit_layer(Store *s, const StorePull *pull, const Layer *layer,
+                       const LayerEntry *entries, size_t n_entries, Err *err) {
+    const char *ingest = pull->ingest;
     _cleanup_(commit_done) Commit c = { .s = s,
-                                        .ingest = ingest,
+                                        .pull = pull,
                                         .layer = layer,
                                         .entries = entries,
                                         .n_entries = n_entries,
@@ -395,19 +453,8 @@ int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const L
         return c.dir_fd;
     r = collect_wants(&c, err);
     if (r >= 0)
-        r = lease_stored(&c, err);
-    if (r < 0)
-        return r;
-    check_stored(&c);
-    r = seal_files(&c, err);
-    if (r < 0) {
-        discard_ingested(&c);
-        return r;
-    }
-    r = publish(&c, err);
-    if (r < 0)
-        discard_ingested(&c);
-    else if (layer->kind == LAYER_KIND_RAW)
+        r = commit_files(&c, err);
+    if (r >= 0 && layer->kind == LAYER_KIND_RAW)
         partial_forget(s, &layer->digest);
     return r < 0 ? r : 0;
 }

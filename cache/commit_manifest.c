@@ -13,6 +13,14 @@
 
 #define FRESH_TREE_PREFIX ".new-"
 
+typedef struct ManifestCommit {
+    Store *s;
+    const Manifest *m;
+    const char *origin, *reference;
+    Digest content; /* of the merged tree */
+    size_t n_files;
+} ManifestCommit;
+
 typedef struct FreshTree {
     int trees_fd;
     char name[sizeof(FRESH_TREE_PREFIX) + 16]; /* empty: there is none */
@@ -116,8 +124,8 @@ static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries
     return build_tree(s, name, entries, n, err);
 }
 
-static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const Layer *layer,
-                            Err *err) {
+static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const char *origin,
+                            const Layer *layer, Err *err) {
     int64_t id;
     int r =
         index_run(ix, err, "INSERT INTO manifest_layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -125,7 +133,7 @@ static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const Laye
                   (int64_t)layer->kind, (int64_t)layer->executable, layer->media_type, layer->path);
 
     if (r >= 0)
-        r = layer_lookup(ix, layer, &id, err);
+        r = layer_lookup(ix, origin, layer, &id, err);
     if (r < 0)
         return r;
     if (layer->kind == LAYER_KIND_TAR)
@@ -138,48 +146,113 @@ static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const Laye
                      manifest_id, id);
 }
 
-static int insert_manifest(Index *ix, const Manifest *m, size_t n_files, int64_t *ret_id,
-                           Err *err) {
+static int insert_manifest(Index *ix, const ManifestCommit *c, int64_t *ret_id, Err *err) {
     int64_t now = (int64_t)now_realtime_usec();
+    const Manifest *m = c->m;
     int r = index_run(
         ix, err,
         "INSERT INTO manifests (digest, media_type, artifact_type, family, platform, bytes, files,"
-        " complete, created_usec, used_usec) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?)"
+        " complete, created_usec, used_usec, content, origin)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)"
         " ON CONFLICT (digest) DO UPDATE SET files = excluded.files, complete = 1,"
-        " used_usec = excluded.used_usec",
-        "dttttbiii", &m->digest, m->media_type, m->artifact_type, m->family, m->platform,
-        (const void *)m->bytes, m->n_bytes, (int64_t)n_files, now, now);
+        " used_usec = excluded.used_usec, content = excluded.content, origin = excluded.origin",
+        "dttttbiiidt", &m->digest, m->media_type, m->artifact_type, m->family, m->platform,
+        (const void *)m->bytes, m->n_bytes, (int64_t)c->n_files, now, now, &c->content, c->origin);
 
     return r < 0 ? r : manifest_lookup(ix, &m->digest, true, ret_id, err);
 }
 
-static int insert_rows(Store *s, const Manifest *m, size_t n_files, const char *reference,
-                       Err *err) {
-    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+static int insert_origin(Index *ix, const ManifestCommit *c, int64_t id, Err *err) {
+    int r = index_run(ix, err, "INSERT OR IGNORE INTO manifest_origins VALUES (?, ?)", "it", id,
+                      c->origin);
+
+    if (r >= 0 && c->reference)
+        r = reference_set(ix, c->reference, c->m->platform, id, err);
+    return r;
+}
+
+static int insert_rows(const ManifestCommit *c, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
     int64_t id = 0;
     int r = index_begin(ix, true, err);
 
     if (r >= 0)
-        r = insert_manifest(ix, m, n_files, &id, err);
+        r = insert_manifest(ix, c, &id, err);
     if (r >= 0)
         r = index_run(ix, err, "DELETE FROM manifest_layers WHERE manifest_id = ?", "i", id);
     if (r >= 0)
         r = index_run(ix, err, "DELETE FROM manifest_objects WHERE manifest_id = ?", "i", id);
-    for (size_t i = 0; r >= 0 && i < m->n_layers; i++)
-        r = insert_layer_row(ix, id, i, &m->layers[i], err);
-    if (r >= 0 && reference)
-        r = reference_set(ix, reference, m->platform, id, err);
+    for (size_t i = 0; r >= 0 && i < c->m->n_layers; i++)
+        r = insert_layer_row(ix, id, i, c->origin, &c->m->layers[i], err);
+    if (r >= 0)
+        r = insert_origin(ix, c, id, err);
     return r < 0 ? r : index_commit(ix, err);
 }
 
 /* 1 when the manifest is complete already; the reference points to it then. */
-static int is_committed(Store *s, const Manifest *m, const char *reference, Err *err) {
-    int r = store_has_manifest(s, &m->digest, err);
+static int is_committed(const ManifestCommit *c, Err *err) {
+    int r = store_has_manifest(c->s, &c->m->digest, c->origin, err);
 
-    if (r <= 0 || !reference)
+    if (r <= 0 || !c->reference)
         return r;
-    r = store_set_reference(s, reference, m->platform, &m->digest, err);
+    r = store_set_reference(c->s, c->reference, c->m->platform, &c->m->digest, err);
     return r < 0 ? r : 1;
+}
+
+static void hash_text(Hasher *h, const char *text) {
+    hasher_update(h, text ? text : "", text ? strlen(text) + 1 : 1);
+}
+
+/* Two trees are the same when this is. */
+static void hash_entries(const LayerEntry *entries, size_t n, Digest *ret) {
+    _cleanup_(hasher_freep) Hasher *h = hasher_new();
+
+    for (size_t i = 0; i < n; i++) {
+        const LayerEntry *e = &entries[i];
+        const uint8_t kind[2] = { (uint8_t)e->type, e->executable };
+
+        hasher_update(h, kind, sizeof(kind));
+        hasher_update(h, e->digest.bytes, DIGEST_BYTES);
+        hash_text(h, e->path);
+        hash_text(h, e->target);
+    }
+    hasher_final(h, ret);
+}
+
+/* What others were given under this digest must stay what it is, also when it is mended.  1 when
+ * all of it is stored already, by the pull of another repository. */
+static int compare_stored(const ManifestCommit *c, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r = index_query(ix, &q, err,
+                        "SELECT complete, content = ?, EXISTS (SELECT 1 FROM manifest_origins"
+                        "  WHERE manifest_id = m.id AND origin != ?)"
+                        " FROM manifests AS m WHERE digest = ?",
+                        "dtd", &c->content, c->origin, &c->m->digest);
+
+    if (r >= 0)
+        r = index_step(q, err);
+    if (r <= 0)
+        return r;
+    if (index_int(q, 1) == 0 && index_int(q, 2) != 0)
+        return err_set(err, -EBADMSG,
+                       "another repository gave this node other content for the manifest %s; "
+                       "remove it with cache-ctl rm %s and pull again, or run cache-ctl verify",
+                       DIGEST_STR(&c->m->digest), DIGEST_STR(&c->m->digest));
+    return index_int(q, 0) != 0;
+}
+
+/* Adds the repository to those that gave the stored artifact. */
+static int add_origin(const ManifestCommit *c, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    int64_t id = 0;
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = manifest_lookup(ix, &c->m->digest, true, &id, err);
+    if (r >= 0)
+        r = insert_origin(ix, c, id, err);
+    return r < 0 ? r : index_commit(ix, err);
 }
 
 /* No row says that it is complete, so the tree would only keep space from others, on a full disk
@@ -197,36 +270,49 @@ static void take_tree_back(Store *s, const Digest *manifest) {
         (void)!fs_remove_recursive(s->trees_fd, DIGEST_HEX(manifest), NULL);
 }
 
-static int merge(Store *s, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err) {
-    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+static int merge(const ManifestCommit *c, LayerEntry **ret, size_t *ret_n, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
 
-    return artifact_merge(ix, m, ret, ret_n, err);
+    return artifact_merge(ix, c->m, c->origin, ret, ret_n, err);
 }
 
-int store_commit_manifest(Store *s, const Manifest *m, const char *reference, Err *err) {
+static int commit_tree(ManifestCommit *c, const LayerEntry *entries, size_t n, Err *err) {
+    int r;
+
+    for (size_t i = 0; i < n; i++)
+        c->n_files += entries[i].type == ENTRY_TYPE_FILE;
+    hash_entries(entries, n, &c->content);
+    r = compare_stored(c, err);
+    if (r != 0)
+        return r < 0 ? r : add_origin(c, err);
+    r = make_tree(c->s, &c->m->digest, entries, n, err);
+    if (r >= 0)
+        r = insert_rows(c, err);
+    if (r < 0)
+        take_tree_back(c->s, &c->m->digest);
+    return r;
+}
+
+int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const char *reference,
+                          Err *err) {
     _cleanup_(content_unlockp) Store *content = NULL;
     _cleanup_(mutex_unlockp) pthread_mutex_t *tree = NULL;
+    ManifestCommit c = { .s = s, .m = m, .origin = origin, .reference = reference };
     LayerEntry *entries = NULL;
-    size_t n = 0, n_files = 0;
+    size_t n = 0;
     int r = check_manifest(m, err);
 
     if (r < 0)
         return r;
     content = content_lock_shared(s);
     tree = mutex_lock(&s->tree);
-    r = is_committed(s, m, reference, err);
+    r = is_committed(&c, err);
     if (r != 0)
         return r < 0 ? r : 0;
-    r = merge(s, m, &entries, &n, err);
+    r = merge(&c, &entries, &n, err);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < n; i++)
-        n_files += entries[i].type == ENTRY_TYPE_FILE;
-    r = make_tree(s, &m->digest, entries, n, err);
+    r = commit_tree(&c, entries, n, err);
     layer_entries_free(entries, n);
-    if (r >= 0)
-        r = insert_rows(s, m, n_files, reference, err);
-    if (r < 0)
-        take_tree_back(s, &m->digest);
     return r < 0 ? r : 0;
 }

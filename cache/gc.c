@@ -115,7 +115,9 @@ static int doom_manifest(Index *ix, int64_t id, Removal *rm, Err *err) {
 static int remove_doomed_rows(Index *ix, Removal *rm, Err *err) {
     static const char *const before[] = {
         "DELETE FROM layers WHERE id IN (SELECT layer_id FROM doomed_layers)"
-        " AND digest NOT IN (SELECT digest FROM manifest_layers WHERE kind = 1)"
+        " AND NOT EXISTS (SELECT 1 FROM manifest_layers AS m JOIN manifest_origins AS o"
+        "  ON o.manifest_id = m.manifest_id WHERE m.digest = layers.digest AND m.kind = 1"
+        "  AND o.origin = layers.origin)"
         " AND id NOT IN (SELECT layer_id FROM layer_leases)",
         "DELETE FROM doomed_objects WHERE object_id IN (SELECT object_id FROM leases)"
         " OR EXISTS (SELECT 1 FROM manifest_objects AS m WHERE m.object_id = "

@@ -10,12 +10,21 @@
 enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
 
 /* Rows of `layers` are tar layers only; a raw layer is its object.  A layer row implies all its
- * objects (foreign key), so dropping an object drops the layers that hold it. */
+ * objects (foreign key), so dropping an object drops the layers that hold it.
+ *
+ * An `origin` is the repository whose pull told what the content is.  `object_origins`: those, but
+ * the object's own, that gave it as a raw layer.  `manifest_origins`: those whose own layers make
+ * the tree with the digest `content`; the rows of the layers of `manifests.origin` are there.  The
+ * number of an object is never given to another one: who checks it may come late. */
 static const char schema[] =
-    "CREATE TABLE objects (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, exec INTEGER NOT NULL,"
-    " size INTEGER NOT NULL, UNIQUE (digest, exec));"
-    "CREATE TABLE layers (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, size INTEGER NOT "
-    "NULL);"
+    "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL,"
+    " exec INTEGER NOT NULL, size INTEGER NOT NULL, origin TEXT NOT NULL,"
+    " proved INTEGER NOT NULL DEFAULT 0, UNIQUE (digest, exec));"
+    "CREATE TABLE object_origins (object_id INTEGER NOT NULL REFERENCES objects (id) ON DELETE "
+    "CASCADE,"
+    " origin TEXT NOT NULL, PRIMARY KEY (object_id, origin)) WITHOUT ROWID;"
+    "CREATE TABLE layers (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, origin TEXT NOT NULL,"
+    " size INTEGER NOT NULL, UNIQUE (digest, origin));"
     "CREATE TABLE layer_entries (layer_id INTEGER NOT NULL REFERENCES layers (id) ON DELETE "
     "CASCADE,"
     " seq INTEGER NOT NULL, type INTEGER NOT NULL, path TEXT NOT NULL, target TEXT,"
@@ -23,7 +32,11 @@ static const char schema[] =
     "CREATE INDEX layer_entries_object ON layer_entries (object_id) WHERE object_id IS NOT NULL;"
     "CREATE TABLE manifests (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, media_type TEXT,"
     " artifact_type TEXT, family TEXT, platform TEXT, bytes BLOB NOT NULL, files INTEGER NOT NULL,"
-    " complete INTEGER NOT NULL, created_usec INTEGER NOT NULL, used_usec INTEGER NOT NULL);"
+    " complete INTEGER NOT NULL, created_usec INTEGER NOT NULL, used_usec INTEGER NOT NULL,"
+    " content BLOB NOT NULL, origin TEXT NOT NULL);"
+    "CREATE TABLE manifest_origins (manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON "
+    "DELETE CASCADE,"
+    " origin TEXT NOT NULL, PRIMARY KEY (manifest_id, origin)) WITHOUT ROWID;"
     "CREATE TABLE manifest_layers (manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON "
     "DELETE CASCADE,"
     " seq INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, kind INTEGER NOT NULL,"

@@ -121,12 +121,12 @@ static int link_fd(int fd, int dir_fd, const char *name) {
     return linkat(AT_FDCWD, path, dir_fd, name, AT_SYMLINK_FOLLOW) < 0 ? -errno : 0;
 }
 
-static int link_object(int fd, int objects_fd, const char *name, bool replace, Err *err) {
+static int link_object(int fd, int objects_fd, const char *name, Err *err) {
     char fresh[OBJECT_NAME_MAX + 8];
     int r = link_fd(fd, objects_fd, name);
 
-    if (r != -EEXIST || !replace)
-        return r < 0 && r != -EEXIST ? err_errnum(err, r, "naming object %s failed", name) : r;
+    if (r != -EEXIST)
+        return r < 0 ? err_errnum(err, r, "naming object %s failed", name) : 0;
     (void)snprintf(fresh, sizeof(fresh), "%s.new", name);
     (void)unlinkat(objects_fd, fresh,
                    0); /* mostly absent: left by a crash between the two calls below */
@@ -138,7 +138,7 @@ static int link_object(int fd, int objects_fd, const char *name, bool replace, E
     return 0;
 }
 
-int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, bool replace, Err *err) {
+int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *err) {
     struct stat st;
     _cleanup_close_ int fd = open_ingested(f, &st, err);
     int r;
@@ -155,7 +155,7 @@ int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, bool re
     r = prove_no_writer(fd, f->name, err);
     if (r < 0)
         return r;
-    r = link_object(fd, objects_fd, OBJECT_NAME(d, f->exec), replace, err);
+    r = link_object(fd, objects_fd, OBJECT_NAME(d, f->exec), err);
     if (r < 0)
         return r;
     (void)unlinkat(f->dir_fd, f->name, 0); /* else the end of the pull removes it */
@@ -193,7 +193,7 @@ int object_derive(int objects_fd, const Digest *d, bool exec, Err *err) {
         return r;
     if (fsync(to) < 0)
         return err_errno(err, "making a copy of object %s durable failed", DIGEST_STR(d));
-    return link_object(to, objects_fd, OBJECT_NAME(d, exec), true, err);
+    return link_object(to, objects_fd, OBJECT_NAME(d, exec), err);
 }
 
 int object_copy_to(int object_fd, int dir_fd, const char *path, bool exec, Err *err) {

@@ -128,27 +128,37 @@ void layer_entries_free(LayerEntry *entries, size_t n); /* with all strings */
 Manifest *manifest_free(Manifest *m);
 DEFINE_CLEANUP(Manifest, manifest_free);
 
-/* Is all content of the layer stored?  1 or 0. */
-int store_has_layer(Store *s, const Layer *layer, Err *err) _must_check_;
-/* The same; and when it is 1, the pull `ingest` leases the content until store_ingest_end(). */
-int store_lease_layer(Store *s, const char *ingest, const Layer *layer, Err *err) _must_check_;
+/* A pull.  What a worker says of content, digests above all, is believed for the repository it
+ * pulls from; another repository's pull relies on nothing that was not hashed here. */
+typedef struct StorePull {
+    const char *ingest; /* name of its folder */
+    const char *origin; /* "registry/repository" */
+} StorePull;
+
+/* Did a pull of `origin` bring the layer, and is all its content stored?  1 or 0. */
+int store_has_layer(Store *s, const char *origin, const Layer *layer, Err *err) _must_check_;
+/* The same; and when it is 1, the pull leases the content until store_ingest_end(). */
+int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) _must_check_;
 
 /* Commits one layer of a pull: checks every entry (names, sizes, the file itself: regular, one
  * link, nobody else has it open for writing), makes data durable, moves files into objects/, then
  * writes the index rows.  A raw layer has exactly one file entry whose digest and size are the
- * layer's.  An object that is there already stays; the new copy is removed. The content is leased
- * by the pull `ingest` until store_ingest_end(). Errors: -EPROTO the entries are not as they must
- * be; -EBADMSG size differs from the file; -EBUSY still open for writing; -EAGAIN an object that
- * was there was found damaged meanwhile; -ENOSPC; -EIO. */
-int store_commit_layer(Store *s, const char *ingest, const Layer *layer, const LayerEntry *entries,
-                       size_t n_entries, Err *err) _must_check_;
+ * layer's.  An object that is there already stays, and the new copy is removed; but one of another
+ * origin is read and hashed first, once: when it is not what its name says, it is forgotten as by
+ * store_verify(), and the new copy takes its place. The content is leased by the pull until
+ * store_ingest_end(). Errors: -EPROTO the entries are not as they must be; -EBADMSG size differs
+ * from the file; -EBUSY still open for writing; -EAGAIN an object that was there was found damaged
+ * meanwhile; -ENOSPC; -EIO. */
+int store_commit_layer(Store *s, const StorePull *pull, const Layer *layer,
+                       const LayerEntry *entries, size_t n_entries, Err *err) _must_check_;
 
-/* Commits a manifest whose layers are all stored: checks that its bytes have its digest, merges the
- * layers, builds the tree, makes it durable, writes the rows; and points `reference` at it (NULL:
- * none).  Committing again is fine. Errors: -EBADMSG; -ENOENT a layer is not stored; -EPROTO paths
- * contradict each other; -E2BIG; -ENOSPC; -EIO. */
-int store_commit_manifest(Store *s, const Manifest *m, const char *reference, Err *err)
-    _must_check_;
+/* Commits a manifest whose layers, as `origin` gave them, are all stored: checks that its bytes
+ * have its digest, merges the layers, builds the tree, makes it durable, writes the rows; and
+ * points `reference` at it (NULL: none).  Committing again is fine; for another origin, too, when
+ * its layers make the same tree. Errors: -EBADMSG the bytes are others, or the tree is; -ENOENT a
+ * layer is not stored; -EPROTO paths contradict each other; -E2BIG; -ENOSPC; -EIO. */
+int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const char *reference,
+                          Err *err) _must_check_;
 
 /* Points the reference ("host/repository:tag" or "host/repository@sha256:…") at a stored manifest.
  */
@@ -159,8 +169,8 @@ int store_set_reference(Store *s, const char *reference, const char *platform,
  * other.  Errors: -ENOENT not stored (complete with tree). */
 int store_resolve(Store *s, const char *reference, const char *platform, Digest *ret, Err *err)
     _must_check_;
-/* 1 when the manifest is stored complete, else 0. */
-int store_has_manifest(Store *s, const Digest *manifest, Err *err) _must_check_;
+/* 1 when the manifest is stored complete, and a pull of `origin` brought all of it; else 0. */
+int store_has_manifest(Store *s, const Digest *manifest, const char *origin, Err *err) _must_check_;
 /* Marks it as used now (LRU). */
 int store_touch(Store *s, const Digest *manifest, Err *err) _must_check_;
 

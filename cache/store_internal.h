@@ -46,11 +46,18 @@ int gc_forget_object(Index *ix, int64_t object_id, Err *err) _must_check_;
  * exclusively. */
 int gc_remove_incomplete_trees(Store *s, Err *err) _must_check_;
 
-/* artifact.c: the layer's row id (tar) or object id (raw), or 0 when its content is not stored. */
-int layer_lookup(Index *ix, const Layer *layer, int64_t *ret_id, Err *err) _must_check_;
-/* artifact.c: the merged tree of a manifest whose layers are all stored; -ENOENT one is not. */
-int artifact_merge(Index *ix, const Manifest *m, LayerEntry **ret, size_t *ret_n, Err *err)
+/* check.c: reads the objects, as store_verify() does.  Those that are right are marked as proved;
+ * the others are forgotten, and their `id` becomes 0.  No lock is held. */
+int check_objects(Store *s, ObjectKey *const *keys, size_t n, Err *err) _must_check_;
+
+/* artifact.c: the row id (tar) or object id (raw) of the layer as `origin` gave it, or 0 when that
+ * is not stored. */
+int layer_lookup(Index *ix, const char *origin, const Layer *layer, int64_t *ret_id, Err *err)
     _must_check_;
+/* artifact.c: the merged tree of a manifest whose layers are all stored, as `origin` gave them;
+ * -ENOENT one is not. */
+int artifact_merge(Index *ix, const Manifest *m, const char *origin, LayerEntry **ret,
+                   size_t *ret_n, Err *err) _must_check_;
 /* artifact.c: the row id of a manifest; -ENOENT it is not stored, or (with `complete`) not
  * complete. */
 int manifest_lookup(Index *ix, const Digest *digest, bool complete, int64_t *ret_id, Err *err)

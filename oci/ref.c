@@ -243,6 +243,10 @@ char *reference_text(const Reference *r) {
     return xasprintf("%s/%s:%s", r->registry, r->repository, r->tag);
 }
 
+char *reference_origin(const Reference *r) {
+    return xasprintf("%s/%s", r->registry, r->repository);
+}
+
 const char *reference_api_host(const Reference *r) {
     return streq(r->registry, "docker.io") ? "registry-1.docker.io" : r->registry;
 }

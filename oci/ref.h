@@ -23,6 +23,8 @@ DEFINE_CLEANUP(Reference, reference_free);
 /* "docker.io/library/busybox:latest", "host/repo@sha256:…" (a digest wins over the tag: the content
  * it names is fixed).  The key in the index. */
 char *reference_text(const Reference *r) _must_check_;
+/* "registry/repository": what its content is believed for. */
+char *reference_origin(const Reference *r) _must_check_;
 /* Where its API is: "registry-1.docker.io" for docker.io, else the registry.  Borrowed. */
 const char *reference_api_host(const Reference *r);
 /* Is the tag "latest"?  (Kubernetes' default pull policy asks.) */

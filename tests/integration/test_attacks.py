@@ -173,7 +173,6 @@ def test_names_are_cleaned(attack):
     assert ESCAPE not in result.stderr
 
 
-@defect("S2", "the worker's word is taken for an object's digest")
 def test_content_of_others_is_not_poisoned(attack):
     attack.pull("w.raw(b'EVIL', digest=sha256(b'GOOD'), ingest=write('0', b'EVIL'))")
     attack.pull("for i in w.resolve([w.layer(sha256(b'GOOD'), 4)]):\n"

@@ -70,7 +70,7 @@ def test_two_pulls_that_share_blobs_fetch_each_once(work, make_faulty):
     registry.rate = 4 * MIB
     one = artifact(work, ["shared-1", "shared-2", "only-one"], 2 * MIB, "one")
     two = artifact(work, ["only-two", "shared-2", "shared-1"], 2 * MIB, "two")
-    references = [registry.add(one, "team/one", "v1"), registry.add(two, "team/two", "v1")]
+    references = [registry.add(made, "team/shared", tag) for made, tag in ((one, "one"), (two, "two"))]
     with running_daemon(work, [registry.config()]) as daemon:
         running = [Pull(daemon, reference) for reference in references]
         for pull in running:
@@ -88,8 +88,8 @@ def test_the_second_pull_fetches_what_the_first_one_could_not(work, make_faulty)
     registry.rate = 2 * MIB
     one = artifact(work, ["shared"], 3 * MIB, "one")
     two = artifact(work, ["shared"], 3 * MIB, "two")
-    references = [registry.add(one, "team/one", "v1"), registry.add(two, "team/two", "v1")]
-    registry.fault(f"/team/one/blobs/{one.blobs[0].digest}", "corrupt", after=MIB)
+    references = [registry.add(made, "team/shared", tag) for made, tag in ((one, "one"), (two, "two"))]
+    registry.fault(f"/blobs/{one.blobs[0].digest}", "corrupt", after=MIB, times=1)
     with running_daemon(work, [registry.config()]) as daemon:
         first = Pull(daemon, references[0])
         wait_for(lambda: registry.seen(f"/blobs/{one.blobs[0].digest}"), "the first pull")

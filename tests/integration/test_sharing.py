@@ -61,14 +61,30 @@ def test_shared_raw_layers_are_not_fetched_again(make_daemon, faulty, work):
     assert_tree(target, two.tree)
 
 
-def test_layers_of_another_repository_are_shared(make_daemon, faulty, work):
-    daemon, one = make_daemon([faulty.config()]), ten_files(work, "raw")
+@pytest.mark.parametrize("codec", ["raw", "tar+zstd"])
+def test_content_of_another_repository_comes_again_and_is_stored_once(make_daemon, faulty, work, codec):
+    daemon, one = make_daemon([faulty.config()]), ten_files(work, codec)
     publish(daemon, "one", faulty.add(one, "team-a/model", "v1"))
     before, disk = faulty.blob_gets(), daemon.disk_bytes()
     target = publish(daemon, "two", faulty.add(one, "team-b/model", "v1"))
-    assert faulty.blob_gets() == before
+    assert faulty.blob_gets() - before >= len(one.layers)
+    wait_idle(daemon)
     assert daemon.disk_bytes() - disk < MIB
     assert_tree(target, one.tree)
+    again, before = faulty.add(one, "team-b/model", "v2"), faulty.blob_gets()
+    assert_tree(publish(daemon, "three", again), one.tree)
+    assert faulty.blob_gets() == before
+    assert_store_good(daemon)
+
+
+def test_a_digest_is_not_given_under_the_name_of_another_repository(make_daemon, faulty, work):
+    daemon, one = make_daemon([faulty.config()]), modelpack(work)
+    reference = faulty.add(one, "team-a/model", "v1")
+    publish(daemon, "one", reference)
+    own = daemon.ctl("pull", reference.replace(":v1", f"@{one.digest}"))
+    other = daemon.ctl("pull", reference.replace("team-a/model:v1", f"team-b/model@{one.digest}"))
+    assert own.code == 0, own
+    assert other.code != 0, other
 
 
 def test_second_tag_of_a_manifest_is_the_same_artifact(make_daemon, faulty, work):

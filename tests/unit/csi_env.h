@@ -12,7 +12,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
-#define REFERENCE "r.example/team/model:v1"
+#define ORIGIN    "r.example/team/model"
+#define REFERENCE ORIGIN ":v1"
 
 /* How the fake backend answers. */
 typedef enum Answer {
@@ -123,7 +124,8 @@ _unused_ static void env_layer(Env *env, Layer *layer, const char *path, const c
     ASSERT_EQ(write(fd, content, strlen(content)), (ssize_t)strlen(content));
     (void)close(fd);
     (void)close(dir);
-    ASSERT_OK(store_commit_layer(env->store, "pull", layer, &entry, 1, &err));
+    ASSERT_OK(store_commit_layer(env->store, &(const StorePull){ "pull", ORIGIN }, layer, &entry, 1,
+                                 &err));
 }
 
 _unused_ static void env_artifact(Env *env) {
@@ -141,7 +143,7 @@ _unused_ static void env_artifact(Env *env) {
     digest_of(&m->digest, bytes, m->n_bytes);
     m->media_type = xstrdup("application/vnd.oci.image.manifest.v1+json");
     m->family = xstrdup("modelpack");
-    ASSERT_OK(store_commit_manifest(env->store, m, REFERENCE, &err));
+    ASSERT_OK(store_commit_manifest(env->store, m, ORIGIN, REFERENCE, &err));
     ASSERT_OK(store_ingest_end(env->store, "pull", &err));
     env->manifest = m->digest;
 }

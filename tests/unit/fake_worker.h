@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fake_worker: this test program as a pull worker: started under a name that begins with "fake-",
- * it behaves as the repository of its job says.  Include it in one test file. */
+ * it behaves as the repository (or tag) of its job says.  Include it in one test file. */
 #pragma once
 
 #include "base/fs.h"
@@ -238,8 +238,13 @@ _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan
     }
 }
 
+/* As the repository says, or in that of the name "tags" the tag: pulls of one repository share. */
+_unused_ static const char *fake_how(const Modelcached__Worker__Job *job) {
+    return streq(job->repository, "tags") ? job->tag : job->repository;
+}
+
 _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
-    const char *how = job->repository;
+    const char *how = fake_how(job);
     Modelcached__Worker__ToWorker *m;
     size_t n = 0;
     bool more = true;
@@ -301,7 +306,7 @@ _unused_ static void fake_family(void) {
 }
 
 _unused_ static void fake_behave(const Modelcached__Worker__Job *job) {
-    const char *how = job->repository;
+    const char *how = fake_how(job);
 
     if (job->probe)
         fake_hello();

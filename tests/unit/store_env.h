@@ -12,6 +12,10 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 
+#define ENV_ORIGIN "r.example/model"
+/* The pull with that folder, of ENV_ORIGIN. */
+#define ENV_PULL(name) (&(const StorePull){ (name), ENV_ORIGIN })
+
 /* Opens the store in the test's directory; a failure ends the test. */
 static inline Store *env_open(TmpDir *dir) {
     Store *s = NULL;
@@ -124,13 +128,13 @@ static inline Digest env_artifact(Store *s, const char *name, const char *const 
 
         *e = env_file(fd, files[i][0], files[i][1]);
         layers[i] = env_raw(e);
-        r = store_commit_layer(s, name, &layers[i], e, 1, &err);
+        r = store_commit_layer(s, ENV_PULL(name), &layers[i], e, 1, &err);
         layer_entries_free(e, 1);
     }
     m = env_manifest(name, layers, n);
     free(layers);
     if (r >= 0)
-        r = store_commit_manifest(s, m, name, &err);
+        r = store_commit_manifest(s, m, ENV_ORIGIN, name, &err);
     if (r >= 0)
         r = store_ingest_end(s, name, &err);
     if (r < 0)

@@ -86,8 +86,8 @@ TEST(verify_finds_each_kind_of_damage_and_a_pull_repairs_it) {
         ASSERT_EQ(seen.n_bad, 1);
         ASSERT_TRUE(digest_equal(&seen.digest, &d));
         ASSERT_STRSTR(seen.sentence, words[i]);
-        ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
-        ASSERT_EQ(store_has_manifest(s, &two, &err), 1);
+        ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
+        ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
         ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
         ASSERT_EQ(access(path, F_OK), -1);
         ASSERT_EQ(access(tree, F_OK), -1);
@@ -125,7 +125,7 @@ TEST(verify_keeps_a_tree_that_a_volume_shows_and_a_pull_mends_it) {
     ASSERT_EQ(first.st_ino, second.st_ino);
     after = env_read(s, &v.manifest, "a");
     ASSERT_STREQ(after, "12345");
-    ASSERT_EQ(store_has_manifest(s, &v.manifest, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &v.manifest, ENV_ORIGIN, &err), 1);
     ASSERT_EQ(env_count(s, "trees", true), 3);
     /* Without a pull, the tree goes with the last volume. */
     damage(path, "X");

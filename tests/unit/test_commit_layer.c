@@ -4,6 +4,7 @@
 #include "cache/object.h"
 #include "tests/unit/store_env.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -30,9 +31,9 @@ static void env_done(Env *env) {
 
 static int commit_raw(Env *env, LayerEntry *e, Err *err) {
     Layer layer = env_raw(e);
-    int r = store_commit_layer(env->s, "p", &layer, e, 1, err);
+    int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, e, 1, err);
 
-    if (r >= 0 && store_has_layer(env->s, &layer, NULL) != 1)
+    if (r >= 0 && store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != 1)
         test_fail(__FILE__, __LINE__, "the committed layer is not stored");
     free(layer.media_type);
     free(layer.path);
@@ -41,9 +42,9 @@ static int commit_raw(Env *env, LayerEntry *e, Err *err) {
 
 static int commit_tar(Env *env, const char *name, LayerEntry *entries, size_t n, Err *err) {
     Layer layer = env_tar(name);
-    int r = store_commit_layer(env->s, "p", &layer, entries, n, err);
+    int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, entries, n, err);
 
-    if (store_has_layer(env->s, &layer, NULL) != (r >= 0))
+    if (store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != (r >= 0))
         test_fail(__FILE__, __LINE__, "has_layer is not what commit said (%d: %s)", r, err->text);
     free(layer.media_type);
     return r;
@@ -153,25 +154,25 @@ TEST(commit_refuses_entries_that_are_not_as_they_must_be) {
     Layer tar = { .kind = LAYER_KIND_TAR, .digest = e.digest, .size = 5 };
     Err err;
 
-    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, two, 2, &err), -EPROTO);
-    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, two, 0, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, two, 2, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, two, 0, &err), -EPROTO);
     bad.size = 6;
-    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.digest.bytes[0]++;
-    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.type = ENTRY_TYPE_DIRECTORY;
-    ASSERT_ERR(store_commit_layer(env.s, "p", &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.path = xstrdup("../f");
-    ASSERT_ERR(store_commit_layer(env.s, "p", &tar, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &tar, &bad, 1, &err), -EPROTO);
     free(bad.path);
     two[1].size = 4;
-    ASSERT_ERR(store_commit_layer(env.s, "p", &tar, two, 2, &err), -EPROTO);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &tar, two, 2, &err), -EPROTO);
     ASSERT_STRSTR(err.text, "two different sizes");
-    ASSERT_ERR(store_commit_layer(env.s, "nobody", &layer, &e, 1, &err), -ENOENT);
-    ASSERT_ERR(store_commit_layer(env.s, "../p", &layer, &e, 1, &err), -EINVAL);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("nobody"), &layer, &e, 1, &err), -ENOENT);
+    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("../p"), &layer, &e, 1, &err), -EINVAL);
     ASSERT_EQ(env_count(env.s, "objects", false), 0);
     ASSERT_OK(commit_raw(&env, &e, &err));
 }
@@ -292,7 +293,7 @@ TEST(object_publish_sees_an_exchanged_file) {
     ASSERT_OK(object_seal(&f, true, &err));
     ASSERT_OK(unlinkat(env.fd, "f", 0));
     env_write(env.fd, "f", "WORLD", 5);
-    ASSERT_ERR(object_publish(&f, env.fd, &e.digest, false, &err), -EPROTO);
+    ASSERT_ERR(object_publish(&f, env.fd, &e.digest, &err), -EPROTO);
     ASSERT_STRSTR(err.text, "exchanged");
 }
 
@@ -315,6 +316,167 @@ TEST(commit_replaces_an_object_that_no_row_knows) {
     text = NULL;
     ASSERT_OK(fs_read_file(tmpdir_fd(dir), path, 100, &text, NULL, &err));
     ASSERT_STREQ(text, "HELLO");
+}
+
+/* A pull of another repository. */
+#define OTHER(name) (&(const StorePull){ "p", "r.example/" name })
+
+static char *read_object(const TmpDir *dir, const LayerEntry *e) {
+    _cleanup_free_ char *path =
+        xasprintf("store/objects/%s", OBJECT_NAME(&e->digest, e->executable));
+    char *text = NULL;
+
+    return fs_read_file(tmpdir_fd(dir), path, 100, &text, NULL, NULL) < 0 ? NULL : text;
+}
+
+static void write_object(const TmpDir *dir, const LayerEntry *e, const char *text) {
+    _cleanup_free_ char *path =
+        xasprintf("store/objects/%s", OBJECT_NAME(&e->digest, e->executable));
+
+    env_write(tmpdir_fd(dir), path, text, strlen(text));
+}
+
+/* Commits the raw layer of the file, whose bytes are `text`; the layer is not stored for the
+ * repository before. */
+static int commit_bytes(Env *env, const StorePull *pull, LayerEntry *e, const char *text,
+                        Err *err) {
+    Layer layer = env_raw(e);
+    int r;
+
+    env_write(env->fd, e->ingest, text, strlen(text));
+    r = store_commit_layer(env->s, pull, &layer, e, 1, err);
+    if (r >= 0 && store_has_layer(env->s, pull->origin, &layer, NULL) != 1)
+        test_fail(__FILE__, __LINE__, "the committed layer is not stored");
+    if (store_has_layer(env->s, "r.example/nobody", &layer, NULL) != 0)
+        test_fail(__FILE__, __LINE__, "a repository has a layer that it never gave");
+    free(layer.media_type);
+    free(layer.path);
+    return r;
+}
+
+TEST(commit_of_another_repository_replaces_an_object_that_lies) {
+    for (int x = 0; x < 2; x++) {
+        PULL(dir, env);
+        _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "weights", "HELLO");
+        _cleanup_free_ char *evil = NULL, *good = NULL;
+        Err err;
+
+        e.executable = x;
+        ASSERT_OK(commit_bytes(&env, OTHER("evil"), &e, "WRONG", &err));
+        evil = read_object(dir, &e);
+        ASSERT_STREQ(evil, "WRONG");
+        ASSERT_OK(commit_bytes(&env, OTHER("good"), &e, "HELLO", &err));
+        good = read_object(dir, &e);
+        ASSERT_STREQ(good, "HELLO");
+        ASSERT_EQ(env_count(env.s, "objects", false), 1);
+    }
+}
+
+TEST(commit_hashes_what_another_repository_brought_once) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "weights", "HELLO");
+    _cleanup_free_ char *same = NULL, *proved = NULL;
+    Err err;
+
+    /* Of the same one: believed. */
+    ASSERT_OK(commit_bytes(&env, OTHER("one"), &e, "HELLO", &err));
+    write_object(dir, &e, "AAAAA");
+    ASSERT_OK(commit_bytes(&env, OTHER("one"), &e, "HELLO", &err));
+    same = read_object(dir, &e);
+    ASSERT_STREQ(same, "AAAAA");
+    /* Of another one: hashed, and then proved for all. */
+    write_object(dir, &e, "HELLO");
+    ASSERT_OK(commit_bytes(&env, OTHER("two"), &e, "EVIL!", &err)); /* its own copy goes */
+    write_object(dir, &e, "BBBBB");
+    ASSERT_OK(commit_bytes(&env, OTHER("three"), &e, "HELLO", &err));
+    proved = read_object(dir, &e);
+    ASSERT_STREQ(proved, "BBBBB");
+}
+
+TEST(commit_of_another_repository_cannot_change_a_size) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "weights", "HELLO");
+    _cleanup_free_ char *first = NULL, *second = NULL;
+    Err err;
+
+    ASSERT_OK(commit_bytes(&env, OTHER("one"), &e, "HELLO", &err));
+    e.size = 4;
+    ASSERT_ERR(commit_bytes(&env, OTHER("evil"), &e, "EVIL", &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "has 5 bytes, not 4");
+    first = read_object(dir, &e);
+    ASSERT_STREQ(first, "HELLO");
+    /* The other way round: the one that lies goes. */
+    ASSERT_OK(store_prune(env.s, NULL, &err));
+    e.digest.bytes[5] ^= 1;
+    ASSERT_OK(commit_bytes(&env, OTHER("evil"), &e, "EVIL", &err));
+    e.size = 5;
+    ASSERT_OK(commit_bytes(&env, OTHER("one"), &e, "HELLO", &err));
+    second = read_object(dir, &e);
+    ASSERT_STREQ(second, "HELLO");
+}
+
+/* One of two pulls that bring the same object at the same time. */
+typedef struct Racer {
+    Store *s;
+    StorePull pull;
+    LayerEntry entry;
+    int r;
+    Err err;
+} Racer;
+
+static void *race(void *arg) {
+    Racer *x = arg;
+    Layer layer = env_raw(&x->entry);
+
+    x->r = store_commit_layer(x->s, &x->pull, &layer, &x->entry, 1, &x->err);
+    free(layer.media_type);
+    free(layer.path);
+    return NULL;
+}
+
+TEST(commit_at_the_same_time_as_one_that_lies) {
+    PULL(dir, env);
+    _cleanup_close_ int other = env_ingest(env.s, "q");
+    Err err;
+
+    for (int i = 0; i < 60; i++) {
+        _cleanup_free_ char *text = xasprintf("HELLO %d", i), *stored = NULL;
+        Racer good = { .s = env.s, .pull = { "p", "r.example/good" } },
+              evil = { .s = env.s, .pull = { "q", "r.example/evil" } };
+        pthread_t thread;
+
+        good.entry = env_file(env.fd, "f", text);
+        evil.entry = env_file(other, "f", text);
+        env_write(other, "f", "WRONG !!", strlen(text));
+        ASSERT_EQ(pthread_create(&thread, NULL, race, &evil), 0);
+        (void)race(&good);
+        ASSERT_EQ(pthread_join(thread, NULL), 0);
+        if (good.r < 0)
+            test_fail(__FILE__, __LINE__, "round %d: %s", i, good.err.text);
+        ASSERT_OK(evil.r);
+        stored = read_object(dir, &good.entry);
+        ASSERT_STREQ(stored, text);
+        entry_done(&good.entry);
+        entry_done(&evil.entry);
+    }
+    ASSERT_OK(store_ingest_end(env.s, "q", &err));
+}
+
+TEST(commit_of_a_tar_layer_is_of_its_repository) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
+    Layer layer = env_tar("layer");
+    Err err;
+
+    env_write(env.fd, "f", "WRONG", 5);
+    ASSERT_OK(store_commit_layer(env.s, OTHER("evil"), &layer, &e, 1, &err));
+    ASSERT_EQ(store_has_layer(env.s, "r.example/good", &layer, &err), 0);
+    ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 0);
+    env_write(env.fd, "f", "HELLO", 5);
+    ASSERT_OK(store_commit_layer(env.s, OTHER("good"), &layer, &e, 1, &err));
+    ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 1);
+    ASSERT_EQ(store_has_layer(env.s, "r.example/evil", &layer, &err), 0); /* it lost its file */
+    free(layer.media_type);
 }
 
 TEST(object_names_are_parsed_strictly) {

@@ -10,7 +10,7 @@
 
 static int commit_tar(Store *s, const char *pull, const Layer *layer, LayerEntry *entries, size_t n,
                       Err *err) {
-    int r = store_commit_layer(s, pull, layer, entries, n, err);
+    int r = store_commit_layer(s, ENV_PULL(pull), layer, entries, n, err);
 
     layer_entries_free(entries, n);
     return r;
@@ -55,13 +55,13 @@ TEST(commit_manifest_builds_the_tree) {
     ASSERT_OK(commit_tar(s, "p", &layers[0], raw, 1, &err));
     ASSERT_OK(commit_tar(s, "p", &layers[1], low, 4, &err));
     m = env_manifest("m", layers, 3);
-    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -ENOENT);
+    ASSERT_ERR(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err), -ENOENT);
     ASSERT_STRSTR(err.text, "layer 3 of 3");
-    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &m->digest, ENV_ORIGIN, &err), 0);
     ASSERT_OK(commit_tar(s, "p", &layers[2], high, 3, &err));
-    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
-    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
-    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 1);
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
+    ASSERT_EQ(store_has_manifest(s, &m->digest, ENV_ORIGIN, &err), 1);
 
     a = env_read(s, &m->digest, "root/a");
     gone = env_read(s, &m->digest, "root/gone");
@@ -102,13 +102,110 @@ TEST(commit_manifest_checks_its_bytes_and_paths) {
     ASSERT_OK(commit_tar(s, "p", &layers[0], one, 1, &err));
     ASSERT_OK(commit_tar(s, "p", &layers[1], two, 1, &err));
     m = env_manifest("m", layers, 2);
-    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -EPROTO);
+    ASSERT_ERR(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err), -EPROTO);
     ASSERT_STRSTR(err.text, "beneath a file");
     m->bytes[0] ^= 1;
-    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -EBADMSG);
+    ASSERT_ERR(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err), -EBADMSG);
     m->n_bytes = 64U << 20;
-    ASSERT_ERR(store_commit_manifest(s, m, "r", &err), -E2BIG);
+    ASSERT_ERR(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err), -E2BIG);
     ASSERT_EQ(env_count(s, "trees", true), 0);
+}
+
+/* A manifest "m" with one raw layer, as a pull of `origin` brings it; `text`: bytes of the file,
+ * whose digest is that of "good". */
+static int pull_one(Store *s, const char *origin, const char *text, Digest *ret, Err *err) {
+    const StorePull pull = { "pull", origin };
+    _cleanup_close_ int fd = env_ingest(s, "pull");
+    LayerEntry *e = xnew(LayerEntry);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    Layer layer;
+    int r;
+
+    *e = env_file(fd, "file", "good");
+    env_write(fd, e->ingest, text, 4);
+    layer = env_raw(e);
+    r = store_commit_layer(s, &pull, &layer, e, 1, err);
+    layer_entries_free(e, 1);
+    m = env_manifest("m", &layer, 1);
+    *ret = m->digest;
+    if (r >= 0)
+        r = store_commit_manifest(s, m, origin, origin, err);
+    ASSERT_OK(store_ingest_end(s, "pull", err));
+    return r;
+}
+
+TEST(commit_manifest_of_another_repository_with_the_same_content) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Digest d, found;
+    Err err = { "" };
+
+    ASSERT_OK(pull_one(s, "one", "good", &d, &err));
+    ASSERT_EQ(store_has_manifest(s, &d, "one", &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 0);
+    ASSERT_OK(pull_one(s, "two", "good", &d, &err));
+    ASSERT_EQ(store_has_manifest(s, &d, "one", &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 1);
+    ASSERT_OK(store_resolve(s, "two", NULL, &found, &err));
+    ASSERT_OK(store_remove(s, NULL, &d, NULL, &err));
+    ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 0);
+    env_check_invariants(s);
+}
+
+TEST(commit_manifest_mends_what_another_repository_lied_about) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_free_ char *evil = NULL, *good = NULL;
+    Digest d;
+    Volume v = { .volume_id = (char *)"v", .target = (char *)"/t", .reference = (char *)"evil" };
+    Err err = { "" };
+
+    ASSERT_OK(pull_one(s, "evil", "EVIL", &d, &err));
+    v.manifest = d;
+    ASSERT_OK(store_volume_add(s, &v, &err));
+    evil = env_read(s, &d, "file");
+    ASSERT_STREQ(evil, "EVIL");
+    ASSERT_OK(pull_one(s, "good", "good", &d, &err));
+    good = env_read(s, &d, "file");
+    ASSERT_STREQ(good, "good");
+    env_check_invariants(s);
+}
+
+TEST(commit_manifest_refuses_other_layers_of_another_repository) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "p");
+    const StorePull evil = { "p", "evil" };
+    LayerEntry *e = xnew(LayerEntry);
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    Layer layer;
+    Digest d;
+    Err err = { "" };
+
+    *e = env_file(fd, "file", "mine");
+    layer = env_raw(e);
+    ASSERT_OK(store_commit_layer(s, &evil, &layer, e, 1, &err));
+    layer_entries_free(e, 1);
+    m = env_manifest("m", &layer, 1);
+    /* Whoever comes second is refused, also when the content was damaged meanwhile. */
+    ASSERT_OK(pull_one(s, "good", "good", &d, &err));
+    ASSERT_ERR(store_commit_manifest(s, m, "evil", "evil", &err), -EBADMSG);
+    ASSERT_STRSTR(err.text, "another repository gave this node other content");
+    ASSERT_EQ(store_has_manifest(s, &d, "evil", &err), 0);
+    {
+        _cleanup_free_ char *path = env_tree_path(s, &d, "file");
+        ASSERT_OK(truncate(path, 1));
+    }
+    ASSERT_EQ(store_verify(s, NULL, NULL, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &d, "good", &err), 0);
+    ASSERT_ERR(store_commit_manifest(s, m, "evil", "evil", &err), -EBADMSG);
+    ASSERT_OK(pull_one(s, "good", "good", &d, &err));
+    ASSERT_EQ(store_has_manifest(s, &d, "good", &err), 1);
+    /* It goes only with the manifest. */
+    ASSERT_OK(store_remove(s, NULL, &d, NULL, &err));
+    ASSERT_OK(store_commit_manifest(s, m, "evil", "evil", &err));
+    ASSERT_ERR(pull_one(s, "good", "good", &d, &err), -EBADMSG);
+    ASSERT_OK(store_ingest_end(s, "p", &err));
 }
 
 /* No file may grow: the index fails after the tree was built. */
@@ -125,20 +222,20 @@ TEST(commit_manifest_that_the_index_cannot_take_leaves_no_tree) {
 
     *e = env_file(fd, "file", "text");
     layer = env_raw(e);
-    ASSERT_OK(store_commit_layer(s, "p", &layer, e, 1, &err));
+    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &layer, e, 1, &err));
     layer_entries_free(e, 1);
     m = env_manifest("m", &layer, 1);
     (void)signal(SIGXFSZ, SIG_IGN);
     ASSERT_OK(getrlimit(RLIMIT_FSIZE, &old));
     none = (struct rlimit){ .rlim_cur = 1, .rlim_max = old.rlim_max };
     ASSERT_OK(setrlimit(RLIMIT_FSIZE, &none));
-    r = store_commit_manifest(s, m, "ref", &err);
+    r = store_commit_manifest(s, m, ENV_ORIGIN, "ref", &err);
     ASSERT_OK(setrlimit(RLIMIT_FSIZE, &old));
     ASSERT_TRUE(r < 0);
     ASSERT_STRSTR(err.text, "index");
     ASSERT_EQ(env_count(s, "trees", true), 0);
-    ASSERT_OK(store_commit_manifest(s, m, "ref", &err));
-    ASSERT_EQ(store_has_manifest(s, &m->digest, &err), 1);
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "ref", &err));
+    ASSERT_EQ(store_has_manifest(s, &m->digest, ENV_ORIGIN, &err), 1);
 }
 
 TEST(artifacts_that_share_most_cost_little_more) {
@@ -228,7 +325,7 @@ TEST(tree_of_twenty_thousand_files_takes_seconds) {
     ASSERT_OK(commit_tar(s, "p", &layer, entries, N, &err));
     (void)clock_gettime(CLOCK_MONOTONIC, &middle);
     m = env_manifest("m", &layer, 1);
-    ASSERT_OK(store_commit_manifest(s, m, "r", &err));
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
     (void)clock_gettime(CLOCK_MONOTONIC, &end);
     printf("%d files: layer %.1f s, tree %.1f s\n", N,
            (double)(middle.tv_sec - start.tv_sec) + (double)(middle.tv_nsec - start.tv_nsec) / 1e9,

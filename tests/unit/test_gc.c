@@ -17,7 +17,7 @@ TEST(remove_takes_what_nobody_else_uses) {
 
     ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
     ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
     shared = env_read(s, &two, "shared");
     ASSERT_STREQ(shared, "12345");
@@ -41,10 +41,10 @@ TEST(remove_of_one_reference_of_two_keeps_the_artifact) {
     ASSERT_OK(store_set_reference(s, "alias", "linux/arm64", &one, &err));
     ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
     ASSERT_EQ(freed, 0);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
     ASSERT_OK(store_remove(s, "alias", NULL, &freed, &err));
     ASSERT_EQ(freed, 6);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
 }
 
 TEST(remove_refuses_what_a_volume_uses) {
@@ -75,20 +75,20 @@ TEST(remove_and_prune_leave_what_a_pull_holds) {
     (void)env_artifact(s, "one", ONE, 2);
     tar[0] = env_file(fd, "x", "xxx");
     tar[1] = env_entry(ENTRY_TYPE_DIRECTORY, "d", NULL);
-    ASSERT_OK(store_commit_layer(s, "p", &tar_layer, tar, 2, &err));
-    ASSERT_EQ(store_lease_layer(s, "p", &layer, &err), 1);
+    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &tar_layer, tar, 2, &err));
+    ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &layer, &err), 1);
     ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 0);
-    ASSERT_EQ(store_has_layer(s, &layer, &err), 1);
-    ASSERT_EQ(store_has_layer(s, &tar_layer, &err), 1);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 1);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 1);
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 8);
-    ASSERT_EQ(store_has_layer(s, &layer, &err), 0);
-    ASSERT_EQ(store_has_layer(s, &tar_layer, &err), 0);
-    ASSERT_EQ(store_lease_layer(s, "p", &tar_layer, &err), 0);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 0);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 0);
+    ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &tar_layer, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
     layer_entries_free(tar, 2);
     free(raw.path);
@@ -105,7 +105,7 @@ static void commit_one(Store *s, const char *pull, const char *path, const char 
 
     *e = env_file(fd, path, text);
     layer = env_raw(e);
-    ASSERT_OK(store_commit_layer(s, pull, &layer, e, 1, &err));
+    ASSERT_OK(store_commit_layer(s, ENV_PULL(pull), &layer, e, 1, &err));
     layer_entries_free(e, 1);
     free(layer.media_type);
     free(layer.path);
@@ -126,8 +126,8 @@ TEST(discard_takes_what_the_pull_brought_and_nothing_of_others) {
                    held = env_file(-EBADF, "h", "333");
         Layer a = env_raw(&shared), b = env_raw(&held);
 
-        ASSERT_EQ(store_lease_layer(s, "failed", &a, &err), 1);
-        ASSERT_EQ(store_lease_layer(s, "failed", &b, &err), 1);
+        ASSERT_EQ(store_lease_layer(s, ENV_PULL("failed"), &a, &err), 1);
+        ASSERT_EQ(store_lease_layer(s, ENV_PULL("failed"), &b, &err), 1);
         free(shared.path);
         free(held.path);
         free(a.media_type);
@@ -156,18 +156,18 @@ TEST(tar_layers_are_shared_and_go_with_the_last_user) {
 
     *e = env_file(fd, "x", "xxx");
     probe.digest = first.digest;
-    ASSERT_OK(store_commit_layer(s, "p", &first, e, 1, &err));
+    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &first, e, 1, &err));
     layer_entries_free(e, 1);
     second.path = xstrdup("elsewhere");
     a = env_manifest("a", &first, 1);
     b = env_manifest("b", &second, 1);
-    ASSERT_OK(store_commit_manifest(s, a, "a", &err));
-    ASSERT_OK(store_commit_manifest(s, b, "b", &err));
+    ASSERT_OK(store_commit_manifest(s, a, ENV_ORIGIN, "a", &err));
+    ASSERT_OK(store_commit_manifest(s, b, ENV_ORIGIN, "b", &err));
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_remove(s, "a", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, &probe, &err), 1);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 1);
     ASSERT_OK(store_remove(s, "b", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, &probe, &err), 0);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
 }
 
@@ -199,11 +199,11 @@ static int pull_one(Worker *w, unsigned i) {
     layers[0] = env_raw(raw);
     layers[1] = env_tar(content[1]);
     m = env_manifest(name, layers, 2);
-    r = store_commit_layer(w->s, pull, &layers[0], raw, 1, &w->err);
+    r = store_commit_layer(w->s, ENV_PULL(pull), &layers[0], raw, 1, &w->err);
     if (r >= 0)
-        r = store_commit_layer(w->s, pull, &layers[1], tar, 1, &w->err);
+        r = store_commit_layer(w->s, ENV_PULL(pull), &layers[1], tar, 1, &w->err);
     if (r >= 0)
-        r = store_commit_manifest(w->s, m, name, &w->err);
+        r = store_commit_manifest(w->s, m, ENV_ORIGIN, name, &w->err);
     layer_entries_free(raw, 1);
     layer_entries_free(tar, 1);
     if (store_ingest_end(w->s, pull, NULL) < 0)

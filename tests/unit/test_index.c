@@ -3,7 +3,8 @@
 #include "cache/index.h"
 #include "tests/unit/store_env.h"
 
-static const char insert_object[] = "INSERT INTO objects (digest, exec, size) VALUES (?, ?, ?)";
+static const char insert_object[] =
+    "INSERT INTO objects (digest, exec, size, origin) VALUES (?, ?, ?, 'o')";
 
 static int insert(Index *ix, const char *name, Err *err) {
     Digest d;

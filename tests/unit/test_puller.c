@@ -85,8 +85,10 @@ TEST(puller_a_digest_that_is_stored_needs_no_registry) {
     get(&e, &a, by_digest, PULL_POLICY_ALWAYS);
     ASSERT_OK(a.r);
     ASSERT_TRUE(!a.had_pull);
-    get(&e, &a, elsewhere, PULL_POLICY_NEVER);
-    ASSERT_OK(a.r);
+    get(&e, &a, elsewhere, PULL_POLICY_NEVER); /* that repository never gave it */
+    ASSERT_ERR(a.r, -ENOENT);
+    get(&e, &a, elsewhere, PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_STRSTR(a.err.text, "no such tag");
     agent_env_done(&e);
 }
 

@@ -103,16 +103,16 @@ TEST(shares_layers_of_two_pulls_come_once) {
     Asker a, b;
 
     agent_env_init(&e, dir, NULL);
-    ask(&e, &a, "r.example/slow-a:1", false);
-    run_until(&e, "r.example/slow-a:1", FLIGHT_FETCHING);
-    ask(&e, &b, "r.example/slow-b:1", false);
+    ask(&e, &a, "r.example/tags:slow-a", false);
+    run_until(&e, "r.example/tags:slow-a", FLIGHT_FETCHING);
+    ask(&e, &b, "r.example/tags:slow-b", false);
     while (!b.done) {
-        const Flight *f = find(&e, "r.example/slow-b:1");
+        const Flight *f = find(&e, "r.example/tags:slow-b");
         char text[800] = "";
         if (f)
             flight_text(f, text, sizeof(text));
         waited |= strstr(text, "; waits for layer sha256:") &&
-                  strstr(text, "that the pull of r.example/slow-a:1 fetches");
+                  strstr(text, "that the pull of r.example/tags:slow-a fetches");
         (void)sd_event_run(e.event, 5 * USEC_PER_MSEC);
     }
     agent_env_wait(&e, &a.done, 1);
@@ -127,8 +127,31 @@ TEST(shares_layers_of_two_pulls_come_once) {
     agent_env_done(&e);
 }
 
+/* Another repository's word is not taken: its bytes come again, and are stored once. */
+TEST(shares_nothing_on_the_wire_with_another_repository) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *log = NULL;
+    AgentEnv e;
+    Asker a, b;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/slow-a:1", false);
+    run_until(&e, "r.example/slow-a:1", FLIGHT_FETCHING);
+    ask(&e, &b, "r.example/slow-b:1", false);
+    agent_env_wait(&e, &a.done, 1);
+    agent_env_wait(&e, &b.done, 1);
+    ASSERT_OK(a.r);
+    ASSERT_OK(b.r);
+    log = read_log(&e);
+    ASSERT_EQ(count(log, "slow-a fetch"), 2);
+    ASSERT_EQ(count(log, "slow-b fetch"), 2);
+    ASSERT_EQ(env_count(e.store, "objects", false), 2);
+    ASSERT_EQ(agent_env_left(&e), 0);
+    agent_env_done(&e);
+}
+
 TEST(shares_the_other_pull_fetches_what_the_first_one_could_not) {
-    static const char *const first[] = { "r.example/half:1", "r.example/crash:1" };
+    static const char *const first[] = { "r.example/tags:half", "r.example/tags:crash" };
 
     for (size_t i = 0; i < ELEMENTSOF(first); i++) {
         STORE_TEST_DIR(dir);
@@ -139,8 +162,8 @@ TEST(shares_the_other_pull_fetches_what_the_first_one_could_not) {
         agent_env_init(&e, dir, NULL);
         ask(&e, &a, first[i], false);
         run_until(&e, first[i], FLIGHT_FETCHING);
-        ask(&e, &b, "r.example/slow-b:1", false);
-        ask(&e, &c, "r.example/slow-c:1", true);
+        ask(&e, &b, "r.example/tags:slow-b", false);
+        ask(&e, &c, "r.example/tags:slow-c", true);
         agent_env_wait(&e, &a.done, 1);
         agent_env_wait(&e, &b.done, 1);
         agent_env_wait(&e, &c.done, 1);
@@ -166,14 +189,14 @@ TEST(shares_an_interrupted_pull_is_gone_on_with) {
     Asker a;
 
     agent_env_init(&e, dir, NULL);
-    ask(&e, &a, "r.example/half:1", false);
+    ask(&e, &a, "r.example/tags:half", false);
     agent_env_wait(&e, &a.done, 1);
     ASSERT_ERR(a.r, -ECONNRESET);
     ASSERT_EQ(env_count(e.store, "partial", true), 2);
-    ask(&e, &a, "r.example/absent:1", false); /* which never comes leaves it alone */
+    ask(&e, &a, "r.example/tags:absent", false); /* which never comes leaves it alone */
     agent_env_wait(&e, &a.done, 1);
     ASSERT_EQ(env_count(e.store, "partial", true), 2);
-    ask(&e, &a, "r.example/plain:1", false);
+    ask(&e, &a, "r.example/tags:plain", false);
     agent_env_wait(&e, &a.done, 1);
     ASSERT_OK(a.r);
     log = read_log(&e);
@@ -242,12 +265,12 @@ TEST(limits_a_background_pull_that_another_one_waits_for_is_lifted) {
     Asker a, b;
 
     agent_env_init(&e, dir, "pull.background_bandwidth=1000");
-    ask(&e, &a, "r.example/slow-a:1", true);
-    run_until(&e, "r.example/slow-a:1", FLIGHT_FETCHING);
+    ask(&e, &a, "r.example/tags:slow-a", true);
+    run_until(&e, "r.example/tags:slow-a", FLIGHT_FETCHING);
     wait_log(&e, "slow-a limits 8 1000\n");
-    ask(&e, &b, "r.example/slow-b:1", false);
-    run_until(&e, "r.example/slow-b:1", FLIGHT_FETCHING);
-    flight_view(find(&e, "r.example/slow-a:1"), &v);
+    ask(&e, &b, "r.example/tags:slow-b", false);
+    run_until(&e, "r.example/tags:slow-b", FLIGHT_FETCHING);
+    flight_view(find(&e, "r.example/tags:slow-a"), &v);
     ASSERT_TRUE(!v.background);
     agent_env_wait(&e, &a.done, 1);
     agent_env_wait(&e, &b.done, 1);

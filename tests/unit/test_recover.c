@@ -42,7 +42,7 @@ TEST(recovery_removes_what_no_row_knows) {
     ASSERT_EQ(env_count(s, "ingest", true), 0);
     ASSERT_EQ(env_count(s, "objects", false), 2);
     ASSERT_EQ(env_count(s, "trees", true), 3);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
     a = env_read(s, &one, "a");
     ASSERT_STREQ(a, "12345");
     store_close(s);
@@ -60,20 +60,20 @@ TEST(recovery_drops_rows_without_content) {
     ASSERT_OK(unlinkat(tmpdir_fd(dir), path, 0));
     store_close(s);
     s = env_open(dir);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
     ASSERT_EQ(env_count(s, "trees", true), 0);
     (void)env_artifact(s, "one", ONE, 2);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
     /* Only the tree is gone: it is built again without any new content. */
     tree = xstrdup(DIGEST_HEX(&one));
     ASSERT_OK(fs_remove_recursive(store_trees_fd(s), tree, &err));
     store_close(s);
     s = env_open(dir);
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 2);
     _cleanup_(manifest_freep) Manifest *m = NULL;
     ASSERT_OK(store_manifest(s, &one, &m, &err));
-    ASSERT_OK(store_commit_manifest(s, m, "one", &err));
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "one", &err));
     ASSERT_EQ(env_count(s, "trees", true), 3);
     store_close(s);
 }
@@ -134,7 +134,8 @@ TEST(recovery_of_a_hundred_thousand_objects_is_quick) {
                 openat(s->objects_fd, OBJECT_NAME(&d, false), O_CREAT | O_WRONLY | O_CLOEXEC, 0444);
             ASSERT_OK(fd);
             ASSERT_OK(index_run(
-                ix, &err, "INSERT INTO objects (digest, exec, size) VALUES (?, 0, 0)", "d", &d));
+                ix, &err, "INSERT INTO objects (digest, exec, size, origin) VALUES (?, 0, 0, 'o')",
+                "d", &d));
         }
         ASSERT_OK(index_commit(ix, &err));
     }
@@ -342,7 +343,7 @@ TEST(a_power_cut_takes_nothing_that_was_answered) {
     ASSERT_OK(r);
     ASSERT_OK(disk_mount_again(dir));
     ASSERT_OK(store_open(&s, path, &err));
-    ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
     a = env_read(s, &one, "a");
     ASSERT_STREQ(a, "12345");
     env_check_invariants(s);
@@ -389,10 +390,10 @@ static int commit_many(Store *s, const char *disk, off_t leave, Err *err) {
         env_write(fd, entries[i].ingest, "", 0);
     }
     disk_fill(disk, leave);
-    r = store_commit_layer(s, "p", &m->layers[0], entries, N, err);
+    r = store_commit_layer(s, ENV_PULL("p"), &m->layers[0], entries, N, err);
     layer_entries_free(entries, N);
     if (r >= 0)
-        r = store_commit_manifest(s, m, "r", err);
+        r = store_commit_manifest(s, m, ENV_ORIGIN, "r", err);
     if (store_ingest_end(s, "p", NULL) < 0)
         test_fail(__FILE__, __LINE__, "store_ingest_end failed");
     return r;
@@ -420,7 +421,7 @@ TEST(a_full_disk_is_said_so_and_leaves_a_good_store) {
             n_full++;
             ASSERT_TRUE(strcasestr(err.text, "no space") != NULL);
         }
-        ASSERT_EQ(store_has_manifest(s, &one, &err), 1);
+        ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
         ASSERT_OK(unlink(fill));
         (void)!store_remove(s, "r", NULL, NULL, NULL); /* absent when it failed */
         ASSERT_OK(store_prune(s, NULL, &err));

@@ -154,6 +154,24 @@ TEST(platform_parses) {
     }
 }
 
+TEST(reference_origin_is_the_same_for_tags_and_digests) {
+    static const char *const texts[] = {
+        "busybox", "docker.io/library/busybox:1",
+        "busybox@sha256:00000000000000000000000000000000000000000000"
+        "00000000000000000001"
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+        _cleanup_(reference_freep) Reference *r = NULL;
+        _cleanup_free_ char *origin = NULL;
+        Err err;
+
+        ASSERT_OK(reference_parse(&r, texts[i], &err));
+        origin = reference_origin(r);
+        ASSERT_STREQ(origin, "docker.io/library/busybox");
+    }
+}
+
 TEST(platform_of_node_is_a_platform) {
     Platform p, again;
 
