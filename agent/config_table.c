@@ -38,7 +38,7 @@
     KEY("pull.stall_timeout", DURATION, pull_stall_timeout, "30s", USEC_PER_SEC,                   \
         3600 * USEC_PER_SEC, NULL, true,                                                           \
         "A connection without a byte for so long is dropped, and what is missing asked for anew.") \
-    KEY("pull.give_up", DURATION, pull_give_up, "5m", USEC_PER_SEC, 86400 * USEC_PER_SEC, NULL,    \
+    KEY("pull.give_up", DURATION, pull_give_up, "1m", USEC_PER_SEC, 86400 * USEC_PER_SEC, NULL,    \
         true, "A pull fails after so long without any progress.")                                  \
     KEY("pull.background_bandwidth", SIZE, pull_background_bandwidth, "0", 0, GiB(1024), NULL,     \
         true, "Bytes per second of all pulls together that nobody waits for. 0: no limit.")        \

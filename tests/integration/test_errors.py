@@ -102,7 +102,7 @@ CASES = {
     "blob-too-long": Case(BLOB, "size", Code.DATA_LOSS, "size|longer|bytes", {"delta": 5}),
     "blob-too-short": Case(BLOB, "size", Code.DATA_LOSS, "size|shorter|bytes", {"delta": -1}),
     "blob-truncated": Case(BLOB, "truncate", Code.UNAVAILABLE, "ended|truncated|closed|short|bytes", {"after": 0}),
-    "blob-reset": Case(BLOB, "reset", Code.UNAVAILABLE, "reset|closed|connection", {"after": 1}),
+    "blob-reset": Case(BLOB, "reset", Code.UNAVAILABLE, "reset|closed|connection", {"after": 0}),
     "blob-404": Case(BLOB, "status", Code.NOT_FOUND, "404|not found", {"status": 404}),
     "blob-401": Case(BLOB, "status", Code.UNAUTHENTICATED, "401|credential", {"status": 401}),
     "blob-403": Case(BLOB, "status", Code.PERMISSION_DENIED, "403|not allowed|denied", {"status": 403}),
