@@ -36,7 +36,7 @@ TEST(config_defaults_are_those_of_the_design) {
     ASSERT_EQ(c->pull_memory, MiB(128));
     ASSERT_STREQ(c->pull_io, "auto");
     ASSERT_EQ(c->pull_range_min, MiB(64));
-    ASSERT_EQ(c->pull_give_up, 300 * USEC_PER_SEC);
+    ASSERT_EQ(c->pull_give_up, 60 * USEC_PER_SEC);
     ASSERT_EQ(c->pull_background_bandwidth, 0);
     ASSERT_EQ(c->n_registries, 0);
     ASSERT_STREQ(c->log_level, "info");
