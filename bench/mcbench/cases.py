@@ -3,7 +3,8 @@
 import dataclasses
 
 from mcbench import inputs, peers
-from mcbench.contender import Bound, BoundTwo, Modelcached, ModelcachedThreads
+from mcbench.contender import (Bound, BoundTwo, Modelcached, ModelcachedRead, ModelcachedReadCached,
+                               ModelcachedThreads)
 from mcbench.inputs import GIB, MIB
 
 OURS = (Modelcached, ModelcachedThreads)
@@ -56,5 +57,8 @@ CASES = (
     Case("h", f"one raw layer of 1 GiB, {SLOW_DELAY_MS} ms away, {SLOW_MIB} MiB/s a connection",
          [Point("", raw(GIB))],
          (*OURS, peers.Curl, peers.Aria2, peers.Containerd2), wire="slow"),
+    Case("i", "around the page cache or through it: pull, mount, read all of it through the mount",
+         [Point(f"{size:g} GiB", raw(int(size * GIB), small=5)) for size in (1, 4)],
+         (ModelcachedRead, ModelcachedReadCached)),
 )
 LATENCY = ("e", "warm publish, the RPC of the kubelet")

@@ -5,7 +5,7 @@ import os
 import shutil
 
 from lib.daemon import Daemon, program
-from mcbench.meter import Failed, measure
+from mcbench.meter import Failed, measure, shell
 
 
 @dataclasses.dataclass
@@ -100,6 +100,30 @@ class ModelcachedThreads(Modelcached):
     """The same where io_uring is refused."""
 
     name, settings = "modelcached, threads", {"pull": {"io": "threads"}}
+
+
+class ModelcachedRead(Modelcached):
+    """A pod that waits: pull, mount, and read all files through the mount."""
+
+    def cold(self, place):
+        ctl = f"{program('cache-ctl', True)} --socket {self.daemon.control_socket}"
+        mount = os.path.join(self.folder, "mount")
+        os.mkdir(mount)
+        return shell(f"{ctl} pull --quiet {place.reference}; {ctl} mount {place.reference} {mount} >/dev/null; "
+                     f"find {mount} -type f -exec cat {{}} + >/dev/null", [self.daemon.pid])
+
+    def warm(self, place):
+        return None
+
+    def clean(self):
+        self.bench.unmount(self.folder)
+        super().clean()
+
+
+class ModelcachedReadCached(ModelcachedRead):
+    """The same when the pull leaves the files in the page cache."""
+
+    name, settings = "modelcached, page cache", {"pull": {"page_cache": True}}
 
 
 class Bound(Contender):
