@@ -129,10 +129,10 @@ class ModelcachedReadCached(ModelcachedRead):
 class Bound(Contender):
     """bound.c, one blob a thread."""
 
-    name, threads = "lower bound", 1
+    name, threads, flags = "lower bound", 1, ()
 
     def cold(self, place):
-        argv = [self.bench.helpers["bound"], self.threads, self.folder, place.host.split(":")[1],
+        argv = [self.bench.helpers["bound"], *self.flags, self.threads, self.folder, place.host.split(":")[1],
                 place.repository]
         for digest, size in sorted(place.blobs().items(), key=lambda item: -item[1]):
             argv += [digest, size]
@@ -143,3 +143,9 @@ class BoundTwo(Bound):
     """With two threads: two blobs at a time."""
 
     name, threads = "lower bound, 2 threads", 2
+
+
+class BoundTwoUnhashed(BoundTwo):
+    """What the server and the disk allow: nothing is hashed."""
+
+    name, flags = "lower bound, 2 threads, no SHA-256", ("-n",)
