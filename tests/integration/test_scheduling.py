@@ -97,12 +97,8 @@ def test_background_bandwidth(work, make_faulty):
         assert_tree(tree_of(daemon, reference), made.tree)
 
 
-@pytest.mark.parametrize("victim,kills", [("worker", 50), ("daemon", 10)])
-def test_kill_9_and_go_on(work, make_faulty, show, victim, kills):
-    """The daemon 50 times too: test_soak_kills.py."""
-    kill_and_go_on(work, make_faulty(send_buffer=SEND_BUFFER), show, victim, kills)
-
-
 @pytest.mark.parametrize("victim", ["worker", "daemon"])
-def test_kill_9_and_go_on_without_io_uring(work, make_faulty, show, victim):
-    kill_and_go_on(work, make_faulty(send_buffer=SEND_BUFFER), show, victim, 10, no_uring=True)
+@pytest.mark.parametrize("no_uring", [False, True], ids=["uring", "refused"])
+def test_kill_9_and_go_on(work, make_faulty, show, victim, no_uring):
+    """Ten times; fifty times: test_soak_kills.py, and the worker alone in test_resume.py."""
+    kill_and_go_on(work, make_faulty(send_buffer=SEND_BUFFER), show, victim, 10, no_uring)

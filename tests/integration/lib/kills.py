@@ -61,7 +61,7 @@ def killed_pull(daemon, registry, reference, victim, more):
     until = wire(registry) + more
     pull = Pull(daemon, reference)
     workers = wait_for(daemon.worker_pids, "the worker")
-    wait_for(lambda: wire(registry) >= until, "bytes", 60, 0.002)
+    wait_for(lambda: wire(registry) >= until, "bytes", 60, 0.005)
     assert daemon.worker_pids() == workers, "the pull has ended: it has to be slower"
     if victim == "daemon":
         daemon.kill9()
