@@ -47,14 +47,12 @@ def served(make_faulty, work):
 def test_a_blob_comes_over_several_connections(served, start):
     registry, artifact, reference = served
     registry.rate = 16 * MIB
-    began = time.monotonic()
     check_raw(pull(start(reference, **JOB)), artifact)
-    seconds = time.monotonic() - began
     ranged = [r for r in registry.seen("/blobs/") if "range" in r.headers]
     assert len(ranged) >= 4 and all(r.status == 206 for r in ranged)
     assert any(r.headers.get("if-range") == '"one"' for r in ranged)
     assert wire(registry) <= 1.05 * SIZE + MIB
-    assert seconds < SIZE / (16 * MIB) * 0.8, "one connection alone would be as fast"
+    assert any(sum(r.time <= one.time < r.ended for r in ranged) >= 3 for one in ranged), "never three at the same time"
 
 
 FAULTS = {
@@ -128,9 +126,9 @@ def test_retry_after_is_obeyed_and_told(served, start):
     worker = pull(start(reference, **JOB))
     check_raw(worker, artifact)
     first, second = registry.seen("/manifests/")[:2]
-    assert 1.9 <= second.time - first.time < 4
+    assert 1.9 <= second.time - first.time
     first, second = registry.seen(digest)[:2]
-    assert 1.9 <= second.time - first.time < 5
+    assert 1.9 <= second.time - first.time
     assert any("503" in text and "trying again in" in text for text in worker.waiting)
 
 
@@ -151,7 +149,7 @@ def test_limits_are_obeyed(served, start):
     worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=1, bytes_per_second=24 * MIB)))
     assert worker.finish() == 0
     check_raw(worker, artifact)
-    assert 1.4 < time.monotonic() - began < 4
+    assert 1.4 < time.monotonic() - began
 
 
 def test_a_registry_may_allow_one_connection(served, start):

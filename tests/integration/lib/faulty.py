@@ -89,6 +89,7 @@ class Request:
     status: int = 0
     sent: int = 0
     port: int = 0  # the client's: tells connections apart
+    ended: float = 0.0
 
 
 class FaultyRegistry:
@@ -235,6 +236,14 @@ class Handler(BaseHTTPRequestHandler):
         self.serve()
 
     def serve(self):
+        self.request_record = None
+        try:
+            self.serve_one()
+        finally:
+            if self.request_record:
+                self.request_record.ended = time.monotonic()
+
+    def serve_one(self):
         registry = self.server.registry
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.request_record = Request(self.command, self.path, {k.lower(): v for k, v in
