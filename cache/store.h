@@ -135,9 +135,8 @@ typedef struct StorePull {
     const char *origin; /* "registry/repository" */
 } StorePull;
 
-/* Did a pull of `origin` bring the layer, and is all its content stored?  1 or 0. */
-int store_has_layer(Store *s, const char *origin, const Layer *layer, Err *err) _must_check_;
-/* The same; and when it is 1, the pull leases the content until store_ingest_end(). */
+/* Did a pull of its origin bring the layer, and is all its content stored?  1 or 0; when it is 1,
+ * the pull leases the content until store_ingest_end(). */
 int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) _must_check_;
 
 /* Commits one layer of a pull: checks every entry (names, sizes, the file itself: regular, one

@@ -239,9 +239,10 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
     f->wanted = 1;
-    if (options->anew || traffic_ranges_are_bad(c->traffic))
+    if (options->anew)
         f->mode = FETCH_WHOLE;
-    else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes)
+    else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes &&
+             !traffic_ranges_are_bad(c->traffic))
         f->mode = FETCH_PROBING;
     if (options->feed) { /* from the loop: nothing is called back before the caller has its Fetch */
         fetch_opened(f, NULL);

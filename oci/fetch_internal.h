@@ -19,10 +19,10 @@
 #define FETCH_STREAMS_MAX 64
 
 typedef enum FetchMode {
-    FETCH_PLAIN,   /* one stream; ranges only to go on */
+    FETCH_PLAIN,   /* one stream; ranges only to go on (where it broke, or past what is there) */
     FETCH_PROBING, /* the first answer tells whether several ranges can be asked for */
     FETCH_RANGES,
-    FETCH_WHOLE, /* the registry mishandles ranges: all of the blob each time */
+    FETCH_WHOLE, /* nor does that work: all of the blob each time */
 } FetchMode;
 
 /* One request. */
@@ -68,11 +68,13 @@ struct Fetch {
     FetchMode mode;
     FetchStream *streams[FETCH_STREAMS_MAX]; /* in no order */
     unsigned n_streams, n_requests;
-    unsigned wanted; /* streams at once; grows while the hash waits for the network */
-    char *etag;      /* of the first answer */
-    uint64_t rate;   /* bytes a second of the last range that came whole */
-    unsigned tries;  /* failures since the last new byte */
-    bool resting;    /* `rest` runs: nothing is asked for */
+    unsigned wanted;     /* streams at once; grows while the hash waits for the network */
+    char *etag;          /* of the first answer */
+    uint64_t rate;       /* bytes a second of the last range that came whole */
+    unsigned tries;      /* failures since the last new byte */
+    unsigned doubts;     /* how often the registry has mishandled a range … */
+    uint64_t doubted_at; /* … since so many bytes had been received */
+    bool resting;        /* `rest` runs: nothing is asked for */
     sd_event_source *rest, *tick;
     uint64_t received, resumed;
     unsigned pending; /* works, writes and reads in flight */

@@ -18,7 +18,7 @@ from lib.content import Random, Tar, Text, assert_tree
 from lib.sandbox import memory_bytes, wait_for
 
 MIB = 1 << 20
-PULL_RSS_MAX, IDLE_RSS_MAX = 200 * MIB, 15 * MIB
+PULL_RSS_MAX, IDLE_RSS_MAX = 160 * MIB, 12 * MIB
 WARM_RUNS = 25
 RPC_SECONDS = 0.5
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"

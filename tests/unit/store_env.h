@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/fs.h"
-#include "cache/store.h"
+#include "cache/store_internal.h"
 #include "tests/unit/test.h"
 
 #include <dirent.h>
@@ -26,6 +26,17 @@ static inline Store *env_open(TmpDir *dir) {
     if (r < 0)
         test_fail(__FILE__, __LINE__, "store_open: %s", err_text(&err, r));
     return s;
+}
+
+/* Did a pull of `origin` bring the layer, and is all its content stored? */
+static inline bool env_has_layer(Store *s, const char *origin, const Layer *layer) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    Err err = { "" };
+
+    if (layer_lookup(ix, origin, layer, &id, &err) < 0)
+        test_fail(__FILE__, __LINE__, "layer_lookup: %s", err.text);
+    return id != 0;
 }
 
 /* The store needs root and a real file system. */

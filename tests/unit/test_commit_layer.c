@@ -33,7 +33,7 @@ static int commit_raw(Env *env, LayerEntry *e, Err *err) {
     Layer layer = env_raw(e);
     int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, e, 1, err);
 
-    if (r >= 0 && store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != 1)
+    if (r >= 0 && env_has_layer(env->s, ENV_ORIGIN, &layer) != 1)
         test_fail(__FILE__, __LINE__, "the committed layer is not stored");
     free(layer.media_type);
     free(layer.path);
@@ -44,7 +44,7 @@ static int commit_tar(Env *env, const char *name, LayerEntry *entries, size_t n,
     Layer layer = env_tar(name);
     int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, entries, n, err);
 
-    if (store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != (r >= 0))
+    if (env_has_layer(env->s, ENV_ORIGIN, &layer) != (r >= 0))
         test_fail(__FILE__, __LINE__, "has_layer is not what commit said (%d: %s)", r, err->text);
     free(layer.media_type);
     return r;
@@ -345,9 +345,9 @@ static int commit_bytes(Env *env, const StorePull *pull, LayerEntry *e, const ch
 
     env_write(env->fd, e->ingest, text, strlen(text));
     r = store_commit_layer(env->s, pull, &layer, e, 1, err);
-    if (r >= 0 && store_has_layer(env->s, pull->origin, &layer, NULL) != 1)
+    if (r >= 0 && env_has_layer(env->s, pull->origin, &layer) != 1)
         test_fail(__FILE__, __LINE__, "the committed layer is not stored");
-    if (store_has_layer(env->s, "r.example/nobody", &layer, NULL) != 0)
+    if (env_has_layer(env->s, "r.example/nobody", &layer) != 0)
         test_fail(__FILE__, __LINE__, "a repository has a layer that it never gave");
     free(layer.media_type);
     free(layer.path);
@@ -470,12 +470,12 @@ TEST(commit_of_a_tar_layer_is_of_its_repository) {
 
     env_write(env.fd, "f", "WRONG", 5);
     ASSERT_OK(store_commit_layer(env.s, OTHER("evil"), &layer, &e, 1, &err));
-    ASSERT_EQ(store_has_layer(env.s, "r.example/good", &layer, &err), 0);
+    ASSERT_EQ(env_has_layer(env.s, "r.example/good", &layer), 0);
     ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 0);
     env_write(env.fd, "f", "HELLO", 5);
     ASSERT_OK(store_commit_layer(env.s, OTHER("good"), &layer, &e, 1, &err));
     ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 1);
-    ASSERT_EQ(store_has_layer(env.s, "r.example/evil", &layer, &err), 0); /* it lost its file */
+    ASSERT_EQ(env_has_layer(env.s, "r.example/evil", &layer), 0); /* it lost its file */
     free(layer.media_type);
 }
 

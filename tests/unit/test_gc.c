@@ -81,13 +81,13 @@ TEST(remove_and_prune_leave_what_a_pull_holds) {
     ASSERT_EQ(freed, 1);
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 0);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 1);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &layer), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &tar_layer), 1);
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 8);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 0);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &layer), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &tar_layer), 0);
     ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &tar_layer, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
     layer_entries_free(tar, 2);
@@ -165,9 +165,9 @@ TEST(tar_layers_are_shared_and_go_with_the_last_user) {
     ASSERT_OK(store_commit_manifest(s, b, ENV_ORIGIN, "b", &err));
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_remove(s, "a", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &probe), 1);
     ASSERT_OK(store_remove(s, "b", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &probe), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
 }
 
