@@ -7,6 +7,8 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#define REGISTERED_BYTES MiB(8)
+
 /* The only opcodes that may ever be submitted.  No flags of SQEs and no further registration are in
  * the list, so that the kernel refuses them too (io_uring_register(2),
  * IORING_REGISTER_RESTRICTIONS). */
@@ -30,14 +32,17 @@ static int restrict_operations(Ring *r, Err *err) {
     return k < 0 ? err_errnum(err, k, "io_uring cannot be restricted; Linux 5.10 can") : 0;
 }
 
-/* Unregistered buffers cost a page walk a write, not more; so a small RLIMIT_MEMLOCK is no reason
- * for threads. */
-static bool register_buffers(Ring *r) {
-    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_buffers);
+/* Registering makes the kernel find and pin each page now, in time that a pull of a few files has
+ * no use for; an unregistered buffer costs a page walk a write, and there is little to walk over in
+ * huge pages.  So those are registered that are used again and again: the first are taken first.
+ * For the same reason a small RLIMIT_MEMLOCK is no reason for threads. */
+static unsigned register_buffers(Ring *r) {
+    unsigned n = (unsigned)MIN((uint64_t)r->n_buffers, MAX(REGISTERED_BYTES / r->buffer_bytes, 1U));
+    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, n);
 
-    for (unsigned i = 0; i < r->n_buffers; i++)
+    for (unsigned i = 0; i < n; i++)
         iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
-    return io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0;
+    return io_uring_register_buffers(&r->uring, iov, n) == 0 ? n : 0;
 }
 
 static void reap(Ring *r) {
@@ -78,7 +83,7 @@ static int prepare(Ring *r, bool restrict_ops, Err *err) {
     k = io_uring_register_eventfd(&r->uring, r->event_fd);
     if (k < 0)
         return err_errnum(err, k, "io_uring refuses an eventfd");
-    r->registered = register_buffers(r);
+    r->n_registered = register_buffers(r);
     if (restrict_ops) {
         k = restrict_operations(r, err);
         if (k < 0)
@@ -115,7 +120,8 @@ void ring_uring_close(Ring *r) {
     r->completion = sd_event_source_disable_unref(r->completion);
     if (r->uring_open)
         io_uring_queue_exit(&r->uring);
-    r->uring_open = r->registered = false;
+    r->uring_open = false;
+    r->n_registered = 0;
     r->event_fd = safe_close(r->event_fd);
 }
 
@@ -132,12 +138,14 @@ void ring_uring_start(RingOp *op) {
         size_t n = op->n - op->at;
         if (r->faults.max_write > 0)
             n = MIN(n, r->faults.max_write);
-        if (op->kind == RING_READ && r->registered)
+        bool fixed = b->index < r->n_registered;
+
+        if (op->kind == RING_READ && fixed)
             io_uring_prep_read_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                      (int)b->index);
         else if (op->kind == RING_READ)
             io_uring_prep_read(sqe, op->fd, data, (unsigned)n, op->offset + op->at);
-        else if (r->registered)
+        else if (fixed)
             io_uring_prep_write_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                       (int)b->index);
         else
