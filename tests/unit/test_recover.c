@@ -390,7 +390,7 @@ static int commit_many(Store *s, const char *disk, off_t leave, Err *err) {
         env_write(fd, entries[i].ingest, "", 0);
     }
     disk_fill(disk, leave);
-    r = store_commit_layer(s, ENV_PULL("p"), &m->layers[0], entries, N, err);
+    r = env_commit(s, ENV_PULL("p"), &m->layers[0], entries, N, err);
     layer_entries_free(entries, N);
     if (r >= 0)
         r = store_commit_manifest(s, m, ENV_ORIGIN, "r", err);
