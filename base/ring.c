@@ -165,8 +165,8 @@ static int make_sources(Ring *r, Err *err) {
     return k < 0 ? err_errnum(err, k, "cannot make event sources for disk writes") : 0;
 }
 
-/* Address space only: a page comes when its buffer is used first, and as huge pages they come at a
- * fraction of the price. */
+/* Registering fills the buffers with pages before the first byte comes; huge pages halve its price.
+ */
 static int map_memory(Ring *r, Err *err) {
     size_t bytes, before;
 

@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -417,41 +416,6 @@ static int opened_before_seccomp(void) {
     r = write_one(&b);
     bench_done(&b);
     return r;
-}
-
-/* Only some are registered, whose pages are there at once; the others cost nothing until they are
- * used, and are written just the same. */
-TEST(uring_buffers_beyond_those_registered) {
-    enum { N = 512 }; /* 32 MiB */
-    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
-    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
-    uint8_t *back = xcalloc(1, BUFFER), page = 0;
-    RingBuffer *held[N], *last;
-    Bench b = { 0 };
-    Err err = { 0 };
-
-    if (!have(RING_URING))
-        SKIP("no io_uring here");
-    ASSERT_OK(bench_open(&b, RING_URING, 2, N, &err));
-    ASSERT_TRUE(b.ring->n_registered > 0 && b.ring->n_registered < N);
-    for (unsigned i = 0; i < N; i++)
-        held[i] = ring_buffer_get(b.ring);
-    last = held[N - 1];
-    ASSERT_EQ(last->index, N - 1); /* the registered are taken first */
-    ASSERT_OK(mincore(held[0]->data, 4096, &page));
-    ASSERT_EQ(page & 1, 1);
-    ASSERT_OK(mincore(last->data, 4096, &page));
-    ASSERT_EQ(page & 1, 0);
-    memset(last->data, 'x', BUFFER);
-    ring_write(fd, last, BUFFER, 0, on_done, &b);
-    run_until(&b, 1);
-    ASSERT_EQ(b.r, BUFFER);
-    ASSERT_EQ(pread(fd, back, BUFFER, 0), BUFFER);
-    ASSERT_EQ(memcmp(back, last->data, BUFFER), 0);
-    for (unsigned i = 0; i < N; i++)
-        held[i] = ring_buffer_unref(held[i]);
-    bench_done(&b);
-    free(back);
 }
 
 static int without_memlock(void) {
