@@ -79,7 +79,8 @@ struct Fetch {
     uint64_t received, resumed;
     unsigned pending; /* works, writes and reads in flight */
     unsigned hashing, reading;
-    bool open; /* the file is, or none is needed */
+    bool small; /* one buffer is all of it */
+    bool open;  /* the file is, or none is needed yet */
     bool finishing, hashed, finished;
     bool busy;   /* in a callback of a request: the end comes behind it */
     bool closed; /* fetch_free() was called: nobody listens any more */
@@ -115,6 +116,8 @@ void fetch_file_write(Fetch *f, uint64_t i);
 void fetch_file_keep(Fetch *f);
 /* Reads what is on disk and has its turn. */
 void fetch_file_read(Fetch *f);
+/* In the pool: makes the file of a small blob. */
+int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err);
 /* In the pool: cuts and closes the file, removes the map (`keep`: not). */
 int fetch_file_finish(Fetch *f, Err *err);
 /* Closes it; removes it with its map unless it is `worth` something. */

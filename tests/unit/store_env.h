@@ -125,6 +125,17 @@ static inline Manifest *env_manifest(const char *name, Layer *layers, size_t n) 
     return m;
 }
 
+/* Commits one layer alone. */
+static inline int env_commit(Store *s, const StorePull *pull, const Layer *layer,
+                             const LayerEntry *entries, size_t n, Err *err) {
+    LayerCommit commit = { .layer = layer, .entries = entries, .n_entries = n };
+
+    store_commit_layers(s, pull, &commit, 1);
+    if (commit.r < 0)
+        *err = commit.err;
+    return commit.r;
+}
+
 /* Commits a manifest `name` of raw layers: n pairs of path and content. */
 static inline Digest env_artifact(Store *s, const char *name, const char *const (*files)[2],
                                   size_t n) {
@@ -139,7 +150,7 @@ static inline Digest env_artifact(Store *s, const char *name, const char *const 
 
         *e = env_file(fd, files[i][0], files[i][1]);
         layers[i] = env_raw(e);
-        r = store_commit_layer(s, ENV_PULL(name), &layers[i], e, 1, &err);
+        r = env_commit(s, ENV_PULL(name), &layers[i], e, 1, &err);
         layer_entries_free(e, 1);
     }
     m = env_manifest(name, layers, n);
