@@ -288,12 +288,17 @@ TEST(object_publish_sees_an_exchanged_file) {
     PULL(dir, env);
     _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
     ObjectFile f = { .dir_fd = env.fd, .name = "f", .size = 5 };
+    _cleanup_(tmpdir_freep) TmpDir *objects = tmpdir_new();
+    char shard[3] = { 0 };
     Err err;
 
+    memcpy(shard, OBJECT_NAME(&e.digest, false), 2);
+    ASSERT_OK(mkdirat(tmpdir_fd(objects), shard, 0700));
     ASSERT_OK(object_seal(&f, true, &err));
     ASSERT_OK(unlinkat(env.fd, "f", 0));
     env_write(env.fd, "f", "WORLD", 5);
-    ASSERT_ERR(object_publish(&f, env.fd, &e.digest, &err), -EPROTO);
+    ASSERT_ERR(object_publish(&f, tmpdir_fd(objects), &e.digest, &err), -EPROTO);
+    ASSERT_ERR(faccessat(tmpdir_fd(objects), OBJECT_NAME(&e.digest, false), F_OK, 0), -1);
     ASSERT_STRSTR(err.text, "exchanged");
 }
 
