@@ -5,7 +5,7 @@
 
 #include <fcntl.h>
 
-#define DIRECT_BYTES   MiB(4) /* from this size on: O_DIRECT; less costs more than it saves */
+#define DIRECT_BYTES   MiB(4) /* from this size on: O_DIRECT */
 #define ALLOCATE_BYTES MiB(1) /* above this size the disk space is asked for at once */
 
 struct UnpackFile {
