@@ -2,6 +2,7 @@
 /* checkout: a merged tree as a directory of hard links to objects. */
 #include "cache/checkout.h"
 
+#include "base/parallel.h"
 #include "cache/object.h"
 
 #include <fcntl.h>
@@ -26,20 +27,27 @@ static int link_file(int objects_fd, int dir_fd, const char *path, const LayerEn
     return object_copy_to(fd, dir_fd, path, e->executable, err);
 }
 
-static int make_entry(int objects_fd, int dir_fd, const LayerEntry *e, Err *err) {
-    switch (e->type) {
-    case ENTRY_TYPE_FILE:
-        return link_file(objects_fd, dir_fd, e->path, e, err);
-    case ENTRY_TYPE_DIRECTORY:
-        if (mkdirat(dir_fd, e->path, 0700) < 0)
-            return err_errno(err, "making directory %.200s of the tree failed", e->path);
-        return 0;
-    default:
-        assert(e->type == ENTRY_TYPE_SYMLINK);
-        if (symlinkat(e->target, dir_fd, e->path) < 0)
-            return err_errno(err, "making symlink %.200s of the tree failed", e->path);
-        return 0;
-    }
+static int make_directories(int dir_fd, const LayerEntry *entries, size_t n, Err *err) {
+    for (size_t i = 0; i < n; i++)
+        if (entries[i].type == ENTRY_TYPE_DIRECTORY && mkdirat(dir_fd, entries[i].path, 0700) < 0)
+            return err_errno(err, "making directory %.200s of the tree failed", entries[i].path);
+    return 0;
+}
+
+typedef struct Checkout {
+    int objects_fd, dir_fd;
+    const LayerEntry *entries;
+} Checkout;
+
+static int make_entry(void *arg, size_t i, Err *err) {
+    const Checkout *c = arg;
+    const LayerEntry *e = &c->entries[i];
+
+    if (e->type == ENTRY_TYPE_FILE)
+        return link_file(c->objects_fd, c->dir_fd, e->path, e, err);
+    if (e->type == ENTRY_TYPE_SYMLINK && symlinkat(e->target, c->dir_fd, e->path) < 0)
+        return err_errno(err, "making symlink %.200s of the tree failed", e->path);
+    return 0;
 }
 
 static int finish_directory(int dir_fd, const char *path, Err *err) {
@@ -71,13 +79,12 @@ static int finish(int dir_fd, const LayerEntry *entries, size_t n, Err *err) {
 }
 
 int checkout_build(int objects_fd, int dir_fd, const LayerEntry *entries, size_t n, Err *err) {
-    for (size_t i = 0; i < n; i++) {
-        int r = make_entry(objects_fd, dir_fd, &entries[i], err);
+    Checkout c = { objects_fd, dir_fd, entries };
+    int r = make_directories(dir_fd, entries, n, err);
 
-        if (r < 0)
-            return r;
-    }
-    return finish(dir_fd, entries, n, err);
+    if (r >= 0)
+        r = parallel_each(n, make_entry, &c, err);
+    return r < 0 ? r : finish(dir_fd, entries, n, err);
 }
 
 static int is_linked(int objects_fd, int dir_fd, const LayerEntry *e, Err *err) {

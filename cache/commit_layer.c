@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/limits.h"
+#include "base/parallel.h"
 #include "cache/object.h"
 #include "cache/partial.h"
 #include "cache/tree.h"
@@ -34,6 +35,7 @@ typedef struct Commit {
     size_t n;
     const char **surplus; /* ingested files of objects that came more than once */
     size_t n_surplus;
+    bool sync_each;              /* files are few: no syncfs(2) */
     bool touched[COMMIT_SHARDS]; /* shards with new names */
 } Commit;
 
@@ -223,24 +225,24 @@ static void discard_ingested(const Commit *c) {
             drop_ingested(c, c->wants[i].file.name);
 }
 
+static int seal_file(void *arg, size_t i, Err *err) {
+    const Commit *c = arg;
+
+    return is_taken(&c->wants[i]) ? object_seal(&c->wants[i].file, c->sync_each, err) : 0;
+}
+
 /* Checks the ingested files and makes their data durable. */
 static int seal_files(Commit *c, Err *err) {
     size_t n = 0;
-    bool each;
+    int r;
 
     for (size_t i = 0; i < c->n; i++)
         n += is_taken(&c->wants[i]);
-    each = n <= SYNC_FILES_MAX;
-    for (size_t i = 0; i < c->n; i++) {
-        if (!is_taken(&c->wants[i]))
-            continue;
-        int r = object_seal(&c->wants[i].file, each, err);
-        if (r < 0)
-            return r;
-    }
-    if (!each && syncfs(c->dir_fd) < 0)
+    c->sync_each = n <= SYNC_FILES_MAX;
+    r = parallel_each(c->n, seal_file, c, err);
+    if (r >= 0 && !c->sync_each && syncfs(c->dir_fd) < 0)
         return err_errno(err, "making %zu files of %zu layers durable failed", n, c->n_layers);
-    return 0;
+    return r;
 }
 
 /* 1 when another pull was faster with an object, so that what is stored must be looked at again.
@@ -260,33 +262,39 @@ static int is_overtaken(const Commit *c, Err *err) {
     return 0;
 }
 
-static int name_derived(Commit *c, Want *w, Err *err) {
+static int name_ingested(void *arg, size_t i, Err *err) {
+    const Commit *c = arg;
+    Want *w = &c->wants[i];
+    int r;
+
+    if (!is_taken(w))
+        return 0;
+    r = object_publish(&w->file, c->s->objects_fd, &w->key.digest, err);
+    w->named = r >= 0;
+    return r;
+}
+
+static int name_derived(const Commit *c, Want *w, Err *err) {
     int r = object_derive(c->s->objects_fd, &w->key.digest, w->key.exec, err);
 
     if (r == -ENOENT)
         return err_set(err, -EPROTO, "no file came with object %s, and it is not stored",
                        DIGEST_STR(&w->key.digest));
+    w->named = r >= 0;
     return r;
 }
 
 /* Names what is new: the ingested first, so that variants can be derived of them.  What has such a
  * name already has no row: left by a crash, nobody vouches for it. */
 static int name_objects(Commit *c, Err *err) {
-    for (int derived = 0; derived < 2; derived++)
-        for (size_t i = 0; i < c->n; i++) {
-            Want *w = &c->wants[i];
-            int r;
+    int r = parallel_each(c->n, name_ingested, c, err);
 
-            if (w->key.id != 0 || (w->file.name == NULL) != (derived != 0))
-                continue;
-            r = derived ? name_derived(c, w, err)
-                        : object_publish(&w->file, c->s->objects_fd, &w->key.digest, err);
-            if (r < 0)
-                return r;
-            w->named = true;
-            c->touched[w->key.digest.bytes[0]] = true;
-        }
-    return 0;
+    for (size_t i = 0; r >= 0 && i < c->n; i++)
+        if (c->wants[i].key.id == 0 && !c->wants[i].file.name)
+            r = name_derived(c, &c->wants[i], err);
+    for (size_t i = 0; i < c->n; i++)
+        c->touched[c->wants[i].key.digest.bytes[0]] |= c->wants[i].named;
+    return r;
 }
 
 static int sync_names(const Commit *c, Err *err) {
@@ -414,10 +422,14 @@ static int insert_rows(Commit *c, Err *err) {
 /* No row was written, and nobody else can have written one: names are given by one commit at a
  * time.  The files are as they were: in the pull's folder. */
 static void take_names_back(const Commit *c) {
-    for (size_t i = 0; i < c->n; i++)
-        if (c->wants[i].named) /* what fails here is an orphan that the next start removes */
-            (void)unlinkat(c->s->objects_fd,
-                           OBJECT_NAME(&c->wants[i].key.digest, c->wants[i].key.exec), 0);
+    for (size_t i = 0; i < c->n; i++) {
+        const Want *w = &c->wants[i];
+
+        if (w->named && w->file.name)
+            object_unpublish(&w->file, c->s->objects_fd, &w->key.digest);
+        else if (w->named) /* what fails here is an orphan that the next start removes */
+            (void)unlinkat(c->s->objects_fd, OBJECT_NAME(&w->key.digest, w->key.exec), 0);
+    }
 }
 
 /* 1: another pull was faster with an object; nothing was done. */
@@ -440,9 +452,6 @@ static int publish(Commit *c, Err *err) {
 
 /* What the pull's folder need not hold any more. */
 static void drop_committed(const Commit *c) {
-    for (size_t i = 0; i < c->n; i++)
-        if (c->wants[i].named && c->wants[i].file.name)
-            drop_ingested(c, c->wants[i].file.name);
     for (size_t i = 0; i < c->n_surplus; i++)
         drop_ingested(c, c->surplus[i]);
     for (size_t i = 0; i < c->n_layers; i++)

@@ -58,12 +58,12 @@ static int prove_no_writer(int fd, const char *name, Err *err) {
                    name);
 }
 
-static int open_ingested(const ObjectFile *f, struct stat *ret, Err *err) {
-    _cleanup_close_ int fd = -EBADF;
+/* The untrusted file `name` of `dir_fd`, when it looks as it must. */
+static int open_ingested(const ObjectFile *f, int dir_fd, const char *name, struct stat *ret,
+                         Err *err) {
+    _cleanup_close_ int fd =
+        fs_open_beneath(dir_fd, name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY, 0, err);
 
-    if (!name_is_safe(f->name, strlen(f->name)))
-        return err_set(err, -EPROTO, "'%.200s' is not the name of an ingested file", f->name);
-    fd = fs_open_beneath(f->dir_fd, f->name, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY, 0, err);
     if (fd == -EXDEV || fd == -ELOOP)
         return err_set(err, -EPROTO, "ingested file %s is a symlink", f->name);
     if (fd < 0)
@@ -79,22 +79,35 @@ static int open_ingested(const ObjectFile *f, struct stat *ret, Err *err) {
     return TAKE_FD(fd);
 }
 
+static int check_name(const ObjectFile *f, Err *err) {
+    if (name_is_safe(f->name, strlen(f->name)))
+        return 0;
+    return err_set(err, -EPROTO, "'%.200s' is not the name of an ingested file", f->name);
+}
+
 /* Root's, 0444 or 0555, fixed time: after this only a descriptor that is open already could write.
  */
 static int normalise(int fd, bool exec, const char *name, Err *err) {
     const struct timespec times[2] = { { .tv_sec = OBJECT_MTIME_SEC },
                                        { .tv_sec = OBJECT_MTIME_SEC } };
+    const mode_t mode = exec ? 0555 : 0444;
+    struct stat st;
 
-    if (fchown(fd, 0, 0) < 0 || fchmod(fd, exec ? 0555 : 0444) < 0 || futimens(fd, times) < 0)
+    /* Most files come with their mode, and a change that changes nothing is not for free. */
+    if (fchown(fd, 0, 0) < 0 || fstat(fd, &st) < 0 ||
+        ((st.st_mode & 07777) != mode && fchmod(fd, mode) < 0) || futimens(fd, times) < 0)
         return err_errno(err, "making %s root's and read-only failed", name);
     return 0;
 }
 
 int object_seal(ObjectFile *f, bool sync, Err *err) {
     struct stat st;
-    _cleanup_close_ int fd = open_ingested(f, &st, err);
-    int r;
+    _cleanup_close_ int fd = -EBADF;
+    int r = check_name(f, err);
 
+    if (r < 0)
+        return r;
+    fd = open_ingested(f, f->dir_fd, f->name, &st, err);
     if (fd < 0)
         return fd;
     r = normalise(fd, f->exec, f->name, err);
@@ -138,10 +151,10 @@ static int link_object(int fd, int objects_fd, const char *name, Err *err) {
     return 0;
 }
 
-int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *err) {
+/* What has the object's name now, where only we can change it, is the very file that was sealed? */
+static int check_published(const ObjectFile *f, int objects_fd, const char *name, Err *err) {
     struct stat st;
-    _cleanup_close_ int fd = open_ingested(f, &st, err);
-    int r;
+    _cleanup_close_ int fd = open_ingested(f, objects_fd, name, &st, err);
 
     if (fd < 0)
         return fd;
@@ -152,10 +165,30 @@ int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *er
             err, -EPROTO,
             "ingested file %s was exchanged or changed while it was taken into the store", f->name);
     /* A writer that had passed the permission check when the file was sealed shows by now. */
-    r = prove_no_writer(fd, f->name, err);
+    return prove_no_writer(fd, f->name, err);
+}
+
+void object_unpublish(const ObjectFile *f, int objects_fd, const Digest *d) {
+    const char *name = OBJECT_NAME(d, f->exec);
+
+    /* What cannot go back goes, at the latest with the next start: it may be anything, and no row
+     * knows it. */
+    if (renameat(objects_fd, name, f->dir_fd, f->name) < 0)
+        (void)!fs_remove_recursive(objects_fd, name, NULL);
+}
+
+int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *err) {
+    const char *name = OBJECT_NAME(d, f->exec);
+    int r = check_name(f, err);
+
     if (r < 0)
         return r;
-    return link_object(fd, objects_fd, OBJECT_NAME(d, f->exec), err);
+    if (renameat(f->dir_fd, f->name, objects_fd, name) < 0)
+        return err_errno(err, "naming object %s failed", name);
+    r = check_published(f, objects_fd, name, err);
+    if (r < 0)
+        object_unpublish(f, objects_fd, d);
+    return r;
 }
 
 static int copy_content(int from, int to, Err *err) {

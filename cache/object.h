@@ -33,9 +33,11 @@ typedef struct ObjectFile {
  * the sync failed: the file must be discarded. */
 int object_seal(ObjectFile *f, bool sync, Err *err) _must_check_;
 
-/* Gives the sealed, durable file its name in `objects_fd`; it keeps the old one.  Replaces what is
- * there.  Errors: as object_seal(). */
+/* Moves the sealed, durable file to its name in `objects_fd` and looks at it once more there; one
+ * that is another goes back.  Replaces what is there.  Errors: as object_seal(). */
 int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *err) _must_check_;
+/* Takes the name away again: the file goes back to where it came from. */
+void object_unpublish(const ObjectFile *f, int objects_fd, const Digest *d);
 
 /* Makes the object (d, exec) of (d, !exec), by reflink or copy, durable but for its name.  Replaces
  * what is there. Errors: -ENOENT the other one is not there; -ENOSPC; -EIO. */

@@ -4,20 +4,19 @@
 
 #include "base/fs.h"
 #include "oci/tarname.h"
-#include "oci/unpack_file.h"
+#include "oci/writers.h"
 
 #include <archive.h>
 #include <archive_entry.h>
 
 /* Beside the content: headers (at least 512 bytes an entry), padding, and what libarchive skips. */
 #define DECODED_EXTRA_BYTES GiB(4)
-#define NAME_MAX_BYTES      64
 
 typedef struct Unpack {
     const UnpackOptions *o;
     Decoder *decoder;
     UnpackUsed *used;
-    UnpackFile *file;
+    Writers *writers;
     struct archive *archive;
     uint64_t decoded; /* bytes the decoder gave */
     int r;            /* of the reading callback */
@@ -101,7 +100,7 @@ static int copy_data(Unpack *u, uint64_t size, Err *err) {
             return archive_failed(u, err);
         if (offset < 0 || (uint64_t)offset != at || n > size - at)
             return refuse(u->name.path, "a sparse file", err);
-        r = unpack_file_write(u->file, data, n, err);
+        r = writers_write(u->writers, data, n, err);
         if (r < 0)
             return r;
         at += n;
@@ -114,9 +113,7 @@ static int copy_data(Unpack *u, uint64_t size, Err *err) {
 
 static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
     la_int64_t size = archive_entry_size(entry);
-    char name[NAME_MAX_BYTES];
-    bool known;
-    int r, k;
+    int r;
 
     if (archive_entry_sparse_count(entry) > 0)
         return refuse(u->name.path, "a sparse file", err);
@@ -124,22 +121,11 @@ static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err 
         return refuse(u->name.path, "a file of negative size", err);
     if (!take(&u->o->budget->bytes, (uint64_t)size, &u->used->bytes))
         return too_large(err);
-    (void)snprintf(name, sizeof(name), "%u-%llu", u->o->layer,
-                   (unsigned long long)u->used->files++);
-    unpack_file_begin(u->file, name, (uint64_t)size);
-    r = copy_data(u, (uint64_t)size, err);
-    unpack_file_digest(u->file, &e->digest);
     e->type = ENTRY_TYPE_FILE;
     e->size = (uint64_t)size;
     e->executable = (archive_entry_mode(entry) & 0111) != 0;
-    known = r >= 0 && seen_test_and_add(u->o->seen, u->o->layer, &e->digest, e->executable);
-    k = unpack_file_end(u->file, r >= 0 && !known, err);
-    if (r < 0)
-        return r;
-    if (k < 0)
-        return k;
-    e->ingest = known ? NULL : name;
-    return u->o->on_entry(u->o->arg, e, err);
+    r = writers_add(u->writers, e, u->used->files++, err);
+    return r < 0 ? r : copy_data(u, (uint64_t)size, err);
 }
 
 static int take_symlink(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
@@ -153,7 +139,7 @@ static int take_symlink(Unpack *u, struct archive_entry *entry, LayerEntry *e, E
                        TARNAME_STR(u->name.path), TARNAME_STR(target ? target : ""));
     e->type = ENTRY_TYPE_SYMLINK;
     e->target = (char *)(uintptr_t)target; /* borrowed; entries are not written to */
-    return u->o->on_entry(u->o->arg, e, err);
+    return writers_add(u->writers, e, 0, err);
 }
 
 static int take_hardlink(Unpack *u, const char *target, LayerEntry *e, Err *err) {
@@ -165,7 +151,7 @@ static int take_hardlink(Unpack *u, const char *target, LayerEntry *e, Err *err)
         return refuse(u->name.path, "a hard link to something that is no file", err);
     e->type = ENTRY_TYPE_HARDLINK;
     e->target = u->target.path;
-    return u->o->on_entry(u->o->arg, e, err);
+    return writers_add(u->writers, e, 0, err);
 }
 
 /* A character device 0:0 is how overlayfs itself writes a whiteout. */
@@ -173,7 +159,7 @@ static int take_device(Unpack *u, struct archive_entry *entry, LayerEntry *e, Er
     if (u->o->image && archive_entry_filetype(entry) == AE_IFCHR &&
         archive_entry_rdevmajor(entry) == 0 && archive_entry_rdevminor(entry) == 0) {
         e->type = ENTRY_TYPE_WHITEOUT;
-        return u->o->on_entry(u->o->arg, e, err);
+        return writers_add(u->writers, e, 0, err);
     }
     return refuse(u->name.path, "a device", err);
 }
@@ -189,7 +175,7 @@ static int take_plain(Unpack *u, struct archive_entry *entry, Err *err) {
         return take_file(u, entry, &e, err);
     case AE_IFDIR:
         e.type = ENTRY_TYPE_DIRECTORY;
-        return u->o->on_entry(u->o->arg, &e, err);
+        return writers_add(u->writers, &e, 0, err);
     case AE_IFLNK:
         return take_symlink(u, entry, &e, err);
     case AE_IFCHR:
@@ -226,10 +212,10 @@ static int take_entry(Unpack *u, struct archive_entry *entry, Err *err) {
         return 0;
     case TARNAME_WHITEOUT:
         e.type = ENTRY_TYPE_WHITEOUT;
-        return u->o->on_entry(u->o->arg, &e, err);
+        return writers_add(u->writers, &e, 0, err);
     case TARNAME_OPAQUE:
         e.type = ENTRY_TYPE_OPAQUE;
-        return u->o->on_entry(u->o->arg, &e, err);
+        return writers_add(u->writers, &e, 0, err);
     default:
         return take_plain(u, entry, err);
     }
@@ -253,8 +239,10 @@ static int read_entries(Unpack *u, Err *err) {
         struct archive_entry *entry;
         int r = archive_read_next_header(u->archive, &entry);
 
-        if (r == ARCHIVE_EOF)
-            return drain(u, err);
+        if (r == ARCHIVE_EOF) {
+            r = drain(u, err);
+            return r < 0 ? r : writers_finish(u->writers, err);
+        }
         /* A warning is about names that are not in the locale's charset; take_entry() sees those.
          */
         if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
@@ -284,24 +272,22 @@ int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *
     u->o = o;
     u->decoder = decoder;
     u->used = used;
-    r = unpack_file_new(&u->file, o->dir_fd, err);
+    r = writers_new(&u->writers, o, err);
     if (r >= 0)
         r = open_archive(u, err);
     if (r >= 0)
         r = read_entries(u, err);
     (void)archive_read_free(u->archive); /* frees; a failure of closing says nothing new */
-    (void)unpack_file_free(u->file);
+    (void)writers_free(u->writers);
     free(u);
     return r;
 }
 
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
-    char name[NAME_MAX_BYTES];
+    char name[WRITERS_NAME_MAX];
 
-    for (uint64_t i = 0; i < used->files; i++) {
-        (void)snprintf(name, sizeof(name), "%u-%llu", o->layer, (unsigned long long)i);
-        (void)unlinkat(o->dir_fd, name, 0); /* absent: its content was known */
-    }
+    for (uint64_t i = 0; i < used->files; i++) /* absent: its content was known */
+        (void)unlinkat(o->dir_fd, writers_name(name, o->layer, i), 0);
     (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
     (void)atomic_fetch_add(&o->budget->entries, used->entries);
     seen_forget(o->seen, o->layer);

@@ -35,8 +35,8 @@ typedef struct UnpackUsed {
 /* Reads the whole stream.  Names never reach the kernel as paths; contents go to numbered files,
  * hashed.  Blocks. Errors: -EPROTO malformed, or hostile: absolute or ".." names, links out of the
  * tree, devices, FIFOs, sparse files; -ENOTSUP names that are not UTF-8; -ENOSPC the budget's bytes
- * or the disk; -E2BIG LIMIT_TREE_ENTRIES; -ECANCELED; -EIO; those of the decoder.  Files that were
- * written stay: unpack_discard() removes them. */
+ * or the disk; -E2BIG LIMIT_TREE_ENTRIES; -ECANCELED; -EIO; -EAGAIN no thread (writers.h); those of
+ * the decoder.  Files that were written stay: unpack_discard() removes them. */
 int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *err) _must_check_;
 /* Removes what a failed attempt wrote and gives back its budget. */
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used);

@@ -1,22 +1,27 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* unpack_file: writes one file of a tar into the pull's folder and hashes it; inner part of unpack.
- */
+/* unpack_file: writes one file of a tar into the pull's folder and hashes it; inner part of
+ * writers. */
 #pragma once
 
-#include "oci/unpack.h"
+#include "cache/digest.h"
 
-/* Kept for all files of a layer, for its buffer. */
+/* Kept for the next file. */
 typedef struct UnpackFile UnpackFile;
 
-int unpack_file_new(UnpackFile **ret, int dir_fd, Err *err) _must_check_;
+/* Content comes in blocks of this many bytes, aligned to as many; the last is filled up. */
+#define UNPACK_FILE_BLOCK 4096
+
+void unpack_file_new(UnpackFile **ret, int dir_fd);
 UnpackFile *unpack_file_free(UnpackFile *f);
 DEFINE_CLEANUP(UnpackFile, unpack_file_free);
 
 /* Begins the file `name` (borrowed) of `size` bytes; nothing is made on disk yet. */
-void unpack_file_begin(UnpackFile *f, const char *name, uint64_t size);
-/* Errors: -ENOSPC, -EIO. */
-int unpack_file_write(UnpackFile *f, const void *data, size_t n, Err *err) _must_check_;
-/* The digest of all that was written. */
+void unpack_file_begin(UnpackFile *f, const char *name, uint64_t size, bool executable);
+void unpack_file_hash(UnpackFile *f, const void *data, size_t n);
+/* The digest of all that was hashed. */
 void unpack_file_digest(UnpackFile *f, Digest *ret);
+/* Writes the next bytes, whole blocks but at the file's end; there, what the last block has beyond
+ * them is overwritten.  Errors: -ENOSPC, -EIO. */
+int unpack_file_write(UnpackFile *f, uint8_t *data, size_t n, Err *err) _must_check_;
 /* Finishes and closes the file (`keep`), or removes what there is of it. */
 int unpack_file_end(UnpackFile *f, bool keep, Err *err) _must_check_;

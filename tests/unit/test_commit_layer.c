@@ -288,12 +288,17 @@ TEST(object_publish_sees_an_exchanged_file) {
     PULL(dir, env);
     _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", "HELLO");
     ObjectFile f = { .dir_fd = env.fd, .name = "f", .size = 5 };
+    _cleanup_(tmpdir_freep) TmpDir *objects = tmpdir_new();
+    char shard[3] = { 0 };
     Err err;
 
+    memcpy(shard, OBJECT_NAME(&e.digest, false), 2);
+    ASSERT_OK(mkdirat(tmpdir_fd(objects), shard, 0700));
     ASSERT_OK(object_seal(&f, true, &err));
     ASSERT_OK(unlinkat(env.fd, "f", 0));
     env_write(env.fd, "f", "WORLD", 5);
-    ASSERT_ERR(object_publish(&f, env.fd, &e.digest, &err), -EPROTO);
+    ASSERT_ERR(object_publish(&f, tmpdir_fd(objects), &e.digest, &err), -EPROTO);
+    ASSERT_ERR(faccessat(tmpdir_fd(objects), OBJECT_NAME(&e.digest, false), F_OK, 0), -1);
     ASSERT_STRSTR(err.text, "exchanged");
 }
 
@@ -538,7 +543,7 @@ static void batch_check(Store *s, const Batch *b, int n_bad) {
 
     for (size_t i = 0; i < BATCH; i++) {
         bad += b->commits[i].r < 0;
-        if (store_has_layer(s, ENV_ORIGIN, &b->layers[i], NULL) != (b->commits[i].r >= 0))
+        if (env_has_layer(s, ENV_ORIGIN, &b->layers[i]) != (b->commits[i].r >= 0))
             test_fail(__FILE__, __LINE__, "layer %zu: %d: %s", i, b->commits[i].r,
                       b->commits[i].err.text);
     }
@@ -602,10 +607,10 @@ TEST(commit_of_a_batch_whose_layers_share_objects) {
     for (size_t i = 0; i < 3; i++) {
         if (commits[i].r < 0)
             test_fail(__FILE__, __LINE__, "layer %zu: %s", i, commits[i].err.text);
-        ASSERT_EQ(store_has_layer(env.s, ENV_ORIGIN, &layers[i], NULL), 1);
+        ASSERT_EQ(env_has_layer(env.s, ENV_ORIGIN, &layers[i]), 1);
     }
     ASSERT_ERR(commits[3].r, -EPROTO);
-    ASSERT_EQ(store_has_layer(env.s, ENV_ORIGIN, &layers[3], NULL), 0);
+    ASSERT_EQ(env_has_layer(env.s, ENV_ORIGIN, &layers[3]), 0);
     ASSERT_EQ(env_count(env.s, "objects", false), 2);
     for (size_t i = 0; i < ELEMENTSOF(layers); i++)
         free(layers[i].media_type);

@@ -160,7 +160,7 @@ TEST(entries_come_clean_and_in_order) {
         { "./", 'd', NULL, 0755, 0 },
         { "./a/", 'd', NULL, 0755, 0 },
         { "./a/run.sh", 'f', "hello", 04755, 0 },
-        { "a/same", 'f', "hello", 0711, 0 },
+        { "a/other", 'f', "hallo", 0711, 0 },
         { "a/plain", 'f', "hello", 0644, 0 },
         { "a/empty", 'f', "", 0644, 0 },
         { "a/link", 'l', "../a/plain", 0777, 0 },
@@ -176,9 +176,9 @@ TEST(entries_come_clean_and_in_order) {
     ASSERT_OK(run(&f));
     ASSERT_STREQ(
         f.outcome.text,
-        "d a\nf a/run.sh x = 3-0\nf a/same x\nf a/plain = 3-2\nf a/empty = 3-3\n"
+        "d a\nf a/run.sh x = 3-0\nf a/other x = 3-1\nf a/plain = 3-2\nf a/empty = 3-3\n"
         "l a/link > ../a/plain\nh hard > a/plain\nf gr\xc3\xbc\xc3\x9f = 3-4\nf .wh.kept\n");
-    ASSERT_EQ(tmpdir_count(f.dir), 4);
+    ASSERT_EQ(tmpdir_count(f.dir), 5);
     ASSERT_OK(fs_read_file(tmpdir_fd(f.dir), "3-2", 100, &text, NULL, &f.err));
     ASSERT_STREQ(text, "hello");
     fixture_close(&f);
