@@ -97,12 +97,13 @@ def test_container(built):
     assert set(container["resources"]["limits"]) == {"memory"}  # no throttling
     assert {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}} in container["env"]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["exec"]["command"] == ["cache-ctl", "status"]
+        assert container[probe]["exec"]["command"] == ["/usr/bin/cache-ctl", "status"]
 
 
 def test_image_has_the_version_of_the_project(built):
     version = re.search(r"^project\(modelcached VERSION (\S+)", read("CMakeLists.txt"), re.M)[1]
     assert built.container["image"] == f"modelcached:{version}"
+    assert f"modelcached:{version}" in read("deploy/daemonset/Containerfile")
 
 
 def config_folders(config):
