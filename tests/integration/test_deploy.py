@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/daemonset without a cluster: what kustomize makes of each overlay is right for Kubernetes and for modelcached, its
-paths agree with its configuration, examples say what the driver knows."""
+"""deploy/daemonset without a cluster: what kustomize makes of each overlay is right for Kubernetes and for modelcached,
+its paths agree with its configuration, examples say what the driver knows."""
 import os
 import re
 import subprocess

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A containerd of the test's own, and containers in it that have what a pod spec says: mounts, propagation, privileges."""
+"""A containerd of the test's own, and containers in it with the mounts, propagation and privileges of a pod."""
 import os
 import subprocess
 
@@ -79,7 +79,7 @@ class Containerd:
 
 
 def pod_options(built, host):
-    """The options of ctr for the one container of an overlay's pod; its paths on the node are beneath the folder `host`."""
+    """ctr's options for the one container of an overlay's pod; its paths on the node are beneath the folder `host`."""
     pod, container, options = built.pod, built.container, []
     if container["securityContext"]["privileged"]:
         options.append("--privileged")
@@ -88,7 +88,7 @@ def pod_options(built, host):
     if pod["hostNetwork"]:
         options.append("--net-host")
     propagations = {mount.get("mountPropagation") for mount in built.mounts().values()}
-    if "Bidirectional" in propagations:  # as containerd and CRI-O do: else the binds come from slaves of the node's mounts
+    if "Bidirectional" in propagations:  # as CRI does: else the binds are made from slaves of the node's mounts
         options += ["--rootfs-propagation", "rshared"]
     for name, mount in built.mounts().items():
         source = built.host_paths().get(name) or f"/volumes/{name}"

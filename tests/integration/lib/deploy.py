@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""deploy/daemonset as the tests see it: YAML without repeated keys, overlays built by the real kustomize, example pods."""
+"""deploy/daemonset as the tests see it: strict YAML, overlays built by the real kustomize, example pods."""
 import functools
 import os
 import re
@@ -152,3 +152,19 @@ def examples():
     """{file name: objects} of deploy/daemonset/examples."""
     folder = os.path.join(DAEMONSET, "examples")
     return {name: documents(read(folder, name)) for name in sorted(os.listdir(folder))}
+
+
+def markdown_blocks(path, language="yaml"):
+    """The fenced blocks of a page."""
+    return re.findall(rf"^```{language}\n(.*?)^```$", read(path), re.M | re.S)
+
+
+def source_sentences():
+    """All string literals of our C sources, adjacent ones joined, as one text."""
+    found = []
+    for folder in ("base", "proto", "cache", "oci", "csi", "agent", "ctl"):
+        for name in sorted(os.listdir(os.path.join(SOURCE, folder))):
+            if name.endswith((".c", ".h")):
+                text = re.sub(r'(?<!\\)"\s*\n\s*"', "", read(folder, name))
+                found += re.findall(r'"((?:[^"\\\n]|\\.)*)"', text)
+    return "\n".join(found).replace('\\"', '"')

@@ -96,7 +96,7 @@ def build_context(folder):
 
 
 def build_programs(destination):
-    """Does the RUN lines of the stage that builds, but for the packages, which are here already; /out is `destination`."""
+    """Does the RUN lines of the stage that builds, but for the packages, which are here; /out is `destination`."""
     folder = os.path.join(CACHE, "image-src")
     build_context(folder)
     steps = all_of(instructions()[0], "RUN")
@@ -106,8 +106,8 @@ def build_programs(destination):
 
 
 def make_kept(folder):
-    """`folder` becomes the root of the stage that is kept, without what it copies.  Our cache has it as long as its RUN is
-    the same."""
+    """`folder` becomes the root of the stage that is kept, without what it copies.  Our cache has it as long as its
+    RUN is the same."""
     [command] = all_of(instructions()[1], "RUN")
     path = os.path.join(CACHE, f"image-{hashlib.sha256(command.encode()).hexdigest()[:16]}.tar")
     os.makedirs(folder)
