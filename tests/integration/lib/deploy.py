@@ -12,7 +12,7 @@ import yaml
 SOURCE = os.environ.get("MC_SRC") or os.path.abspath(os.path.join(os.path.dirname(__file__), "../../.."))
 DAEMONSET = os.path.join(SOURCE, "deploy/daemonset")
 CACHE = os.path.expanduser("~/.cache/modelcached-tests")
-KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.8.3"
+KUSTOMIZE = "sigs.k8s.io/kustomize/kustomize/v5@v5.7.1"
 
 
 class StrictLoader(yaml.SafeLoader):  # pylint: disable=too-many-ancestors
