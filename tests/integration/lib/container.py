@@ -3,7 +3,7 @@
 import os
 import subprocess
 
-from lib.sandbox import Process, need, wait_for
+from lib.sandbox import PREFIX, Process, need, remove_cgroups, wait_for
 
 CONFIG = """version = 2
 root = "{folder}/root"
@@ -23,6 +23,9 @@ class Containerd:
         need("containerd", "ctr", "runc")
         os.makedirs(folder)
         self.folder, self.socket, self.names = folder, os.path.join(folder, "c.sock"), []
+        # Its own, because containers of one name share control groups.
+        self.namespace = f"{PREFIX}{os.getpid()}-{os.urandom(4).hex()}"
+        self.runc = ["--runc-root", os.path.join(folder, "runc")]  # nothing is left in /run
         config = os.path.join(folder, "config.toml")
         with open(config, "w", encoding="utf-8") as file:
             file.write(CONFIG.format(folder=folder))
@@ -30,7 +33,7 @@ class Containerd:
         wait_for(lambda: self._ctr("version").returncode == 0, "containerd", 60, 0.2)
 
     def _ctr(self, *arguments, seconds=120):
-        return subprocess.run(["ctr", "-a", self.socket, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+        return subprocess.run(["ctr", "-a", self.socket, "-n", self.namespace, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
                               text=True, timeout=seconds, check=False)
 
     def ctr(self, *arguments):
@@ -41,8 +44,8 @@ class Containerd:
     def run(self, name, root, argv, *options):
         """Starts a container; log() has its output."""
         self.names.append(name)
-        self.ctr("run", "--detach", "--log-uri", f"file://{self.folder}/{name}.log", *options, "--rootfs", root, name,
-                 *argv)
+        self.ctr("run", "--detach", "--log-uri", f"file://{self.folder}/{name}.log", *self.runc, *options, "--rootfs",
+                 root, name, *argv)
 
     def log(self, name):
         with open(os.path.join(self.folder, f"{name}.log"), encoding="utf-8", errors="replace") as file:
@@ -50,7 +53,7 @@ class Containerd:
 
     def output(self, name, root, argv, *options):
         """Runs a container to its end: (exit code, what it printed)."""
-        done = self._ctr("run", "--rm", *options, "--rootfs", root, name, *argv)
+        done = self._ctr("run", "--rm", *self.runc, *options, "--rootfs", root, name, *argv)
         return done.returncode, done.stdout + done.stderr
 
     def execute(self, name, *argv):
@@ -76,6 +79,7 @@ class Containerd:
             self._ctr("task", "rm", "--force", name)
             self._ctr("container", "rm", name)
         self.process.stop()
+        remove_cgroups(os.getpid())
 
 
 def pod_options(built, host):
