@@ -93,7 +93,7 @@ int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *
 Flight *flight_free(Flight *p) {
     if (!p)
         return NULL;
-    assert(p->n_works == 0);
+    assert(p->n_works == 0 && !p->gathered);
     (void)sharer_free(p->sharer);
     (void)worker_free(p->worker);
     safe_close(p->ingest_fd);
@@ -146,6 +146,7 @@ static void flight_settle(Flight *p) {
 static void enter_done(Flight *p) {
     p->leaving = worker_release(TAKE_PTR(p->worker)); /* run_end() waits for it */
     credential_list_done(&p->credentials);
+    flight_commit_rest(p);
     flight_settle(p);
 }
 
@@ -418,25 +419,6 @@ static void on_waiting(void *arg, const char *text) {
     xfree_and_strdup(&((Flight *)arg)->waiting, text);
 }
 
-typedef struct LayerWork {
-    Flight *pull;
-    size_t layer;
-    LayerEntry *entries;
-    size_t n;
-} LayerWork;
-
-static int run_layer(void *arg, Err *err) {
-    LayerWork *w = arg;
-    Flight *p = w->pull;
-    const StorePull pull = flight_store_pull(p);
-    int r = store_commit_layer(p->context->store, &pull, &p->manifest->layers[w->layer], w->entries,
-                               w->n, err);
-
-    return r < 0 ? err_prefix(err, r, "layer %zu of %zu of %s", w->layer + 1, p->manifest->n_layers,
-                              p->reference_text)
-                 : 0;
-}
-
 /* All in?  The worker has said so, and the store has. */
 static void check_complete(Flight *p) {
     if (p->state == FLIGHT_FETCHING && p->worker_ended && p->n_left == 0)
@@ -460,23 +442,8 @@ void flight_layer_in(Flight *p, size_t layer) {
     check_complete(p);
 }
 
-static void on_layer_committed(void *arg, int r, const Err *err) {
-    LayerWork *w = arg;
-    Flight *p = w->pull;
-
-    layer_entries_free(w->entries, w->n);
-    if (r >= 0)
-        sharer_stored(p->sharer, w->layer);
-    if (flight_step_ended(p, r, err))
-        flight_layer_in(p, w->layer);
-    free(w);
-}
-
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
-    LayerWork *w = xnew(LayerWork);
-
-    *w = (LayerWork){ arg, layer, entries, n };
-    flight_submit(arg, run_layer, on_layer_committed, w);
+    flight_commit_layer(arg, layer, entries, n);
 }
 
 static void on_worker_end(void *arg, int r, const Err *err) {

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* flight_internal: the inside of a pull, for flight.c (what it does) and flight_view.c (how far it
- * is).
- */
+/* flight_internal: the inside of a pull, for flight.c (what it does), flight_layer.c (the layers
+ * that come), flight_share.c (those of others) and flight_view.c (how far it is). */
 #pragma once
 
 #include "agent/flight.h"
@@ -57,6 +56,10 @@ struct Flight {
     size_t n_own;  /* of these, ours to fetch */
     size_t
         n_waiting; /* the others: another pull has them, or the store is asked whether it did it */
+    struct LayerBatch *gathered;  /* layers that have come and are not yet committed, or NULL */
+    sd_event_source *batch_timer; /* until they have waited enough */
+    bool committing;              /* a batch is in the pool's hands */
+    size_t n_reported;            /* layers that have come and are not in */
     uint64_t own_total, own_done; /* bytes that are ours to fetch */
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
     bool wanted;
@@ -66,7 +69,7 @@ struct Flight {
     char *waiting; /* as the worker says */
 };
 
-/* flight.c, for flight_share.c. */
+/* flight.c, for flight_layer.c and flight_share.c. */
 StorePull flight_store_pull(const Flight *p); /* borrows */
 void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg);
 bool flight_step_ended(Flight *p, int r, const Err *err);
@@ -74,6 +77,12 @@ void flight_finish(Flight *p, int r, const Err *err);
 void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed);
 /* The layer is in: by our worker, or by another pull. */
 void flight_layer_in(Flight *p, size_t layer);
+
+/* flight_layer.c: a layer has come; it is committed, with those that come soon.  Takes the entries.
+ */
+void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n);
+/* The pull is over: no more will come.  What has come serves the next try. */
+void flight_commit_rest(Flight *p);
 
 /* flight_share.c: takes all layers of the manifest that has come. */
 void flight_take_layers(Flight *p);

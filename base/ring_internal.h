@@ -55,7 +55,9 @@ struct Ring {
     bool dispatching;       /* results are being handed out; ring_pump() comes after them */
     bool closed; /* ring_free() was called; only buffers that are still held keep the object */
 
-    uint8_t *memory; /* n_buffers * buffer_bytes, one mapping */
+    uint8_t *mapped; /* one mapping, and in it … */
+    size_t mapped_bytes;
+    uint8_t *memory; /* … n_buffers * buffer_bytes, from the start of a huge page on */
     RingBuffer *buffers;
     size_t buffer_bytes;
     unsigned n_buffers;
@@ -67,8 +69,8 @@ struct Ring {
 
     struct io_uring uring;
     bool uring_open;
-    bool registered; /* the buffers are: WRITE_FIXED, READ_FIXED */
-    int broken;      /* negative: the kernel takes no submissions any more, and why */
+    unsigned n_registered; /* the first so many buffers are: WRITE_FIXED, READ_FIXED */
+    int broken;            /* negative: the kernel takes no submissions any more, and why */
     int event_fd;
     sd_event_source *completion;
 

@@ -57,14 +57,6 @@ int layer_lookup(Index *ix, const char *origin, const Layer *layer, int64_t *ret
     return r < 0 ? r : 0;
 }
 
-int store_has_layer(Store *s, const char *origin, const Layer *layer, Err *err) {
-    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-    int64_t id;
-    int r = layer_lookup(ix, origin, layer, &id, err);
-
-    return r < 0 ? r : id != 0;
-}
-
 int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     const char *ingest = pull->ingest;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* commit_layer: the content of one layer goes from a pull's folder into objects/ and the index. */
+/* commit_layer: the content of layers goes from a pull's folder into objects/ and the index. */
 #include "cache/store_internal.h"
 
 #include "base/fs.h"
@@ -12,9 +12,9 @@
 #include <sys/stat.h>
 
 /* Up to so many files (or directories) are synced one by one; more at once, by syncfs(2). */
-enum { SYNC_EACH_MAX = 32, COMMIT_SHARDS = 256 };
+enum { SYNC_FILES_MAX = 8, SYNC_DIRS_MAX = 32, COMMIT_SHARDS = 256 };
 
-/* An object that the layer needs. */
+/* An object that the layers need. */
 typedef struct Want {
     ObjectKey
         key; /* first, for object_key_compare(); id != 0: it is stored, and leased by this pull */
@@ -27,21 +27,22 @@ typedef struct Want {
 typedef struct Commit {
     Store *s;
     const StorePull *pull;
-    const Layer *layer;
-    const LayerEntry *entries;
-    size_t n_entries;
+    LayerCommit **layers; /* those that are as they must be, as far as is known */
+    size_t n_layers;
     int dir_fd; /* the pull's folder */
     Want *wants;
     size_t n;
+    const char **surplus; /* ingested files of objects that came more than once */
+    size_t n_surplus;
     bool touched[COMMIT_SHARDS]; /* shards with new names */
 } Commit;
 
 static void commit_done(Commit *c) {
-    safe_close(c->dir_fd);
     free(c->wants);
+    free(c->surplus);
 }
 
-static int check_raw(const Commit *c, Err *err) {
+static int check_raw(const LayerCommit *c, Err *err) {
     const LayerEntry *e = c->entries;
 
     if (c->n_entries != 1 || e->type != ENTRY_TYPE_FILE)
@@ -55,7 +56,7 @@ static int check_raw(const Commit *c, Err *err) {
     return 0;
 }
 
-static int check_entries(const Commit *c, Err *err) {
+static int check_entries(const LayerCommit *c, Err *err) {
     if (c->n_entries > LIMIT_TREE_ENTRIES)
         return err_set(err, -EPROTO, "layer %s has more than %d entries",
                        DIGEST_STR(&c->layer->digest), LIMIT_TREE_ENTRIES);
@@ -76,7 +77,13 @@ static int compare_wants(const void *a, const void *b) {
     return r != 0 ? r : (x->file.name ? 0 : 1) - (y->file.name ? 0 : 1);
 }
 
-/* Sorts the wants, one an object; the ingested copies of an object beyond the first are removed. */
+/* Removes a file that is not needed; what fails here, the end of the pull removes. */
+static void drop_ingested(const Commit *c, const char *name) {
+    if (name_is_safe(name, strlen(name)))
+        (void)unlinkat(c->dir_fd, name, 0);
+}
+
+/* Sorts the wants, one an object. */
 static int unique_wants(Commit *c, Err *err) {
     size_t n = 0;
 
@@ -87,22 +94,20 @@ static int unique_wants(Commit *c, Err *err) {
 
         if (n > 0 && digest_equal(&c->wants[n - 1].key.digest, &w->key.digest) &&
             c->wants[n - 1].key.size != w->key.size)
-            return err_set(err, -EPROTO, "object %s has two different sizes in one layer",
+            return err_set(err, -EPROTO, "object %s came with two different sizes",
                            DIGEST_STR(&w->key.digest));
         if (n == 0 || object_key_compare(&c->wants[n - 1], w) != 0)
             c->wants[n++] = *w;
-        else if (w->file.name && !streq(w->file.name, c->wants[n - 1].file.name) &&
-                 name_is_safe(w->file.name, strlen(w->file.name)))
-            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
+        else if (w->file.name && !streq(w->file.name, c->wants[n - 1].file.name))
+            c->surplus[c->n_surplus++] = w->file.name;
     }
     c->n = n;
     return 0;
 }
 
-static int collect_wants(Commit *c, Err *err) {
-    c->wants = xcalloc(c->n_entries + 1, sizeof(*c->wants));
-    for (size_t i = 0; i < c->n_entries; i++) {
-        const LayerEntry *e = &c->entries[i];
+static void add_wants(Commit *c, const LayerCommit *layer) {
+    for (size_t i = 0; i < layer->n_entries; i++) {
+        const LayerEntry *e = &layer->entries[i];
 
         if (e->type != ENTRY_TYPE_FILE)
             continue;
@@ -114,6 +119,17 @@ static int collect_wants(Commit *c, Err *err) {
                       .exec = e->executable },
         };
     }
+}
+
+static int collect_wants(Commit *c, Err *err) {
+    size_t n = 0;
+
+    for (size_t i = 0; i < c->n_layers; i++)
+        n += c->layers[i]->n_entries;
+    c->wants = xcalloc(n + 1, sizeof(*c->wants));
+    c->surplus = xcalloc(n + 1, sizeof(*c->surplus));
+    for (size_t i = 0; i < c->n_layers; i++)
+        add_wants(c, c->layers[i]);
     return unique_wants(c, err);
 }
 
@@ -190,8 +206,8 @@ static int use_stored(Commit *c, Err *err) {
             return err_set(err, -EPROTO, "object %s has %llu bytes, not %llu",
                            DIGEST_STR(&w->key.digest), (unsigned long long)w->row.size,
                            (unsigned long long)w->key.size);
-        if (w->key.id != 0 && w->file.name && name_is_safe(w->file.name, strlen(w->file.name)))
-            (void)unlinkat(c->dir_fd, w->file.name, 0); /* else the end of the pull removes it */
+        if (w->key.id != 0 && w->file.name)
+            drop_ingested(c, w->file.name);
     }
     return r;
 }
@@ -203,10 +219,8 @@ static bool is_taken(const Want *w) {
 /* After a failed sync nobody knows what is on disk: the files are discarded, never synced again. */
 static void discard_ingested(const Commit *c) {
     for (size_t i = 0; i < c->n; i++)
-        if (is_taken(&c->wants[i]) &&
-            name_is_safe(c->wants[i].file.name, strlen(c->wants[i].file.name)))
-            (void)unlinkat(c->dir_fd, c->wants[i].file.name,
-                           0); /* else the end of the pull removes it */
+        if (is_taken(&c->wants[i]))
+            drop_ingested(c, c->wants[i].file.name);
 }
 
 /* Checks the ingested files and makes their data durable. */
@@ -216,7 +230,7 @@ static int seal_files(Commit *c, Err *err) {
 
     for (size_t i = 0; i < c->n; i++)
         n += is_taken(&c->wants[i]);
-    each = n <= SYNC_EACH_MAX;
+    each = n <= SYNC_FILES_MAX;
     for (size_t i = 0; i < c->n; i++) {
         if (!is_taken(&c->wants[i]))
             continue;
@@ -225,8 +239,7 @@ static int seal_files(Commit *c, Err *err) {
             return r;
     }
     if (!each && syncfs(c->dir_fd) < 0)
-        return err_errno(err, "making %zu files of layer %s durable failed", n,
-                         DIGEST_STR(&c->layer->digest));
+        return err_errno(err, "making %zu files of %zu layers durable failed", n, c->n_layers);
     return 0;
 }
 
@@ -281,7 +294,7 @@ static int sync_names(const Commit *c, Err *err) {
 
     for (unsigned i = 0; i < COMMIT_SHARDS; i++)
         n += c->touched[i];
-    if (n > SYNC_EACH_MAX)
+    if (n > SYNC_DIRS_MAX)
         return syncfs(c->s->objects_fd) < 0
                    ? err_errno(err, "making the names of objects durable failed")
                    : 0;
@@ -333,45 +346,53 @@ static int insert_objects(Commit *c, Index *ix, Err *err) {
     return 0;
 }
 
-static int insert_entry(const Commit *c, Index *ix, int64_t layer_id, size_t i, Err *err) {
-    const LayerEntry *e = &c->entries[i];
-    const ObjectKey key = { .digest = e->digest, .exec = e->executable };
-    const Want *w;
+static const Want *find_want(const Commit *c, const Digest *digest, bool exec) {
+    const ObjectKey key = { .digest = *digest, .exec = exec };
+    const Want *w = bsearch(&key, c->wants, c->n, sizeof(*c->wants), object_key_compare);
+
+    assert(w);
+    return w;
+}
+
+static int insert_entry(const Commit *c, Index *ix, int64_t layer_id, const LayerCommit *layer,
+                        size_t i, Err *err) {
+    const LayerEntry *e = &layer->entries[i];
 
     if (e->type != ENTRY_TYPE_FILE)
         return index_run(
             ix, err,
             "INSERT INTO layer_entries (layer_id, seq, type, path, target) VALUES (?, ?, ?, ?, ?)",
             "iiitt", layer_id, (int64_t)i, (int64_t)e->type, e->path, e->target);
-    w = bsearch(&key, c->wants, c->n, sizeof(*c->wants), object_key_compare);
-    assert(w);
     return index_run(
         ix, err,
         "INSERT INTO layer_entries (layer_id, seq, type, path, object_id) VALUES (?, ?, ?, ?, ?)",
-        "iiiti", layer_id, (int64_t)i, (int64_t)e->type, e->path, w->key.id);
+        "iiiti", layer_id, (int64_t)i, (int64_t)e->type, e->path,
+        find_want(c, &e->digest, e->executable)->key.id);
 }
 
 /* The object is the layer; its own origin gave it anyway. */
-static int insert_raw_origin(const Commit *c, Index *ix, Err *err) {
+static int insert_raw_origin(const Commit *c, const LayerCommit *layer, Index *ix, Err *err) {
+    const LayerEntry *e = layer->entries;
+
     return index_run(ix, err,
                      "INSERT OR IGNORE INTO object_origins SELECT id, ?2 FROM objects"
                      " WHERE id = ?1 AND origin != ?2",
-                     "it", c->wants[0].key.id, c->pull->origin);
+                     "it", find_want(c, &e->digest, e->executable)->key.id, c->pull->origin);
 }
 
-static int insert_layer(const Commit *c, Index *ix, Err *err) {
+static int insert_layer(const Commit *c, const LayerCommit *layer, Index *ix, Err *err) {
     int64_t id;
     int r;
 
-    if (c->layer->kind != LAYER_KIND_TAR)
-        return insert_raw_origin(c, ix, err);
-    r = layer_lookup(ix, c->pull->origin, c->layer, &id, err);
+    if (layer->layer->kind != LAYER_KIND_TAR)
+        return insert_raw_origin(c, layer, ix, err);
+    r = layer_lookup(ix, c->pull->origin, layer->layer, &id, err);
     if (r >= 0 && id == 0) {
         r = index_run(ix, err, "INSERT INTO layers (digest, origin, size) VALUES (?, ?, ?)", "dti",
-                      &c->layer->digest, c->pull->origin, (int64_t)c->layer->size);
+                      &layer->layer->digest, c->pull->origin, (int64_t)layer->layer->size);
         id = index_last_id(ix);
-        for (size_t i = 0; r >= 0 && i < c->n_entries; i++)
-            r = insert_entry(c, ix, id, i, err);
+        for (size_t i = 0; r >= 0 && i < layer->n_entries; i++)
+            r = insert_entry(c, ix, id, layer, i, err);
     }
     if (r < 0)
         return r;
@@ -385,13 +406,13 @@ static int insert_rows(Commit *c, Err *err) {
 
     if (r >= 0)
         r = insert_objects(c, ix, err);
-    if (r >= 0)
-        r = insert_layer(c, ix, err);
+    for (size_t i = 0; r >= 0 && i < c->n_layers; i++)
+        r = insert_layer(c, c->layers[i], ix, err);
     return r < 0 ? r : index_commit(ix, err);
 }
 
 /* No row was written, and nobody else can have written one: names are given by one commit at a
- * time. */
+ * time.  The files are as they were: in the pull's folder. */
 static void take_names_back(const Commit *c) {
     for (size_t i = 0; i < c->n; i++)
         if (c->wants[i].named) /* what fails here is an orphan that the next start removes */
@@ -417,6 +438,28 @@ static int publish(Commit *c, Err *err) {
     return r;
 }
 
+/* What the pull's folder need not hold any more. */
+static void drop_committed(const Commit *c) {
+    for (size_t i = 0; i < c->n; i++)
+        if (c->wants[i].named && c->wants[i].file.name)
+            drop_ingested(c, c->wants[i].file.name);
+    for (size_t i = 0; i < c->n_surplus; i++)
+        drop_ingested(c, c->surplus[i]);
+    for (size_t i = 0; i < c->n_layers; i++)
+        if (c->layers[i]->layer->kind == LAYER_KIND_RAW)
+            partial_forget(c->s, &c->layers[i]->layer->digest);
+}
+
+/* Is it about what came, not about the disk or the index?  No sync fails with one of these. */
+static bool is_of_content(int r) {
+    static const int known[] = { -EPROTO, -EBADMSG, -EBUSY, -EAGAIN, -ENOENT, -EEXIST };
+
+    for (size_t i = 0; i < ELEMENTSOF(known); i++)
+        if (known[i] == r)
+            return true;
+    return false;
+}
+
 static int commit_files(Commit *c, Err *err) {
     int r;
 
@@ -428,33 +471,63 @@ static int commit_files(Commit *c, Err *err) {
         if (r >= 0)
             r = publish(c, err);
     } while (r > 0);
-    if (r < 0)
+    if (r >= 0)
+        drop_committed(c);
+    else if (c->n_layers == 1 || !is_of_content(r))
         discard_ingested(c);
     return r;
 }
 
-int store_commit_layer(Store *s, const StorePull *pull, const Layer *layer,
-                       const LayerEntry *entries, size_t n_entries, Err *err) {
-    const char *ingest = pull->ingest;
-    _cleanup_(commit_done) Commit c = { .s = s,
-                                        .pull = pull,
-                                        .layer = layer,
-                                        .entries = entries,
-                                        .n_entries = n_entries,
-                                        .dir_fd = -EBADF };
-    int r = check_entries(&c, err);
+/* All of them or none. */
+static int commit_together(Store *s, const StorePull *pull, int dir_fd, LayerCommit **layers,
+                           size_t n, Err *err) {
+    _cleanup_(commit_done)
+        Commit c = { .s = s, .pull = pull, .layers = layers, .n_layers = n, .dir_fd = dir_fd };
+    int r = collect_wants(&c, err);
 
+    return r < 0 ? r : commit_files(&c, err);
+}
+
+static void set_result(LayerCommit *layer, int r, const Err *err) {
+    layer->r = r;
     if (r < 0)
-        return r;
+        layer->err = *err;
+}
+
+/* When one of them is not as it must be, each is tried alone: so the one that is at fault is found,
+ * and the others get in. */
+static void commit_checked(Store *s, const StorePull *pull, int dir_fd, LayerCommit **layers,
+                           size_t n) {
+    Err err = { "" };
+    int r = commit_together(s, pull, dir_fd, layers, n, &err);
+
+    for (size_t i = 0; i < n; i++)
+        if (n > 1 && is_of_content(r))
+            commit_checked(s, pull, dir_fd, &layers[i], 1);
+        else
+            set_result(layers[i], r, &err);
+}
+
+static int open_folder(Store *s, const char *ingest, Err *err) {
     if (!name_is_safe(ingest, strlen(ingest)))
         return err_set(err, -EINVAL, "'%.200s' can't be the name of a pull's folder", ingest);
-    c.dir_fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
-    if (c.dir_fd < 0)
-        return c.dir_fd;
-    r = collect_wants(&c, err);
-    if (r >= 0)
-        r = commit_files(&c, err);
-    if (r >= 0 && layer->kind == LAYER_KIND_RAW)
-        partial_forget(s, &layer->digest);
-    return r < 0 ? r : 0;
+    return fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
+}
+
+void store_commit_layers(Store *s, const StorePull *pull, LayerCommit *layers, size_t n) {
+    _cleanup_free_ LayerCommit **checked = xnew_n(LayerCommit *, n + 1);
+    _cleanup_close_ int dir_fd = -EBADF;
+    size_t n_checked = 0;
+    Err err = { "" };
+
+    for (size_t i = 0; i < n; i++) {
+        layers[i].r = check_entries(&layers[i], &layers[i].err);
+        if (layers[i].r >= 0)
+            checked[n_checked++] = &layers[i];
+    }
+    dir_fd = open_folder(s, pull->ingest, &err);
+    for (size_t i = 0; dir_fd < 0 && i < n_checked; i++)
+        set_result(checked[i], dir_fd, &err);
+    if (dir_fd >= 0 && n_checked > 0)
+        commit_checked(s, pull, dir_fd, checked, n_checked);
 }

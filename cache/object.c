@@ -155,11 +155,7 @@ int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *er
     r = prove_no_writer(fd, f->name, err);
     if (r < 0)
         return r;
-    r = link_object(fd, objects_fd, OBJECT_NAME(d, f->exec), err);
-    if (r < 0)
-        return r;
-    (void)unlinkat(f->dir_fd, f->name, 0); /* else the end of the pull removes it */
-    return 0;
+    return link_object(fd, objects_fd, OBJECT_NAME(d, f->exec), err);
 }
 
 static int copy_content(int from, int to, Err *err) {

@@ -33,8 +33,8 @@ typedef struct ObjectFile {
  * the sync failed: the file must be discarded. */
 int object_seal(ObjectFile *f, bool sync, Err *err) _must_check_;
 
-/* Gives the sealed, durable file its name in `objects_fd` and takes the old one away.  Replaces
- * what is there.  Errors: as object_seal(). */
+/* Gives the sealed, durable file its name in `objects_fd`; it keeps the old one.  Replaces what is
+ * there.  Errors: as object_seal(). */
 int object_publish(const ObjectFile *f, int objects_fd, const Digest *d, Err *err) _must_check_;
 
 /* Makes the object (d, exec) of (d, !exec), by reflink or copy, durable but for its name.  Replaces

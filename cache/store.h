@@ -135,22 +135,33 @@ typedef struct StorePull {
     const char *origin; /* "registry/repository" */
 } StorePull;
 
-/* Did a pull of `origin` bring the layer, and is all its content stored?  1 or 0. */
-int store_has_layer(Store *s, const char *origin, const Layer *layer, Err *err) _must_check_;
-/* The same; and when it is 1, the pull leases the content until store_ingest_end(). */
+/* Did a pull of its origin bring the layer, and is all its content stored?  1 or 0; when it is 1,
+ * the pull leases the content until store_ingest_end(). */
 int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) _must_check_;
 
-/* Commits one layer of a pull: checks every entry (names, sizes, the file itself: regular, one
+/* A layer of a pull that is to be committed, and what became of it. */
+typedef struct LayerCommit {
+    const Layer *layer; /* borrowed, like its entries */
+    const LayerEntry *entries;
+    size_t n_entries;
+    int r; /* out: 0, or why not … */
+    Err err;
+} LayerCommit;
+
+/* Commits layers of a pull, together: one round of syncs, one transaction.  Each of them for itself
+ * is committed or fails: one that is not as it must be does not keep the others out; but when
+ * something fails that all need (the disk, the index), all fail.
+ *
+ * Checks every entry (names, sizes, the file itself: regular, one
  * link, nobody else has it open for writing), makes data durable, moves files into objects/, then
  * writes the index rows.  A raw layer has exactly one file entry whose digest and size are the
  * layer's.  An object that is there already stays, and the new copy is removed; but one of another
  * origin is read and hashed first, once: when it is not what its name says, it is forgotten as by
  * store_verify(), and the new copy takes its place. The content is leased by the pull until
- * store_ingest_end(). Errors: -EPROTO the entries are not as they must be; -EBADMSG size differs
- * from the file; -EBUSY still open for writing; -EAGAIN an object that was there was found damaged
- * meanwhile; -ENOSPC; -EIO. */
-int store_commit_layer(Store *s, const StorePull *pull, const Layer *layer,
-                       const LayerEntry *entries, size_t n_entries, Err *err) _must_check_;
+ * store_ingest_end(). Errors of a layer: -EPROTO the entries are not as they must be; -EBADMSG size
+ * differs from the file; -EBUSY still open for writing; -EAGAIN an object that was there was found
+ * damaged meanwhile; -ENOSPC; -EIO. */
+void store_commit_layers(Store *s, const StorePull *pull, LayerCommit *layers, size_t n);
 
 /* Commits a manifest whose layers, as `origin` gave them, are all stored: checks that its bytes
  * have its digest, merges the layers, builds the tree, makes it durable, writes the rows; and

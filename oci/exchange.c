@@ -3,6 +3,7 @@
 #include "oci/exchange.h"
 
 #include "base/limits.h"
+#include "oci/retry.h"
 
 #include <strings.h>
 
@@ -234,6 +235,16 @@ const char *exchange_header(const Exchange *x, const char *name, size_t i) {
 
 const Buf *exchange_body(const Exchange *x) {
     return &x->body;
+}
+
+uint64_t exchange_retry_usec(const Exchange *x) {
+    const char *value = exchange_header(x, "Retry-After", 0);
+    uint64_t usec = 0;
+
+    return value && retry_after_parse(value, exchange_header(x, "Date", 0), now_realtime_usec(),
+                                      &usec) >= 0
+               ? usec
+               : 0;
 }
 
 const Origin *exchange_url(const Exchange *x) {

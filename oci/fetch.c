@@ -6,6 +6,9 @@
  * filled only in part (fetch_stream.c). */
 #define SPAN_FACTOR 2
 
+/* So small a blob becomes a file at once when it is there: one work for a thread, no O_DIRECT. */
+#define SMALL_BYTES KiB(128)
+
 /* A buffer on its way through the hash. */
 typedef struct FetchHash {
     Fetch *fetch;
@@ -90,13 +93,9 @@ static int run_final(void *arg, Err *err) {
 }
 
 /* The digest is known: the verdict. */
-static void on_final(void *arg, int r, const Err *err) {
-    Fetch *f = arg;
+static void judge(Fetch *f) {
     Err why;
 
-    (void)r;
-    (void)err;
-    f->pending--;
     f->hashed = true;
     if (f->r >= 0 && !digest_equal(&f->got, &f->o.digest))
         fetch_fail(f,
@@ -105,6 +104,40 @@ static void on_final(void *arg, int r, const Err *err) {
                            "%s; push the artifact again",
                            DIGEST_STR(&f->o.digest), DIGEST_STR(&f->got)),
                    &why);
+}
+
+static void on_final(void *arg, int r, const Err *err) {
+    Fetch *f = arg;
+
+    (void)r;
+    (void)err;
+    f->pending--;
+    judge(f);
+    fetch_pump(f);
+}
+
+/* All that is to be done with a small blob. */
+static int run_small(void *arg, Err *err) {
+    FetchHash *h = arg;
+    Fetch *f = h->fetch;
+
+    hasher_update(f->hasher, h->buffer->data, h->n);
+    hasher_final(f->hasher, &f->got);
+    return digest_equal(&f->got, &f->o.digest) ? fetch_file_store(f, h->buffer->data, h->n, err)
+                                               : 0; /* judge() tells */
+}
+
+static void on_small(void *arg, int r, const Err *err) {
+    _cleanup_free_ FetchHash *h = arg;
+    Fetch *f = h->fetch;
+
+    f->pending--;
+    f->hashing--;
+    (void)ring_buffer_unref(h->buffer);
+    judge(f);
+    f->finished = true;
+    if (r < 0)
+        fetch_fail(f, r, err);
     fetch_pump(f);
 }
 
@@ -132,7 +165,7 @@ void fetch_piece_full(Fetch *f, uint64_t i) {
     Piece *p = window_piece(&f->window, i);
 
     p->state = PIECE_FULL;
-    if (!f->o.feed)
+    if (!f->o.feed && !f->small)
         fetch_file_write(f, i);
 }
 
@@ -149,7 +182,12 @@ void fetch_hand_on(Fetch *f) {
         f->hashing++;
         if (f->o.feed)
             feed_push(f->o.feed, h->buffer);
-        pool_strand_submit(f->strand, run_hash, on_hashed, h);
+        if (f->small) {
+            f->finishing = true;
+            pool_submit(f->c->pool, run_small, on_small, h);
+        } else {
+            pool_strand_submit(f->strand, run_hash, on_hashed, h);
+        }
         window_advance(&f->window);
     }
 }
@@ -239,11 +277,15 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
     f->wanted = 1;
-    if (options->anew || traffic_ranges_are_bad(c->traffic))
+    if (options->anew)
         f->mode = FETCH_WHOLE;
-    else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes)
+    else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes &&
+             !traffic_ranges_are_bad(c->traffic))
         f->mode = FETCH_PROBING;
-    if (options->feed) { /* from the loop: nothing is called back before the caller has its Fetch */
+    f->small = !options->feed && options->size > 0 &&
+               options->size <= MIN((uint64_t)SMALL_BYTES, (uint64_t)ring_buffer_bytes(c->ring));
+    if (options->feed || f->small) {
+        /* From the loop: nothing is called back before the caller has its Fetch. */
         fetch_opened(f, NULL);
         r = fetch_rest(f, 0);
     } else {

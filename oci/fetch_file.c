@@ -2,6 +2,7 @@
 /* fetch_file: the file of one blob and its resume map: what is found, read, written, noted. */
 #include "oci/fetch_internal.h"
 
+#include "base/fs.h"
 #include "base/log.h"
 
 #include <fcntl.h>
@@ -311,6 +312,28 @@ void fetch_file_read(Fetch *f) {
         f->reading++;
         ring_read(f->file.fd, b, padded(f, p->kept), window_begin(w, i), on_read, piece_new(f, i));
     }
+}
+
+int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err) {
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, r;
+    _cleanup_close_ int fd = openat(f->o.dir_fd, f->name, flags, 0600);
+
+    if (fd < 0 && errno == EEXIST) { /* of an earlier try */
+        (void)unlinkat(f->o.dir_fd, f->name, 0);
+        fd = openat(f->o.dir_fd, f->name, flags, 0600);
+    }
+    if (fd < 0)
+        return errno == ENOSPC || errno == EDQUOT
+                   ? no_space(f, err)
+                   : err_errno(err, "cannot create the file of a blob in the store");
+    f->file.made = true;
+    r = fs_write_all(fd, data, n, err);
+    if (r == -ENOSPC || r == -EDQUOT)
+        return no_space(f, err);
+    if (r < 0)
+        return err_prefix(err, r, "cannot write a blob to the store");
+    f->file.made = false;
+    return 0;
 }
 
 int fetch_file_finish(Fetch *f, Err *err) {

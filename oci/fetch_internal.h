@@ -19,10 +19,10 @@
 #define FETCH_STREAMS_MAX 64
 
 typedef enum FetchMode {
-    FETCH_PLAIN,   /* one stream; ranges only to go on */
+    FETCH_PLAIN,   /* one stream; ranges only to go on (where it broke, or past what is there) */
     FETCH_PROBING, /* the first answer tells whether several ranges can be asked for */
     FETCH_RANGES,
-    FETCH_WHOLE, /* the registry mishandles ranges: all of the blob each time */
+    FETCH_WHOLE, /* nor does that work: all of the blob each time */
 } FetchMode;
 
 /* One request. */
@@ -68,16 +68,19 @@ struct Fetch {
     FetchMode mode;
     FetchStream *streams[FETCH_STREAMS_MAX]; /* in no order */
     unsigned n_streams, n_requests;
-    unsigned wanted; /* streams at once; grows while the hash waits for the network */
-    char *etag;      /* of the first answer */
-    uint64_t rate;   /* bytes a second of the last range that came whole */
-    unsigned tries;  /* failures since the last new byte */
-    bool resting;    /* `rest` runs: nothing is asked for */
+    unsigned wanted;     /* streams at once; grows while the hash waits for the network */
+    char *etag;          /* of the first answer */
+    uint64_t rate;       /* bytes a second of the last range that came whole */
+    unsigned tries;      /* failures since the last new byte */
+    unsigned doubts;     /* how often the registry has mishandled a range … */
+    uint64_t doubted_at; /* … since so many bytes had been received */
+    bool resting;        /* `rest` runs: nothing is asked for */
     sd_event_source *rest, *tick;
     uint64_t received, resumed;
     unsigned pending; /* works, writes and reads in flight */
     unsigned hashing, reading;
-    bool open; /* the file is, or none is needed */
+    bool small; /* one buffer is all of it */
+    bool open;  /* the file is, or none is needed yet */
     bool finishing, hashed, finished;
     bool busy;   /* in a callback of a request: the end comes behind it */
     bool closed; /* fetch_free() was called: nobody listens any more */
@@ -113,6 +116,8 @@ void fetch_file_write(Fetch *f, uint64_t i);
 void fetch_file_keep(Fetch *f);
 /* Reads what is on disk and has its turn. */
 void fetch_file_read(Fetch *f);
+/* In the pool: makes the file of a small blob. */
+int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err);
 /* In the pool: cuts and closes the file, removes the map (`keep`: not). */
 int fetch_file_finish(Fetch *f, Err *err);
 /* Closes it; removes it with its map unless it is `worth` something. */

@@ -10,6 +10,7 @@
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
 #define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
+#define DOUBTS_MAX    2 /* ranges mishandled in a row, before the blob is fetched from the start */
 
 static void remove_stream(FetchStream *s) {
     Fetch *f = s->fetch;
@@ -109,14 +110,17 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
     if (head->whole && s->end < f->o.size) {
         s->begin = s->at = 0;
         s->end = f->o.size;
-        f->mode = FETCH_WHOLE;
+        f->mode = FETCH_PLAIN;
         traffic_mark_ranges_bad(f->c->traffic);
     } else if (f->mode == FETCH_PROBING) {
         f->mode = FETCH_RANGES;
     }
 }
 
-/* The registry has broken its word about ranges: the blob comes in one stream. */
+/* The registry has broken its word about ranges: the blob comes in one stream, which goes on where
+ * the bytes end; when that does not work either, from the start, and much comes twice.  (It may be
+ * one of many servers behind a name, or one answer of a proxy.)  The digest proves the content, so
+ * the ETag may be another now. */
 static void leave_ranges(Fetch *f, int r, const Err *why) {
     Err text;
 
@@ -124,10 +128,14 @@ static void leave_ranges(Fetch *f, int r, const Err *why) {
         fetch_fail(f, -EPROTO, why);
         return;
     }
-    f->mode = FETCH_WHOLE;
+    f->doubts = f->doubted_at == f->received ? f->doubts + 1 : 1;
+    f->doubted_at = f->received;
+    f->mode = f->doubts > DOUBTS_MAX ? FETCH_WHOLE : FETCH_PLAIN;
+    free(TAKE_PTR(f->etag));
     traffic_mark_ranges_bad(f->c->traffic);
     fetch_streams_stop(f);
-    (void)err_set(&text, r, "%.400s; fetching the blob in one stream", err_text(why, r));
+    (void)err_set(&text, r, "%.400s; fetching %s in one stream", err_text(why, r),
+                  f->mode == FETCH_WHOLE ? "all of the blob" : "the rest of the blob");
     f->o.on_trouble(f->o.arg, text.text);
 }
 
@@ -179,11 +187,13 @@ static void on_done(void *arg, int r, const Err *err) {
     fetch_pump(f);
 }
 
-/* Of a blob in one stream: all the rest, unless some of that is on disk. */
+/* Of a blob in one stream: all the rest, unless some of that is there. */
 static void widen(const Fetch *f, Extent *want) {
-    const Extents *disk = &f->window.disk;
+    const Window *w = &f->window;
+    const Extents *disk = &w->disk;
 
-    if (disk->n == 0 || disk->items[disk->n - 1].end <= want->begin)
+    if (want->end >= window_begin(w, w->head + w->span) &&
+        (disk->n == 0 || disk->items[disk->n - 1].end <= want->begin))
         want->end = f->o.size;
     if (f->mode == FETCH_WHOLE)
         *want = (Extent){ 0, f->o.size };
@@ -202,6 +212,12 @@ static bool choose(const Fetch *f, Extent *ret) {
         pieces = MAX(pieces * (f->n_requests + 1) / most, 1U);
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
+    if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE) {
+        if (!window_claim(&f->window, taken, f->n_streams, f->window.span, ret))
+            return false;
+        widen(f, ret);
+        return true;
+    }
     if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
         return false;
     first = ret->begin / f->window.piece_bytes;
@@ -217,7 +233,7 @@ static int start_stream(Fetch *f, const Extent *want, bool extra) {
                           .begin = want->begin,
                           .end = want->end,
                           .probe = f->mode == FETCH_PROBING,
-                          .etag = f->mode == FETCH_WHOLE ? NULL : f->etag };
+                          .etag = f->etag };
     FetchStream *s = xnew(FetchStream);
 
     *s = (FetchStream){ .fetch = f,
@@ -250,8 +266,6 @@ static void start_streams(Fetch *f) {
             remove_stream(outer_stream(f, false));
             continue;
         }
-        if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE)
-            widen(f, &want);
         r = start_stream(f, &want, extra);
         if (r < 0) {
             Err err;

@@ -65,9 +65,11 @@ struct Pull {
     PullLayer *layers; /* as many as the manifest has */
     PullLayer **order; /* those of the plan, large first */
     size_t n_order, n_done;
-    bool more;         /* another plan follows */
-    Err trouble;       /* of the connection that failed last … */
-    bool trouble_open; /* … to be told when nothing else moves */
+    size_t first, past; /* in `order`: all before the one are done, none from the other on was
+                         * started; of thousands, only a few are looked at */
+    bool more;          /* another plan follows */
+    Err trouble;        /* of the connection that failed last … */
+    bool trouble_open;  /* … to be told when nothing else moves */
     unsigned n_running, n_decoding;
     Seen *seen;
     UnpackBudget budget;

@@ -59,6 +59,10 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
         p->order[p->n_order++] = &p->layers[index];
     }
     qsort(p->order, p->n_order, sizeof(*p->order), by_size_descending);
+    p->first = p->past = 0;
+    for (size_t i = 0; i < p->n_order; i++)
+        if (p->order[i]->job)
+            p->past = i + 1;
     return take_space(p, plan, err);
 }
 
@@ -244,7 +248,9 @@ void pull_fill(Pull *p) {
         pull_finish(p, 0, NULL);
         return;
     }
-    for (size_t i = 0; i < p->n_order; i++) {
+    while (p->first < p->n_order && p->order[p->first]->state == PULL_LAYER_DONE)
+        p->first++;
+    for (size_t i = p->first; i < p->n_order; i++) {
         PullLayer *l = p->order[i];
         int r;
 
@@ -260,23 +266,24 @@ void pull_fill(Pull *p) {
             pull_finish(p, r, &err);
             return;
         }
+        p->past = MAX(p->past, i + 1);
     }
     traffic_limit_extras(p->traffic, waits ? traffic_connections(p->traffic) / 2 : UINT32_MAX);
 }
 
-void pull_wake(Pull *p) {
-    pull_fill(p);
-    for (size_t i = 0; i < p->n_order && p->state == PULL_LAYERS; i++)
+static void wake_jobs(Pull *p) {
+    for (size_t i = p->first; i < p->past && p->state == PULL_LAYERS; i++)
         if (p->order[i]->job)
             layer_job_wake(p->order[i]->job);
 }
 
-static void on_free(void *arg) {
-    Pull *p = arg;
+void pull_wake(Pull *p) {
+    pull_fill(p);
+    wake_jobs(p);
+}
 
-    for (size_t i = 0; i < p->n_order && p->state == PULL_LAYERS; i++)
-        if (p->order[i]->job)
-            layer_job_wake(p->order[i]->job);
+static void on_free(void *arg) {
+    wake_jobs(arg);
 }
 
 int pull_enter_layers(Pull *p, Err *err) {

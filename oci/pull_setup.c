@@ -8,7 +8,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <sched.h>
 
 #define SYSTEM_CA_FILE      "/etc/ssl/certs/ca-certificates.crt"
@@ -132,14 +131,6 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
     return registry_new(&s->registry, &options, err);
 }
 
-/* Loads what name resolution loads on first use. */
-static void warm_up_resolver(void) {
-    struct addrinfo *list = NULL;
-
-    if (getaddrinfo("localhost", NULL, NULL, &list) == 0)
-        freeaddrinfo(list);
-}
-
 static int open_ring(PullSetup *s, const Job *job, RingMode mode, Err *err) {
     RingOptions options = {
         .event = s->event, .pool = s->pool, .mode = mode, .depth = RING_DEPTH, .restrict_ops = true
@@ -200,7 +191,6 @@ int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
     s->transfers = MAX(MIN(s->connections, s->n_buffers / 2), 1U);
     resume_boot_id(s->boot);
     s->n_decoders = MIN(MIN(s->transfers, n_cpus()), (unsigned)DECODERS_MAX);
-    warm_up_resolver();
     r = try_uring(s, job, err);
     if (r >= 0 && !job->probe)
         r = open_registry(s, job, err);

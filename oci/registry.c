@@ -9,7 +9,6 @@
 #include "oci/content_range.h"
 #include "oci/media.h"
 #include "oci/ref.h"
-#include "oci/retry.h"
 
 #include <strings.h>
 
@@ -265,14 +264,6 @@ static void start_again(RegistryRequest *q) {
     registry_schedule(q->registry);
 }
 
-static void note_retry_after(RegistryRequest *q) {
-    const char *value = exchange_header(q->exchange, "Retry-After", 0);
-
-    if (!value || retry_after_parse(value, exchange_header(q->exchange, "Date", 0),
-                                    now_realtime_usec(), &q->retry_usec) < 0)
-        q->retry_usec = 0;
-}
-
 uint64_t registry_request_retry_usec(const RegistryRequest *q) {
     return q->retry_usec;
 }
@@ -288,7 +279,7 @@ static void on_exchange_done(void *arg, int r, const Err *why) {
         return;
     }
     if (r >= 0 && exchange_status(q->exchange) / 100 != 2) {
-        note_retry_after(q);
+        q->retry_usec = exchange_retry_usec(q->exchange);
         r = answer_error(exchange_status(q->exchange), exchange_body(q->exchange),
                          exchange_header(q->exchange, "Retry-After", 0), &err);
         r = exchange_error(

@@ -37,7 +37,7 @@ void registry_auth_init(Registry *r) {
 }
 
 /* All that wait need the token that did not come. */
-static void fail_waiting(Registry *r, int result, const Err *err) {
+static void fail_waiting(Registry *r, int result, const Err *err, uint64_t retry_usec) {
     RegistryRequest *q = r->requests;
 
     while (q) {
@@ -45,6 +45,7 @@ static void fail_waiting(Registry *r, int result, const Err *err) {
             q = q->next;
             continue;
         }
+        q->retry_usec = retry_usec;
         registry_request_finish(q, result, err, NULL);
         q = r->requests; /* the callback may have changed the list */
     }
@@ -53,6 +54,7 @@ static void fail_waiting(Registry *r, int result, const Err *err) {
 static void on_token(void *arg, int result, const Err *err, const AuthToken *token) {
     _cleanup_(registry_unrefp) Registry *r = registry_ref(arg);
     RegistryAuth *a = &r->auth;
+    uint64_t retry_usec = token_request_retry_usec(a->request);
     Err why = *err;
 
     if (result >= 0) {
@@ -65,7 +67,7 @@ static void on_token(void *arg, int result, const Err *err, const AuthToken *tok
     }
     a->request = token_request_free(a->request);
     if (result < 0)
-        fail_waiting(r, result, &why);
+        fail_waiting(r, result, &why, retry_usec);
     else
         registry_schedule(r);
 }

@@ -14,6 +14,7 @@ struct TokenRequest {
     char *service, *scope;
     bool by_post;
     bool may_use_credentials;
+    uint64_t retry_usec;
     Exchange *exchange;
 };
 
@@ -41,9 +42,10 @@ static int token_read(TokenRequest *q, AuthToken *ret, Err *err) {
     unsigned status = exchange_status(q->exchange);
     int r;
 
-    if (status != 200)
+    if (status != 200) {
+        q->retry_usec = exchange_retry_usec(q->exchange);
         r = answer_error(status, body, exchange_header(q->exchange, "Retry-After", 0), err);
-    else
+    } else
         r = auth_token_parse(ret, body->data, body->len, err);
     /* "check the repository and tag" is no advice for a token server */
     if (r == -ENOENT)
@@ -152,6 +154,10 @@ int token_request_new(TokenRequest **ret, const TokenOptions *options, Err *err)
         return r;
     *ret = TAKE_PTR(q);
     return 0;
+}
+
+uint64_t token_request_retry_usec(const TokenRequest *q) {
+    return q->retry_usec;
 }
 
 TokenRequest *token_request_free(TokenRequest *q) {

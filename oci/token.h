@@ -26,6 +26,8 @@ typedef struct TokenOptions {
  * or an answer that cannot be; -EKEYREJECTED, -EACCES refused; the others of exchange.h and
  * answer.h. */
 int token_request_new(TokenRequest **ret, const TokenOptions *options, Err *err) _must_check_;
+/* In `done`: how long the token server asks to wait (Retry-After); 0: it does not. */
+uint64_t token_request_retry_usec(const TokenRequest *q);
 TokenRequest *token_request_free(TokenRequest *q);
 DEFINE_CLEANUP(TokenRequest, token_request_free);
 /* The scope to ask for: the challenge's own, but never more than to pull.  The caller frees. */

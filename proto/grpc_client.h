@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* grpc_client: a gRPC client on one unix socket connection, on the loop; a blocking form for
- * command lines. */
+/* grpc_client: a gRPC client on one unix socket connection, on the loop. */
 #pragma once
 
 #include "base/buf.h"
@@ -36,9 +35,3 @@ int grpc_client_call(GrpcClient *c, GrpcClientCall **ret, const GrpcClientReques
                      const GrpcClientHandlers *handlers) _must_check_;
 /* RST_STREAM(CANCEL); on_end is not called any more.  Returns NULL. */
 GrpcClientCall *grpc_client_call_cancel(GrpcClientCall *call);
-
-/* Blocking, for command lines: runs the client's loop until a unary call has ended and appends the
- * answer to `ret_message`.  Errors: status_to_errno() of the call's status, with its text; -E2BIG;
- * as grpc_client_call(). */
-int grpc_client_call_wait(GrpcClient *c, const GrpcClientRequest *request, Buf *ret_message,
-                          Err *err) _must_check_;

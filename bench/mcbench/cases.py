@@ -3,7 +3,8 @@
 import dataclasses
 
 from mcbench import inputs, peers
-from mcbench.contender import Bound, BoundTwo, Modelcached, ModelcachedThreads
+from mcbench.contender import (Bound, BoundTwo, BoundTwoUnhashed, Modelcached, ModelcachedRead,
+                               ModelcachedReadCached, ModelcachedThreads)
 from mcbench.inputs import GIB, MIB
 
 OURS = (Modelcached, ModelcachedThreads)
@@ -41,7 +42,7 @@ CASES = (
     Case("a", "one raw layer of 1.5 GiB and 5 small ones", [Point("", raw(1536 * MIB, small=5))],
          (*OURS, Bound, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
     Case("b", "8 raw layers of 256 MiB", [Point("", raw(*[256 * MIB] * 8))],
-         (*OURS, BoundTwo, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
+         (*OURS, BoundTwo, BoundTwoUnhashed, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
     Case("c", "an image of 1 GiB in 20,000 files, half compressible, pull to mountable",
          [Point("gzip", image("tar+gzip")), Point("zstd", image("tar+zstd"))],
          (*OURS, *CONTAINERDS, peers.Curl), files=True),
@@ -56,5 +57,8 @@ CASES = (
     Case("h", f"one raw layer of 1 GiB, {SLOW_DELAY_MS} ms away, {SLOW_MIB} MiB/s a connection",
          [Point("", raw(GIB))],
          (*OURS, peers.Curl, peers.Aria2, peers.Containerd2), wire="slow"),
+    Case("i", "around the page cache or through it: pull, mount, read all of it through the mount",
+         [Point(f"{size:g} GiB", raw(int(size * GIB), small=5)) for size in (1, 4)],
+         (ModelcachedRead, ModelcachedReadCached)),
 )
 LATENCY = ("e", "warm publish, the RPC of the kubelet")

@@ -5,7 +5,7 @@ import os
 import shutil
 
 from lib.daemon import Daemon, program
-from mcbench.meter import Failed, measure
+from mcbench.meter import Failed, measure, shell
 
 
 @dataclasses.dataclass
@@ -102,13 +102,37 @@ class ModelcachedThreads(Modelcached):
     name, settings = "modelcached, threads", {"pull": {"io": "threads"}}
 
 
+class ModelcachedRead(Modelcached):
+    """A pod that waits: pull, mount, and read all files through the mount."""
+
+    def cold(self, place):
+        ctl = f"{program('cache-ctl', True)} --socket {self.daemon.control_socket}"
+        mount = os.path.join(self.folder, "mount")
+        os.mkdir(mount)
+        return shell(f"{ctl} pull --quiet {place.reference}; {ctl} mount {place.reference} {mount} >/dev/null; "
+                     f"find {mount} -type f -exec cat {{}} + >/dev/null", [self.daemon.pid])
+
+    def warm(self, place):
+        return None
+
+    def clean(self):
+        self.bench.unmount(self.folder)
+        super().clean()
+
+
+class ModelcachedReadCached(ModelcachedRead):
+    """The same when the pull leaves the files in the page cache."""
+
+    name, settings = "modelcached, page cache", {"pull": {"page_cache": True}}
+
+
 class Bound(Contender):
     """bound.c, one blob a thread."""
 
-    name, threads = "lower bound", 1
+    name, threads, flags = "lower bound", 1, ()
 
     def cold(self, place):
-        argv = [self.bench.helpers["bound"], self.threads, self.folder, place.host.split(":")[1],
+        argv = [self.bench.helpers["bound"], *self.flags, self.threads, self.folder, place.host.split(":")[1],
                 place.repository]
         for digest, size in sorted(place.blobs().items(), key=lambda item: -item[1]):
             argv += [digest, size]
@@ -119,3 +143,9 @@ class BoundTwo(Bound):
     """With two threads: two blobs at a time."""
 
     name, threads = "lower bound, 2 threads", 2
+
+
+class BoundTwoUnhashed(BoundTwo):
+    """What the server and the disk allow: nothing is hashed."""
+
+    name, flags = "lower bound, 2 threads, no SHA-256", ("-n",)

@@ -92,3 +92,8 @@ def measure(argv, standing=(), env=None, seconds=900, folder=None):
         raise Failed(f"{argv[0]} ended with {child.returncode}: {errors.decode(errors='replace').strip()[-400:]}")
     own = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
     return Sample(wall, own + sum(cpu_of(pid) for pid in tree_of(standing)) - before, peak)
+
+
+def shell(script, standing=(), **options):
+    """measure() of a bash script, which ends where something fails."""
+    return measure(["bash", "-c", "set -euo pipefail; " + script], standing, **options)

@@ -4,7 +4,7 @@ import os
 
 from lib.sandbox import Process, wait_for
 from mcbench.contender import Contender
-from mcbench.meter import Failed, measure
+from mcbench.meter import Failed, measure, shell
 from mcbench.setup import version_of
 
 CONNECTIONS = 8  # as many as pull.connections
@@ -19,10 +19,6 @@ address = "{folder}/c.sock"
 [ttrpc]
 address = "{folder}/t.sock"
 """
-
-
-def shell(script, **options):
-    return measure(["bash", "-c", "set -euo pipefail; " + script], **options)
 
 
 class Tool(Contender):

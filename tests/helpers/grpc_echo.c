@@ -3,8 +3,8 @@
  * tests/integration/test_grpc.py. */
 #include "base/log.h"
 #include "base/parse.h"
-#include "proto/grpc_client.h"
 #include "proto/grpc_server.h"
+#include "tests/helpers/grpc_wait.h"
 
 #include <signal.h>
 
@@ -259,7 +259,7 @@ static int load(Program *p, char **argv, Err *err) {
         _cleanup_(buf_done) Buf answer = BUF_INIT(1024);
         GrpcClientRequest request = { argv[0], "x", 1, 120 * USEC_PER_SEC };
 
-        r = grpc_client_call_wait(client, &request, &answer, err);
+        r = grpc_wait(client, p->event, &request, &answer, err);
         if (r < 0)
             return r;
     }

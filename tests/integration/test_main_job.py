@@ -18,8 +18,8 @@ from lib.content import Random, Tar, Text, assert_tree
 from lib.sandbox import memory_bytes, wait_for
 
 MIB = 1 << 20
-PULL_RSS_MAX, IDLE_RSS_MAX = 200 * MIB, 15 * MIB
-WARM_SECONDS_MAX, WARM_RUNS = 0.005, 25
+PULL_RSS_MAX, IDLE_RSS_MAX = 160 * MIB, 12 * MIB
+WARM_RUNS = 25
 RPC_SECONDS = 0.5
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 
@@ -144,7 +144,8 @@ def test_disk_holds_one_copy_after_the_pull(job, show):
     assert grown < job.bytes * 1.02
 
 
-def test_second_publish_makes_no_blob_request_and_is_fast(job, show):
+def test_second_publish_makes_no_blob_request(job, show):
+    """How long it takes is printed here and measured by bench/run (e)."""
     csi, before, seconds = job.daemon.csi(), job.registry.blob_gets(), []
     for i in range(WARM_RUNS):
         name = f"warm{i}"
@@ -157,7 +158,6 @@ def test_second_publish_makes_no_blob_request_and_is_fast(job, show):
         csi.unpublish(name, target)
     show(f"warm publish: median {statistics.median(seconds) * 1e3:.2f} ms, best {min(seconds) * 1e3:.2f}, worst "
          f"{max(seconds) * 1e3:.2f} of {WARM_RUNS}")
-    assert statistics.median(seconds) < WARM_SECONDS_MAX
     time.sleep(0.2)  # the registry's log comes after its answers
     assert job.registry.blob_gets() == before
 

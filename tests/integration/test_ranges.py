@@ -47,14 +47,12 @@ def served(make_faulty, work):
 def test_a_blob_comes_over_several_connections(served, start):
     registry, artifact, reference = served
     registry.rate = 16 * MIB
-    began = time.monotonic()
     check_raw(pull(start(reference, **JOB)), artifact)
-    seconds = time.monotonic() - began
     ranged = [r for r in registry.seen("/blobs/") if "range" in r.headers]
     assert len(ranged) >= 4 and all(r.status == 206 for r in ranged)
     assert any(r.headers.get("if-range") == '"one"' for r in ranged)
     assert wire(registry) <= 1.05 * SIZE + MIB
-    assert seconds < SIZE / (16 * MIB) * 0.8, "one connection alone would be as fast"
+    assert any(sum(r.time <= one.time < r.ended for r in ranged) >= 3 for one in ranged), "never three at the same time"
 
 
 FAULTS = {
@@ -94,7 +92,7 @@ def test_ranges_that_are_ignored(served, start, etag):
     check_raw(pull(start(reference, **JOB)), artifact)  # all of it once more, nothing of it twice on disk
 
 
-@pytest.mark.parametrize("io", ["IO_URING", "IO_THREADS"])
+@pytest.mark.parametrize("io", ["IO_URING", "refused"])
 @pytest.mark.parametrize("seed", range(4))
 def test_faults_at_random(make_faulty, work, start, seed, io):
     pick, registry, artifact = random.Random(seed), make_faulty(), raw(work, 20 * MIB + 11, "random", 3)
@@ -128,9 +126,9 @@ def test_retry_after_is_obeyed_and_told(served, start):
     worker = pull(start(reference, **JOB))
     check_raw(worker, artifact)
     first, second = registry.seen("/manifests/")[:2]
-    assert 1.9 <= second.time - first.time < 4
+    assert 1.9 <= second.time - first.time
     first, second = registry.seen(digest)[:2]
-    assert 1.9 <= second.time - first.time < 5
+    assert 1.9 <= second.time - first.time
     assert any("503" in text and "trying again in" in text for text in worker.waiting)
 
 
@@ -151,7 +149,7 @@ def test_limits_are_obeyed(served, start):
     worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=1, bytes_per_second=24 * MIB)))
     assert worker.finish() == 0
     check_raw(worker, artifact)
-    assert 1.4 < time.monotonic() - began < 4
+    assert 1.4 < time.monotonic() - began
 
 
 def test_a_registry_may_allow_one_connection(served, start):
@@ -162,12 +160,27 @@ def test_a_registry_may_allow_one_connection(served, start):
     assert all(b - a > 0.02 for a, b in zip(ends, ends[1:]))
 
 
-def test_a_slow_connection_is_replaced(served, start):
+def bounds(request):
+    """(first byte, end) of a request for a range."""
+    first, last = request.headers["range"].removeprefix("bytes=").split("-")
+    return int(first), int(last) + 1
+
+
+@pytest.mark.parametrize("io", ["IO_URING", "refused"])
+def test_a_slow_connection_is_replaced(served, start, io):
+    """One of four is fifty times slower than the others, and never silent: what it lacks comes on another."""
     registry, artifact, reference = served
-    registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "stall", after=10_000, skip=2, times=1)
-    began = time.monotonic()
-    check_raw(pull(start(reference, **JOB)), artifact)
-    assert time.monotonic() - began < 8
+    registry.rate = 16 * MIB
+    fault = registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "slow", rate=registry.rate // 50, skip=2, times=1)
+    check_raw(pull(start(reference, io=io, **JOB)), artifact)
+    assert fault.times == 0
+    ranges = registry.seen(artifact.layers[0]["digest"])
+    slow = ranges[2]
+    first, end = bounds(slow)
+    again = [r for r in ranges[3:] if first < bounds(r)[0] < end]
+    assert slow.sent < end - first, "the pull waited for the slow connection"
+    assert again and bounds(again[0])[0] <= first + slow.sent and again[0].port != slow.port
+    assert wire(registry) <= 1.05 * SIZE + MIB
 
 
 def test_later_plans(make_faulty, work, start):

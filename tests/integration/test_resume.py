@@ -59,7 +59,7 @@ def resumed(start, reference, artifact, folder, **job):
     return worker
 
 
-@pytest.mark.parametrize("io", ["IO_URING", "IO_THREADS"])
+@pytest.mark.parametrize("io", ["IO_URING", "refused"])
 def test_kill_at_fifty_moments_of_one_pull(make_faulty, work, start, io):
     registry, artifact, reference = served(make_faulty, work)
     registry.rate = 2 * MIB  # a connection: the pull takes much longer than a worker's start

@@ -1,52 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Several pulls at a time, and pulls that are interrupted: each blob is fetched once, pulls that somebody waits for go
 first, and what was fetched before a kill -9 is not fetched again."""
-import os
-import random
 import re
-import signal
-import threading
-import time
 
 import pytest
 
-from lib.artifacts import MIB, Builder, modelpack_annotations
+from lib.artifacts import MIB
 from lib.check import running_daemon
-from lib.content import Bytes, Random, assert_tree
+from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.content import assert_tree
+from lib.kills import SEND_BUFFER, Pull, artifact, kill_and_go_on, tree_of
 from lib.sandbox import wait_for
 
-PREFIX = "application/vnd.cncf.model"
 TURN = "waits for a turn"
-
-
-def artifact(work, seeds, size, name):
-    """A ModelPack of one raw weight a seed; `name` makes it an artifact of its own."""
-    out = Builder(work)
-    for seed in seeds:
-        path, blob = f"{seed}.safetensors", Random(size, seed)
-        out.raw(path, f"{PREFIX}.weight.v1.raw", blob, modelpack_annotations(path, blob))
-    path, blob = "config.json", Bytes('{"name": "%s"}' % name)
-    out.raw(path, f"{PREFIX}.weight.config.v1.raw", blob, modelpack_annotations(path, blob))
-    return out.done(f"{PREFIX}.config.v1+json", {"name": name}, f"{PREFIX}.manifest.v1+json")
-
-
-class Pull(threading.Thread):
-    """cache-ctl pull in a thread of its own."""
-
-    def __init__(self, daemon, *arguments):
-        super().__init__()
-        self.daemon_under_test, self.arguments, self.result, self.seconds = daemon, arguments, None, None
-        self.start()
-
-    def run(self):
-        start = time.monotonic()
-        self.result = self.daemon_under_test.ctl("pull", *self.arguments)
-        self.seconds = time.monotonic() - start
-
-    def good(self):
-        self.join()
-        assert self.result.code == 0, self.result
-        return self
 
 
 def pulls(daemon):
@@ -58,11 +24,6 @@ def starts_of(registry, blob):
     """How often the blob was asked for from its first byte."""
     return [r for r in registry.seen(f"/blobs/{blob.digest}") if
             re.match(r"bytes=0-", r.headers.get("range", "bytes=0-"))]
-
-
-def tree_of(daemon, reference):
-    digest = daemon.ctl_json("inspect", reference)["digest"]
-    return f"{daemon.store}/trees/{digest.removeprefix('sha256:')}"
 
 
 def test_two_pulls_that_share_blobs_fetch_each_once(work, make_faulty):
@@ -136,28 +97,8 @@ def test_background_bandwidth(work, make_faulty):
         assert_tree(tree_of(daemon, reference), made.tree)
 
 
-@pytest.mark.parametrize("victim", ["daemon", "worker"])
-def test_kill_9_and_go_on(work, make_faulty, victim):
-    """Ten times at a random moment, then to the end: little more than the size goes over the wire."""
-    registry = make_faulty()
-    registry.rate = 16 * MIB
-    made = artifact(work, ["big-1", "big-2", "big-3"], 40 * MIB, "big")
-    reference = registry.add(made, "team/big", "v1")
-    size = sum(blob.size for blob in made.blobs)
-    chance = random.Random(f"kill {victim}")
-    with running_daemon(work, [registry.config()]) as daemon:
-        for _ in range(10):
-            pull = Pull(daemon, reference)
-            time.sleep(chance.uniform(0.05, 0.5))
-            if victim == "daemon":
-                daemon.kill9()
-                daemon.start()
-            else:
-                for pid in daemon.worker_pids():
-                    os.kill(pid, signal.SIGKILL)
-            pull.join()
-        Pull(daemon, reference).good()
-        assert_tree(tree_of(daemon, reference), made.tree)
-        assert daemon.left_in_ingest() == []
-    sent = sum(r.sent for r in registry.seen("/blobs/"))
-    assert sent <= 1.2 * size, f"{sent / size:.2f} of the size"
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+@pytest.mark.parametrize("no_uring", [False, True], ids=["uring", "refused"])
+def test_kill_9_and_go_on(work, make_faulty, show, victim, no_uring):
+    """Ten times; fifty times: test_soak_kills.py, and the worker alone in test_resume.py."""
+    kill_and_go_on(work, make_faulty(send_buffer=SEND_BUFFER), show, victim, 10, no_uring)

@@ -108,6 +108,7 @@ _unused_ static void env_event(void *arg, const StoreEvent *event) {
 /* One raw layer `content` as the file `path`. */
 _unused_ static void env_layer(Env *env, Layer *layer, const char *path, const char *content) {
     LayerEntry entry = { .type = ENTRY_TYPE_FILE, .size = strlen(content) };
+    LayerCommit commit = { .layer = layer, .entries = &entry, .n_entries = 1 };
     int dir = -EBADF, fd;
     Err err;
 
@@ -124,8 +125,8 @@ _unused_ static void env_layer(Env *env, Layer *layer, const char *path, const c
     ASSERT_EQ(write(fd, content, strlen(content)), (ssize_t)strlen(content));
     (void)close(fd);
     (void)close(dir);
-    ASSERT_OK(store_commit_layer(env->store, &(const StorePull){ "pull", ORIGIN }, layer, &entry, 1,
-                                 &err));
+    store_commit_layers(env->store, &(const StorePull){ "pull", ORIGIN }, &commit, 1);
+    ASSERT_OK(commit.r);
 }
 
 _unused_ static void env_artifact(Env *env) {

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "base/fs.h"
-#include "cache/store.h"
+#include "cache/store_internal.h"
 #include "tests/unit/test.h"
 
 #include <dirent.h>
@@ -26,6 +26,17 @@ static inline Store *env_open(TmpDir *dir) {
     if (r < 0)
         test_fail(__FILE__, __LINE__, "store_open: %s", err_text(&err, r));
     return s;
+}
+
+/* Did a pull of `origin` bring the layer, and is all its content stored? */
+static inline bool env_has_layer(Store *s, const char *origin, const Layer *layer) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id;
+    Err err = { "" };
+
+    if (layer_lookup(ix, origin, layer, &id, &err) < 0)
+        test_fail(__FILE__, __LINE__, "layer_lookup: %s", err.text);
+    return id != 0;
 }
 
 /* The store needs root and a real file system. */
@@ -114,6 +125,17 @@ static inline Manifest *env_manifest(const char *name, Layer *layers, size_t n) 
     return m;
 }
 
+/* Commits one layer alone. */
+static inline int env_commit(Store *s, const StorePull *pull, const Layer *layer,
+                             const LayerEntry *entries, size_t n, Err *err) {
+    LayerCommit commit = { .layer = layer, .entries = entries, .n_entries = n };
+
+    store_commit_layers(s, pull, &commit, 1);
+    if (commit.r < 0)
+        *err = commit.err;
+    return commit.r;
+}
+
 /* Commits a manifest `name` of raw layers: n pairs of path and content. */
 static inline Digest env_artifact(Store *s, const char *name, const char *const (*files)[2],
                                   size_t n) {
@@ -128,7 +150,7 @@ static inline Digest env_artifact(Store *s, const char *name, const char *const 
 
         *e = env_file(fd, files[i][0], files[i][1]);
         layers[i] = env_raw(e);
-        r = store_commit_layer(s, ENV_PULL(name), &layers[i], e, 1, &err);
+        r = env_commit(s, ENV_PULL(name), &layers[i], e, 1, &err);
         layer_entries_free(e, 1);
     }
     m = env_manifest(name, layers, n);

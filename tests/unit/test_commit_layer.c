@@ -31,9 +31,9 @@ static void env_done(Env *env) {
 
 static int commit_raw(Env *env, LayerEntry *e, Err *err) {
     Layer layer = env_raw(e);
-    int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, e, 1, err);
+    int r = env_commit(env->s, ENV_PULL("p"), &layer, e, 1, err);
 
-    if (r >= 0 && store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != 1)
+    if (r >= 0 && env_has_layer(env->s, ENV_ORIGIN, &layer) != 1)
         test_fail(__FILE__, __LINE__, "the committed layer is not stored");
     free(layer.media_type);
     free(layer.path);
@@ -42,9 +42,9 @@ static int commit_raw(Env *env, LayerEntry *e, Err *err) {
 
 static int commit_tar(Env *env, const char *name, LayerEntry *entries, size_t n, Err *err) {
     Layer layer = env_tar(name);
-    int r = store_commit_layer(env->s, ENV_PULL("p"), &layer, entries, n, err);
+    int r = env_commit(env->s, ENV_PULL("p"), &layer, entries, n, err);
 
-    if (store_has_layer(env->s, ENV_ORIGIN, &layer, NULL) != (r >= 0))
+    if (env_has_layer(env->s, ENV_ORIGIN, &layer) != (r >= 0))
         test_fail(__FILE__, __LINE__, "has_layer is not what commit said (%d: %s)", r, err->text);
     free(layer.media_type);
     return r;
@@ -154,25 +154,25 @@ TEST(commit_refuses_entries_that_are_not_as_they_must_be) {
     Layer tar = { .kind = LAYER_KIND_TAR, .digest = e.digest, .size = 5 };
     Err err;
 
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, two, 2, &err), -EPROTO);
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, two, 0, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &layer, two, 2, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &layer, two, 0, &err), -EPROTO);
     bad.size = 6;
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.digest.bytes[0]++;
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.type = ENTRY_TYPE_DIRECTORY;
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &layer, &bad, 1, &err), -EPROTO);
     bad = e;
     bad.path = xstrdup("../f");
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &tar, &bad, 1, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &tar, &bad, 1, &err), -EPROTO);
     free(bad.path);
     two[1].size = 4;
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("p"), &tar, two, 2, &err), -EPROTO);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("p"), &tar, two, 2, &err), -EPROTO);
     ASSERT_STRSTR(err.text, "two different sizes");
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("nobody"), &layer, &e, 1, &err), -ENOENT);
-    ASSERT_ERR(store_commit_layer(env.s, ENV_PULL("../p"), &layer, &e, 1, &err), -EINVAL);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("nobody"), &layer, &e, 1, &err), -ENOENT);
+    ASSERT_ERR(env_commit(env.s, ENV_PULL("../p"), &layer, &e, 1, &err), -EINVAL);
     ASSERT_EQ(env_count(env.s, "objects", false), 0);
     ASSERT_OK(commit_raw(&env, &e, &err));
 }
@@ -344,10 +344,10 @@ static int commit_bytes(Env *env, const StorePull *pull, LayerEntry *e, const ch
     int r;
 
     env_write(env->fd, e->ingest, text, strlen(text));
-    r = store_commit_layer(env->s, pull, &layer, e, 1, err);
-    if (r >= 0 && store_has_layer(env->s, pull->origin, &layer, NULL) != 1)
+    r = env_commit(env->s, pull, &layer, e, 1, err);
+    if (r >= 0 && env_has_layer(env->s, pull->origin, &layer) != 1)
         test_fail(__FILE__, __LINE__, "the committed layer is not stored");
-    if (store_has_layer(env->s, "r.example/nobody", &layer, NULL) != 0)
+    if (env_has_layer(env->s, "r.example/nobody", &layer) != 0)
         test_fail(__FILE__, __LINE__, "a repository has a layer that it never gave");
     free(layer.media_type);
     free(layer.path);
@@ -428,7 +428,7 @@ static void *race(void *arg) {
     Racer *x = arg;
     Layer layer = env_raw(&x->entry);
 
-    x->r = store_commit_layer(x->s, &x->pull, &layer, &x->entry, 1, &x->err);
+    x->r = env_commit(x->s, &x->pull, &layer, &x->entry, 1, &x->err);
     free(layer.media_type);
     free(layer.path);
     return NULL;
@@ -469,13 +469,13 @@ TEST(commit_of_a_tar_layer_is_of_its_repository) {
     Err err;
 
     env_write(env.fd, "f", "WRONG", 5);
-    ASSERT_OK(store_commit_layer(env.s, OTHER("evil"), &layer, &e, 1, &err));
-    ASSERT_EQ(store_has_layer(env.s, "r.example/good", &layer, &err), 0);
+    ASSERT_OK(env_commit(env.s, OTHER("evil"), &layer, &e, 1, &err));
+    ASSERT_EQ(env_has_layer(env.s, "r.example/good", &layer), 0);
     ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 0);
     env_write(env.fd, "f", "HELLO", 5);
-    ASSERT_OK(store_commit_layer(env.s, OTHER("good"), &layer, &e, 1, &err));
+    ASSERT_OK(env_commit(env.s, OTHER("good"), &layer, &e, 1, &err));
     ASSERT_EQ(store_lease_layer(env.s, OTHER("good"), &layer, &err), 1);
-    ASSERT_EQ(store_has_layer(env.s, "r.example/evil", &layer, &err), 0); /* it lost its file */
+    ASSERT_EQ(env_has_layer(env.s, "r.example/evil", &layer), 0); /* it lost its file */
     free(layer.media_type);
 }
 
@@ -502,4 +502,122 @@ TEST(object_names_are_parsed_strictly) {
     };
     for (size_t i = 0; i < ELEMENTSOF(bad); i++)
         ASSERT_ERR(object_name_parse(0, bad[i], &back, &exec), -EINVAL);
+}
+
+/* Raw layers that are committed together: "p" is their pull. */
+enum { BATCH = 40 }; /* more than are synced one by one */
+
+typedef struct Batch {
+    LayerEntry entries[BATCH];
+    Layer layers[BATCH];
+    LayerCommit commits[BATCH];
+} Batch;
+
+static void batch_make(Batch *b, int dir_fd) {
+    for (size_t i = 0; i < BATCH; i++) {
+        _cleanup_free_ char *name = xasprintf("file-%zu", i), *text = xasprintf("content %zu", i);
+
+        b->entries[i] = env_file(dir_fd, name, text);
+        b->layers[i] = env_raw(&b->entries[i]);
+        b->commits[i] =
+            (LayerCommit){ .layer = &b->layers[i], .entries = &b->entries[i], .n_entries = 1 };
+    }
+}
+
+static void batch_done(Batch *b) {
+    for (size_t i = 0; i < BATCH; i++) {
+        entry_done(&b->entries[i]);
+        free(b->layers[i].media_type);
+        free(b->layers[i].path);
+    }
+}
+
+/* What is committed is what was said. */
+static void batch_check(Store *s, const Batch *b, int n_bad) {
+    int bad = 0;
+
+    for (size_t i = 0; i < BATCH; i++) {
+        bad += b->commits[i].r < 0;
+        if (store_has_layer(s, ENV_ORIGIN, &b->layers[i], NULL) != (b->commits[i].r >= 0))
+            test_fail(__FILE__, __LINE__, "layer %zu: %d: %s", i, b->commits[i].r,
+                      b->commits[i].err.text);
+    }
+    ASSERT_EQ(bad, n_bad);
+    ASSERT_EQ(env_count(s, "objects", false), BATCH - n_bad);
+}
+
+TEST(commit_of_a_batch) {
+    PULL(dir, env);
+    _cleanup_(batch_done) Batch b;
+
+    batch_make(&b, env.fd);
+    store_commit_layers(env.s, ENV_PULL("p"), b.commits, BATCH);
+    batch_check(env.s, &b, 0);
+    ASSERT_EQ(env_count(env.s, "ingest", false), 0);
+    store_commit_layers(env.s, ENV_PULL("p"), b.commits, BATCH); /* all is there */
+    batch_check(env.s, &b, 0);
+}
+
+/* Each is found at another step: of the entries, of the files, when they are named. */
+TEST(commit_of_a_batch_keeps_out_only_those_that_are_bad) {
+    PULL(dir, env);
+    _cleanup_(batch_done) Batch b;
+    _cleanup_close_ int writer = -EBADF;
+
+    batch_make(&b, env.fd);
+    b.entries[3].type = ENTRY_TYPE_SYMLINK;
+    env_write(env.fd, b.entries[7].ingest, "longer than it says", 19);
+    ASSERT_OK(unlinkat(env.fd, b.entries[BATCH - 1].ingest, 0));
+    writer = openat(env.fd, b.entries[20].ingest, O_WRONLY | O_CLOEXEC);
+    ASSERT_OK(writer);
+    free(b.entries[30].ingest);
+    b.entries[30].ingest = NULL;
+    store_commit_layers(env.s, ENV_PULL("p"), b.commits, BATCH);
+    batch_check(env.s, &b, 5);
+    ASSERT_ERR(b.commits[3].r, -EPROTO);
+    ASSERT_STRSTR(b.commits[3].err.text, b.entries[3].path);
+    ASSERT_ERR(b.commits[7].r, -EBADMSG);
+    ASSERT_STRSTR(b.commits[7].err.text, b.entries[7].ingest);
+    ASSERT_ERR(b.commits[20].r, -EBUSY);
+    ASSERT_ERR(b.commits[30].r, -EPROTO);
+    ASSERT_STRSTR(b.commits[30].err.text, "no file came with object");
+    ASSERT_ERR(b.commits[BATCH - 1].r, -ENOENT);
+}
+
+TEST(commit_of_a_batch_whose_layers_share_objects) {
+    PULL(dir, env);
+    _cleanup_(entry_done) LayerEntry raw = env_file(env.fd, "raw", "same"),
+                                     none = env_file(-1, "none", "same"),
+                                     copy = env_file(env.fd, "copy", "same"),
+                                     wrong = env_file(env.fd, "wrong", "same");
+    Layer layers[] = { env_raw(&raw), env_tar("none"), env_tar("copy"), env_tar("wrong") };
+    LayerCommit commits[] = { { .layer = &layers[0], .entries = &raw, .n_entries = 1 },
+                              { .layer = &layers[1], .entries = &none, .n_entries = 1 },
+                              { .layer = &layers[2], .entries = &copy, .n_entries = 1 },
+                              { .layer = &layers[3], .entries = &wrong, .n_entries = 1 } };
+
+    none.executable = true; /* made of what another layer brings */
+    wrong.size = 5;
+    store_commit_layers(env.s, ENV_PULL("p"), commits, ELEMENTSOF(commits));
+    for (size_t i = 0; i < 3; i++) {
+        if (commits[i].r < 0)
+            test_fail(__FILE__, __LINE__, "layer %zu: %s", i, commits[i].err.text);
+        ASSERT_EQ(store_has_layer(env.s, ENV_ORIGIN, &layers[i], NULL), 1);
+    }
+    ASSERT_ERR(commits[3].r, -EPROTO);
+    ASSERT_EQ(store_has_layer(env.s, ENV_ORIGIN, &layers[3], NULL), 0);
+    ASSERT_EQ(env_count(env.s, "objects", false), 2);
+    for (size_t i = 0; i < ELEMENTSOF(layers); i++)
+        free(layers[i].media_type);
+    free(layers[0].path);
+}
+
+TEST(commit_of_a_batch_without_a_folder_fails_for_each) {
+    PULL(dir, env);
+    _cleanup_(batch_done) Batch b;
+
+    batch_make(&b, env.fd);
+    store_commit_layers(env.s, ENV_PULL("nobody"), b.commits, BATCH);
+    batch_check(env.s, &b, BATCH);
+    ASSERT_ERR(b.commits[BATCH - 1].r, -ENOENT);
 }

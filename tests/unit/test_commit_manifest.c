@@ -10,7 +10,7 @@
 
 static int commit_tar(Store *s, const char *pull, const Layer *layer, LayerEntry *entries, size_t n,
                       Err *err) {
-    int r = store_commit_layer(s, ENV_PULL(pull), layer, entries, n, err);
+    int r = env_commit(s, ENV_PULL(pull), layer, entries, n, err);
 
     layer_entries_free(entries, n);
     return r;
@@ -124,7 +124,7 @@ static int pull_one(Store *s, const char *origin, const char *text, Digest *ret,
     *e = env_file(fd, "file", "good");
     env_write(fd, e->ingest, text, 4);
     layer = env_raw(e);
-    r = store_commit_layer(s, &pull, &layer, e, 1, err);
+    r = env_commit(s, &pull, &layer, e, 1, err);
     layer_entries_free(e, 1);
     m = env_manifest("m", &layer, 1);
     *ret = m->digest;
@@ -184,7 +184,7 @@ TEST(commit_manifest_refuses_other_layers_of_another_repository) {
 
     *e = env_file(fd, "file", "mine");
     layer = env_raw(e);
-    ASSERT_OK(store_commit_layer(s, &evil, &layer, e, 1, &err));
+    ASSERT_OK(env_commit(s, &evil, &layer, e, 1, &err));
     layer_entries_free(e, 1);
     m = env_manifest("m", &layer, 1);
     /* Whoever comes second is refused, also when the content was damaged meanwhile. */
@@ -222,7 +222,7 @@ TEST(commit_manifest_that_the_index_cannot_take_leaves_no_tree) {
 
     *e = env_file(fd, "file", "text");
     layer = env_raw(e);
-    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &layer, e, 1, &err));
+    ASSERT_OK(env_commit(s, ENV_PULL("p"), &layer, e, 1, &err));
     layer_entries_free(e, 1);
     m = env_manifest("m", &layer, 1);
     (void)signal(SIGXFSZ, SIG_IGN);

@@ -50,6 +50,12 @@ static void control_env_done(ControlEnv *c) {
     free(c->set);
 }
 
+/* A daemon's control socket and a client of it, for one test; `dir` is its directory. */
+#define CONTROL_ENV(env, dir)                           \
+    STORE_TEST_DIR(dir);                                \
+    _cleanup_(control_env_done) ControlEnv env = { 0 }; \
+    control_env_init(&env, dir)
+
 /* One call and what came of it. */
 typedef struct Call {
     const ProtobufCMessageDescriptor *type;
@@ -115,14 +121,12 @@ static void pull(ControlEnv *env, const char *reference) {
 }
 
 TEST(control_pull_streams_to_the_end) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(q, PullRequest, PULL_REQUEST);
     CALL(c, pull_progress);
     CALL(again, pull_progress);
     const Modelcached__Control__PullProgress *p;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     q.reference = (char *)"r.example/slow:1";
     call(&env, &c, "Pull", &q.base);
     ASSERT_EQ(c.code, GRPC_OK);
@@ -140,7 +144,6 @@ TEST(control_pull_streams_to_the_end) {
     p = (void *)again.last;
     ASSERT_EQ(p->state, MODELCACHED__CONTROL__PULL_STATE__PULL_DONE);
     ASSERT_EQ(p->bytes_cached, 36);
-    control_env_done(&env);
 }
 
 static const struct {
@@ -158,10 +161,8 @@ static const struct {
 };
 
 TEST(control_pull_failures) {
-    STORE_TEST_DIR(dir);
-    ControlEnv env;
+    CONTROL_ENV(env, dir);
 
-    control_env_init(&env, dir);
     for (size_t i = 0; i < ELEMENTSOF(bad_pulls); i++) {
         REQUEST(q, PullRequest, PULL_REQUEST);
         CALL(c, pull_progress);
@@ -176,17 +177,14 @@ TEST(control_pull_failures) {
         if (c.code != bad_pulls[i].code || !strstr(c.text, bad_pulls[i].sentence))
             test_fail(__FILE__, __LINE__, "case %zu: %s: %s", i, status_name(c.code), c.text);
     }
-    control_env_done(&env);
 }
 
 TEST(control_pull_goes_on_when_the_client_leaves) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(q, PullRequest, PULL_REQUEST);
     CALL(c, pull_progress);
-    ControlEnv env;
     GrpcClientCall *running;
 
-    control_env_init(&env, dir);
     q.reference = (char *)"r.example/slow:1";
     running = begin(&env, &c, "Pull", &q.base);
     agent_env_wait(&env.e, &c.n, 1);
@@ -196,11 +194,10 @@ TEST(control_pull_goes_on_when_the_client_leaves) {
     q.policy = (char *)"Never";
     call(&env, &c, "Pull", &q.base);
     ASSERT_EQ(c.code, GRPC_OK);
-    control_env_done(&env);
 }
 
 TEST(control_list_inspect_remove) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(list, ListRequest, LIST_REQUEST);
     REQUEST(inspect, InspectRequest, INSPECT_REQUEST);
     REQUEST(remove, RemoveRequest, REMOVE_REQUEST);
@@ -213,9 +210,7 @@ TEST(control_list_inspect_remove) {
     const Modelcached__Control__ListResponse *lp;
     const Modelcached__Control__InspectResponse *ip;
     _cleanup_free_ char *digest = NULL, *prefix = NULL;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     pull(&env, "r.example/plain:1");
     call(&env, &l, "List", &list.base);
     lp = (void *)l.last;
@@ -248,20 +243,17 @@ TEST(control_list_inspect_remove) {
     ASSERT_EQ(((const Modelcached__Control__RemoveResponse *)(void *)r.last)->bytes_freed, 36);
     call(&env, &gone, "Inspect", &inspect.base);
     ASSERT_EQ(gone.code, GRPC_NOT_FOUND);
-    control_env_done(&env);
 }
 
 TEST(control_inspect_errors) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     static const struct {
         const char *reference;
         GrpcCode code;
     } cases[] = { { "r.example/none:1", GRPC_NOT_FOUND }, { "sha256:ab", GRPC_INVALID_ARGUMENT },
                   { "sha256:abcdef12", GRPC_NOT_FOUND },  { "sha256:XYZ", GRPC_INVALID_ARGUMENT },
                   { "", GRPC_INVALID_ARGUMENT },          { "abcdef12", GRPC_NOT_FOUND } };
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     for (size_t k = 0; k < ELEMENTSOF(cases); k++) {
         REQUEST(q, InspectRequest, INSPECT_REQUEST);
         CALL(c, inspect_response);
@@ -270,11 +262,10 @@ TEST(control_inspect_errors) {
         if (c.code != cases[k].code || !c.text[0])
             test_fail(__FILE__, __LINE__, "%s: %s: %s", q.reference, status_name(c.code), c.text);
     }
-    control_env_done(&env);
 }
 
 TEST(control_mount_and_unmount) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(m, MountRequest, MOUNT_REQUEST);
     REQUEST(u, UnmountRequest, UNMOUNT_REQUEST);
     CALL(mounted, mount_response);
@@ -283,9 +274,7 @@ TEST(control_mount_and_unmount) {
     CALL(relative, mount_response);
     CALL(up, mount_response);
     _cleanup_free_ char *file = NULL;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     if (env.backend.mount_method != MOUNT_METHOD_NONE) {
         pull(&env, "r.example/plain:1");
         m.reference = (char *)"r.example/plain:1";
@@ -311,7 +300,6 @@ TEST(control_mount_and_unmount) {
     m.sub_path = (char *)"../x";
     call(&env, &up, "Mount", &m.base);
     ASSERT_EQ(up.code, GRPC_INVALID_ARGUMENT);
-    control_env_done(&env);
 }
 
 /* Replaces what the object of `text` holds. */
@@ -354,14 +342,12 @@ static void assert_incomplete(ControlEnv *env) {
 }
 
 TEST(control_verify_finds_what_is_bad) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(q, VerifyRequest, VERIFY_REQUEST);
     CALL(good, verify_progress);
     CALL(bad, verify_progress);
     CALL(unknown, verify_progress);
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     pull(&env, "r.example/plain:1");
     call(&env, &good, "Verify", &q.base);
     ASSERT_EQ(good.code, GRPC_OK);
@@ -374,17 +360,14 @@ TEST(control_verify_finds_what_is_bad) {
     q.reference = (char *)"r.example/none:1";
     call(&env, &unknown, "Verify", &q.base);
     ASSERT_EQ(unknown.code, GRPC_NOT_FOUND);
-    control_env_done(&env);
 }
 
 TEST(control_status_tells_all) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(q, StatusRequest, STATUS_REQUEST);
     CALL(c, status_response);
     const Modelcached__Control__StatusResponse *s;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     pull(&env, "r.example/plain:1");
     call(&env, &c, "Status", &q.base);
     ASSERT_EQ(c.code, GRPC_OK);
@@ -395,18 +378,15 @@ TEST(control_status_tells_all) {
     ASSERT_STRSTR(s->mount_detail, ": because");
     ASSERT_STREQ(s->driver, "csi.modelcached.dev");
     ASSERT_EQ(s->n_pulls, 0);
-    control_env_done(&env);
 }
 
 TEST(control_events_follow) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     REQUEST(q, EventsRequest, EVENTS_REQUEST);
     CALL(old, event);
     CALL(follow, event);
     GrpcClientCall *following;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     pull(&env, "r.example/plain:1");
     for (unsigned i = 0; i < 10; i++)
         (void)sd_event_run(env.e.event, 10 * USEC_PER_MSEC);
@@ -422,18 +402,14 @@ TEST(control_events_follow) {
     ASSERT_STREQ(((const Modelcached__Control__Event *)(void *)follow.last)->reference,
                  "r.example/other:1");
     (void)grpc_client_call_cancel(following);
-    control_env_done(&env);
 }
 
 TEST(control_socket_has_its_mode) {
-    STORE_TEST_DIR(dir);
+    CONTROL_ENV(env, dir);
     struct stat st;
-    ControlEnv env;
 
-    control_env_init(&env, dir);
     ASSERT_EQ(stat(env.e.config->control_socket, &st), 0);
     ASSERT_EQ(st.st_mode & 0777, 0660);
     ASSERT_EQ(stat(tmpdir_join(dir, "run"), &st), 0);
     ASSERT_EQ(st.st_mode & 0777, 0755);
-    control_env_done(&env);
 }

@@ -75,19 +75,19 @@ TEST(remove_and_prune_leave_what_a_pull_holds) {
     (void)env_artifact(s, "one", ONE, 2);
     tar[0] = env_file(fd, "x", "xxx");
     tar[1] = env_entry(ENTRY_TYPE_DIRECTORY, "d", NULL);
-    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &tar_layer, tar, 2, &err));
+    ASSERT_OK(env_commit(s, ENV_PULL("p"), &tar_layer, tar, 2, &err));
     ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &layer, &err), 1);
     ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 0);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 1);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &layer), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &tar_layer), 1);
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 8);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 0);
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &tar_layer, &err), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &layer), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &tar_layer), 0);
     ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &tar_layer, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
     layer_entries_free(tar, 2);
@@ -105,7 +105,7 @@ static void commit_one(Store *s, const char *pull, const char *path, const char 
 
     *e = env_file(fd, path, text);
     layer = env_raw(e);
-    ASSERT_OK(store_commit_layer(s, ENV_PULL(pull), &layer, e, 1, &err));
+    ASSERT_OK(env_commit(s, ENV_PULL(pull), &layer, e, 1, &err));
     layer_entries_free(e, 1);
     free(layer.media_type);
     free(layer.path);
@@ -156,7 +156,7 @@ TEST(tar_layers_are_shared_and_go_with_the_last_user) {
 
     *e = env_file(fd, "x", "xxx");
     probe.digest = first.digest;
-    ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &first, e, 1, &err));
+    ASSERT_OK(env_commit(s, ENV_PULL("p"), &first, e, 1, &err));
     layer_entries_free(e, 1);
     second.path = xstrdup("elsewhere");
     a = env_manifest("a", &first, 1);
@@ -165,9 +165,9 @@ TEST(tar_layers_are_shared_and_go_with_the_last_user) {
     ASSERT_OK(store_commit_manifest(s, b, ENV_ORIGIN, "b", &err));
     ASSERT_OK(store_ingest_end(s, "p", &err));
     ASSERT_OK(store_remove(s, "a", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 1);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &probe), 1);
     ASSERT_OK(store_remove(s, "b", NULL, NULL, &err));
-    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 0);
+    ASSERT_EQ(env_has_layer(s, ENV_ORIGIN, &probe), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
 }
 
@@ -199,9 +199,9 @@ static int pull_one(Worker *w, unsigned i) {
     layers[0] = env_raw(raw);
     layers[1] = env_tar(content[1]);
     m = env_manifest(name, layers, 2);
-    r = store_commit_layer(w->s, ENV_PULL(pull), &layers[0], raw, 1, &w->err);
+    r = env_commit(w->s, ENV_PULL(pull), &layers[0], raw, 1, &w->err);
     if (r >= 0)
-        r = store_commit_layer(w->s, ENV_PULL(pull), &layers[1], tar, 1, &w->err);
+        r = env_commit(w->s, ENV_PULL(pull), &layers[1], tar, 1, &w->err);
     if (r >= 0)
         r = store_commit_manifest(w->s, m, ENV_ORIGIN, name, &w->err);
     layer_entries_free(raw, 1);

@@ -307,27 +307,6 @@ TEST(grpc_client_finishes_calls_after_goaway) {
     pair_stop(&p);
 }
 
-TEST(grpc_client_call_wait_blocks) {
-    _cleanup_(buf_done) Buf answer = BUF_INIT(16);
-    Err err = { "" };
-    Pair p;
-
-    pair_start(&p);
-    ASSERT_OK(grpc_client_call_wait(p.client, &(GrpcClientRequest){ "/t/Echo", "m", 1, 0 }, &answer,
-                                    &err));
-    ASSERT_EQ(answer.len, 1);
-    ASSERT_ERR(grpc_client_call_wait(p.client, &(GrpcClientRequest){ "/t/Fail", "m", 1, 0 },
-                                     &answer, &err),
-               -EBADMSG);
-    ASSERT_STRSTR(err.text, "ungültig");
-    ASSERT_ERR(grpc_client_call_wait(p.client,
-                                     &(GrpcClientRequest){ "/t/Echo", "mmmmmmmmmmmmmmmmm", 17, 0 },
-                                     &answer, &err),
-               -E2BIG);
-    ASSERT_STRSTR(err.text, "17 bytes");
-    pair_stop(&p);
-}
-
 TEST(grpc_client_new_says_why_not) {
     _cleanup_event_ sd_event *event = NULL;
     GrpcClient *c = NULL;

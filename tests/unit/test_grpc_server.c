@@ -76,6 +76,11 @@ static void start(Raw *r) {
     raw_start(r, methods);
 }
 
+/* A server with the methods above and a connection to it, as long as the block lasts. */
+#define RAW(r)                         \
+    _cleanup_(raw_stop) Raw r = { 0 }; \
+    start(&r)
+
 TEST(grpc_server_judges_headers) {
     static const struct {
         const char *const headers[14];
@@ -130,9 +135,8 @@ TEST(grpc_server_judges_headers) {
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-        Raw r;
+        RAW(r);
 
-        start(&r);
         raw_headers(&r, 0, 1, cases[i].headers);
         raw_message(&r, 1, "hi");
         raw_run(&r);
@@ -146,7 +150,6 @@ TEST(grpc_server_judges_headers) {
         raw_run(&r);
         ASSERT_EQ(r.grpc_status, 0);
         ASSERT_MEMEQ(r.data, "\0\0\0\0\2hi", 7);
-        raw_stop(&r);
     }
 }
 
@@ -169,9 +172,8 @@ TEST(grpc_server_judges_messages) {
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-        Raw r;
+        RAW(r);
 
-        start(&r);
         raw_request(&r, 0, 1, "/t.S/Echo");
         for (size_t k = 0; k + 1 < cases[i].n; k++) /* a frame a byte */
             raw_frame(&r, RAW_DATA, 0, 1, cases[i].bytes + k, 1);
@@ -181,14 +183,12 @@ TEST(grpc_server_judges_messages) {
         ASSERT_EQ(r.grpc_status, cases[i].grpc_status);
         ASSERT_EQ(seen.n_handled, cases[i].grpc_status == GRPC_OK);
         ASSERT_TRUE(!r.closed);
-        raw_stop(&r);
     }
 }
 
 TEST(grpc_server_ends_without_waiting_for_the_rest_of_a_bad_request) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/Nope");
     raw_run(&r);
     ASSERT_EQ(r.grpc_status, GRPC_UNIMPLEMENTED);
@@ -197,13 +197,11 @@ TEST(grpc_server_ends_without_waiting_for_the_rest_of_a_bad_request) {
     raw_run(&r);
     ASSERT_EQ(r.grpc_status, GRPC_UNIMPLEMENTED);
     ASSERT_EQ(r.reset, -1);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_errors_are_trailers_only) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/Fail");
     raw_message(&r, 1, "");
     raw_run(&r);
@@ -211,31 +209,26 @@ TEST(grpc_server_errors_are_trailers_only) {
     ASSERT_EQ(r.grpc_status, GRPC_NOT_FOUND);
     ASSERT_STREQ(r.message, "kein Ger%C3%A4t 100%25");
     ASSERT_EQ(r.data_bytes, 0);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_knows_its_peer) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/Echo");
     raw_message(&r, 1, "");
     raw_run(&r);
     ASSERT_EQ(seen.uid, getuid());
     ASSERT_EQ(seen.pid, getpid());
-    raw_stop(&r);
 }
 
 TEST(grpc_server_refuses_to_send_what_is_too_big) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/TooBig");
     raw_message(&r, 1, "");
     raw_run(&r);
     ASSERT_EQ(r.grpc_status, GRPC_RESOURCE_EXHAUSTED);
     ASSERT_EQ(r.data_bytes, 0);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_enforces_deadlines) {
@@ -258,16 +251,14 @@ TEST(grpc_server_enforces_deadlines) {
 }
 
 TEST(grpc_server_deadlines_hold_for_a_request_that_does_not_come) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_headers(&r, 0, 1,
                 (const char *const[]){ ":method", "POST", ":path", "/t.S/Echo", "content-type",
                                        "application/grpc", "grpc-timeout", "20m", NULL });
     raw_run_for(&r, 200);
     ASSERT_EQ(r.grpc_status, GRPC_DEADLINE_EXCEEDED);
     ASSERT_EQ(seen.n_handled, 0);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_without_a_deadline_has_none) {
@@ -288,16 +279,14 @@ TEST(grpc_server_without_a_deadline_has_none) {
 
 TEST(grpc_server_hears_of_a_cancel) {
     uint8_t cancel[4] = { 0, 0, 0, NGHTTP2_CANCEL };
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/Keep");
     raw_message(&r, 1, "");
     raw_run(&r);
     raw_frame(&r, RAW_RST, 0, 1, cancel, 4);
     raw_run(&r);
     ASSERT_EQ(seen.n_cancelled, 1);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_reports_what_a_slow_reader_leaves) {
@@ -326,9 +315,8 @@ TEST(grpc_server_reports_what_a_slow_reader_leaves) {
 
 TEST(grpc_server_a_deadline_ends_what_nobody_reads) {
     static const char message[1000];
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_headers(&r, 0, 1,
                 (const char *const[]){ ":method", "POST", ":path", "/t.S/Stream", "content-type",
                                        "application/grpc", "grpc-timeout", "50m", NULL });
@@ -340,7 +328,6 @@ TEST(grpc_server_a_deadline_ends_what_nobody_reads) {
     raw_run_for(&r, 300);
     ASSERT_EQ(r.reset, NGHTTP2_CANCEL);
     ASSERT_EQ(seen.n_cancelled, 0); /* the method had ended it */
-    raw_stop(&r);
 }
 
 static void on_done(void *arg) {
@@ -348,9 +335,8 @@ static void on_done(void *arg) {
 }
 
 TEST(grpc_server_shutdown_lets_running_calls_end) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     raw_request(&r, 0, 1, "/t.S/Keep");
     raw_message(&r, 1, "");
     raw_run(&r);
@@ -367,7 +353,6 @@ TEST(grpc_server_shutdown_lets_running_calls_end) {
     ASSERT_EQ(r.grpc_status, GRPC_OK);
     ASSERT_TRUE(seen.done && r.closed);
     ASSERT_EQ(seen.n_handled, 0);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_shutdown_has_an_end) {
@@ -386,9 +371,8 @@ TEST(grpc_server_shutdown_has_an_end) {
 }
 
 TEST(grpc_server_can_be_freed_by_a_handler) {
-    Raw r;
+    RAW(r);
 
-    start(&r);
     freed_by_handler = &r;
     raw_request(&r, 0, 1, "/t.S/Free");
     raw_message(&r, 1, "");
@@ -397,7 +381,6 @@ TEST(grpc_server_can_be_freed_by_a_handler) {
     raw_run(&r);
     ASSERT_TRUE(r.closed && !r.server);
     ASSERT_EQ(seen.n_handled, 0);
-    raw_stop(&r);
 }
 
 TEST(grpc_server_listens_on_several_sockets_and_removes_them) {
@@ -442,9 +425,8 @@ TEST(grpc_server_waits_when_there_are_no_descriptors) {
     int fd, r_set, turns = 0;
     bool accepted;
     uint64_t begin;
-    Raw r;
+    RAW(r);
 
-    start(&r);
     ASSERT_OK(grpc_server_listen(r.server, tmpdir_join(dir, "s"), 0600, NULL));
     fd = unix_connect(tmpdir_join(dir, "s"), NULL);
     ASSERT_OK(fd);
@@ -464,5 +446,4 @@ TEST(grpc_server_waits_when_there_are_no_descriptors) {
     accepted = recv(fd, &(char){ 0 }, 1, MSG_DONTWAIT) == 1; /* of its SETTINGS */
     ASSERT_TRUE(accepted);
     safe_close(fd);
-    raw_stop(&r);
 }

@@ -244,7 +244,7 @@ TEST(partial_discard_takes_only_the_content_of_its_own_pull) {
         Layer layer;
         *e = env_file(i == 1 ? q : p, i == 2 ? "c" : "ab", i == 2 ? "both" : i ? "of q" : "of p");
         layer = env_raw(e);
-        ASSERT_OK(store_commit_layer(s, ENV_PULL(i == 1 ? "q" : "p"), &layer, e, 1, &err));
+        ASSERT_OK(env_commit(s, ENV_PULL(i == 1 ? "q" : "p"), &layer, e, 1, &err));
         if (i == 2)
             ASSERT_EQ(store_lease_layer(s, ENV_PULL("q"), &layer, &err), 1);
         free(layer.media_type);

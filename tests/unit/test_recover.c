@@ -390,7 +390,7 @@ static int commit_many(Store *s, const char *disk, off_t leave, Err *err) {
         env_write(fd, entries[i].ingest, "", 0);
     }
     disk_fill(disk, leave);
-    r = store_commit_layer(s, ENV_PULL("p"), &m->layers[0], entries, N, err);
+    r = env_commit(s, ENV_PULL("p"), &m->layers[0], entries, N, err);
     layer_entries_free(entries, N);
     if (r >= 0)
         r = store_commit_manifest(s, m, ENV_ORIGIN, "r", err);
@@ -435,4 +435,33 @@ TEST(a_full_disk_is_said_so_and_leaves_a_good_store) {
     env_check_invariants(s);
     store_close(s);
     ASSERT_OK(disk_unmount(disk));
+}
+
+/* A commit writes its rows before it takes the files out of the pull's folder. */
+TEST(recover_a_committed_file_that_still_has_its_old_name) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    int fd = env_ingest(s, "p");
+    LayerEntry *e = xnew(LayerEntry);
+    _cleanup_free_ char *object = NULL;
+    struct stat st;
+    Layer layer;
+    Err err = { "" };
+
+    *e = env_file(fd, "f", "HELLO");
+    layer = env_raw(e);
+    object = xasprintf("store/objects/%s", OBJECT_NAME(&e->digest, false));
+    ASSERT_OK(env_commit(s, ENV_PULL("p"), &layer, e, 1, &err));
+    ASSERT_OK(linkat(tmpdir_fd(dir), object, fd, "f", 0));
+    safe_close(fd);
+    store_close(s);
+    s = env_open(dir);
+    ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &layer, &err), 1);
+    env_check_invariants(s);
+    ASSERT_OK(fstatat(tmpdir_fd(dir), object, &st, 0));
+    ASSERT_EQ(st.st_nlink, 1);
+    layer_entries_free(e, 1);
+    free(layer.media_type);
+    free(layer.path);
+    store_close(s);
 }

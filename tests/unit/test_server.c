@@ -3,7 +3,7 @@
  * mounts. */
 #include "csi/server.h"
 
-#include "proto/grpc_client.h"
+#include "tests/helpers/grpc_wait.h"
 #include "tests/unit/csi_env.h"
 
 #include "proto/csi.pb-c.h"
@@ -60,16 +60,16 @@ static Served *served_new(void) {
 }
 
 /* Calls, and returns the status as an errno. */
-static int call(GrpcClient *client, const char *path, const ProtobufCMessage *m, Buf *answer,
-                Err *err) {
+static int call(const Served *s, GrpcClient *client, const char *path, const ProtobufCMessage *m,
+                Buf *answer, Err *err) {
     size_t n = m ? protobuf_c_message_get_packed_size(m) : 0;
     _cleanup_free_ uint8_t *bytes = xnew_n(uint8_t, n);
 
     if (m)
         (void)protobuf_c_message_pack(m, bytes);
     *answer = BUF_INIT(MiB(1));
-    return grpc_client_call_wait(
-        client,
+    return grpc_wait(
+        client, s->env->event,
         &(GrpcClientRequest){
             .path = path, .message = bytes, .n = n, .timeout_usec = 20 * USEC_PER_SEC },
         answer, err);
@@ -83,18 +83,18 @@ TEST(identity) {
     Csi__V1__ProbeResponse *probe;
     Err err;
 
-    ASSERT_OK(call(s->client, "/csi.v1.Identity/GetPluginInfo", NULL, &a, &err));
+    ASSERT_OK(call(s, s->client, "/csi.v1.Identity/GetPluginInfo", NULL, &a, &err));
     info = csi__v1__get_plugin_info_response__unpack(NULL, a.len, a.data);
     ASSERT_STREQ(info->name, DRIVER);
     ASSERT_STREQ(info->vendor_version, "1.2.3");
     csi__v1__get_plugin_info_response__free_unpacked(info, NULL);
 
-    ASSERT_OK(call(s->client, "/csi.v1.Identity/GetPluginCapabilities", NULL, &b, &err));
+    ASSERT_OK(call(s, s->client, "/csi.v1.Identity/GetPluginCapabilities", NULL, &b, &err));
     capabilities = csi__v1__get_plugin_capabilities_response__unpack(NULL, b.len, b.data);
     ASSERT_EQ(capabilities->n_capabilities, 0);
     csi__v1__get_plugin_capabilities_response__free_unpacked(capabilities, NULL);
 
-    ASSERT_OK(call(s->client, "/csi.v1.Identity/Probe", NULL, &c, &err));
+    ASSERT_OK(call(s, s->client, "/csi.v1.Identity/Probe", NULL, &c, &err));
     probe = csi__v1__probe_response__unpack(NULL, c.len, c.data);
     ASSERT_TRUE(probe->ready && probe->ready->value);
     csi__v1__probe_response__free_unpacked(probe, NULL);
@@ -107,13 +107,13 @@ TEST(node_info_and_capabilities) {
     Csi__V1__NodeGetCapabilitiesResponse *capabilities;
     Err err;
 
-    ASSERT_OK(call(s->client, "/csi.v1.Node/NodeGetInfo", NULL, &a, &err));
+    ASSERT_OK(call(s, s->client, "/csi.v1.Node/NodeGetInfo", NULL, &a, &err));
     info = csi__v1__node_get_info_response__unpack(NULL, a.len, a.data);
     ASSERT_STREQ(info->node_id, "node-1");
     ASSERT_TRUE(!info->accessible_topology);
     csi__v1__node_get_info_response__free_unpacked(info, NULL);
 
-    ASSERT_OK(call(s->client, "/csi.v1.Node/NodeGetCapabilities", NULL, &b, &err));
+    ASSERT_OK(call(s, s->client, "/csi.v1.Node/NodeGetCapabilities", NULL, &b, &err));
     capabilities = csi__v1__node_get_capabilities_response__unpack(NULL, b.len, b.data);
     ASSERT_EQ(capabilities->n_capabilities, 2);
     ASSERT_EQ(capabilities->capabilities[0]->rpc->type, 2);
@@ -134,7 +134,7 @@ TEST(unknown_methods_are_unimplemented) {
         _cleanup_(buf_done) Buf answer = BUF_INIT(0);
         Err err;
 
-        ASSERT_ERR(call(s->client, paths[i], NULL, &answer, &err), -ENOSYS);
+        ASSERT_ERR(call(s, s->client, paths[i], NULL, &answer, &err), -ENOSYS);
     }
 }
 
@@ -178,7 +178,7 @@ static int publish(const Served *s, const Ask *ask, Err *err) {
     s1.value = (char[]){ "hunter2" };
     q.secrets = secrets;
     q.n_secrets = ask->secret ? 1 : 0;
-    return call(s->client, "/csi.v1.Node/NodePublishVolume", &q.base, &answer, err);
+    return call(s, s->client, "/csi.v1.Node/NodePublishVolume", &q.base, &answer, err);
 }
 
 static int unpublish(const Served *s, const char *id, const char *target, Err *err) {
@@ -189,7 +189,7 @@ static int unpublish(const Served *s, const char *id, const char *target, Err *e
 
     q.volume_id = (char *)(uintptr_t)id;
     q.target_path = path;
-    return call(s->client, "/csi.v1.Node/NodeUnpublishVolume", &q.base, &answer, err);
+    return call(s, s->client, "/csi.v1.Node/NodeUnpublishVolume", &q.base, &answer, err);
 }
 
 static int stats(const Served *s, const char *id, const char *path, bool *ret_abnormal, Err *err) {
@@ -200,7 +200,7 @@ static int stats(const Served *s, const char *id, const char *path, bool *ret_ab
 
     q.volume_id = (char *)(uintptr_t)id;
     q.volume_path = (char *)(uintptr_t)path;
-    r = call(s->client, "/csi.v1.Node/NodeGetVolumeStats", &q.base, &answer, err);
+    r = call(s, s->client, "/csi.v1.Node/NodeGetVolumeStats", &q.base, &answer, err);
     if (r < 0)
         return r;
     m = csi__v1__node_get_volume_stats_response__unpack(NULL, answer.len, answer.data);
@@ -373,7 +373,7 @@ TEST(registration_names_the_driver_and_takes_the_verdict) {
 
     ASSERT_OK(grpc_client_new(&kubelet, s->env->event, s->registration, &err));
     ASSERT_STREQ(csi_server_registration(s->server), "not asked yet");
-    ASSERT_OK(call(kubelet, "/pluginregistration.Registration/GetInfo", NULL, &a, &err));
+    ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/GetInfo", NULL, &a, &err));
     info = pluginregistration__plugin_info__unpack(NULL, a.len, a.data);
     ASSERT_STREQ(info->type, "CSIPlugin");
     ASSERT_STREQ(info->name, DRIVER);
@@ -384,11 +384,11 @@ TEST(registration_names_the_driver_and_takes_the_verdict) {
     ASSERT_STREQ(csi_server_registration(s->server), "asked");
 
     status.error = (char[]){ "no such endpoint" };
-    ASSERT_OK(call(kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
+    ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
                    &status.base, &b, &err));
     ASSERT_STREQ(csi_server_registration(s->server), "no such endpoint");
     status.plugin_registered = true;
-    ASSERT_OK(call(kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
+    ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
                    &status.base, &c, &err));
     ASSERT_STREQ(csi_server_registration(s->server), "registered");
 }

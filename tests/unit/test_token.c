@@ -31,7 +31,7 @@ static void handler(ServerConn *c, const ServerRequest *q, _unused_ void *arg) {
     else if (startswith(q->path, "/no"))
         server_reply(c, 401, "", "{\"details\":\"wrong password\"}");
     else if (startswith(q->path, "/busy"))
-        server_reply(c, 503, "", "");
+        server_reply(c, 503, "Retry-After: 9\r\n", "");
     else if (startswith(q->path, "/junk"))
         server_reply(c, 200, "", "<html>");
     else
@@ -41,6 +41,7 @@ static void handler(ServerConn *c, const ServerRequest *q, _unused_ void *arg) {
 typedef struct Seen {
     TokenRequest *q;
     int done, r;
+    uint64_t retry_usec;
     Err err;
 } Seen;
 
@@ -50,6 +51,7 @@ static void on_done(void *arg, int r, const Err *err, const AuthToken *token) {
     s->done = 1;
     s->r = r;
     s->err = *err;
+    s->retry_usec = token_request_retry_usec(s->q);
     ASSERT_EQ(r >= 0, token != NULL);
     s->q = token_request_free(s->q);
 }
@@ -125,5 +127,6 @@ TEST(token_errors) {
         ASSERT_EQ(s.r, cases[i].r);
         ASSERT_STRSTR(s.err.text, cases[i].sentence);
         ASSERT_TRUE(!strstr(s.err.text, "scope")); /* no query */
+        ASSERT_EQ(s.retry_usec, s.r == -ECONNREFUSED ? 9 * USEC_PER_SEC : 0);
     }
 }

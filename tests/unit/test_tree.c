@@ -186,13 +186,14 @@ TEST(tree_is_not_slowed_down_by_names_that_were_made_to_collide) {
     LayerEntry *entries = xnew_n(LayerEntry, NAMES);
     uint32_t h = 2166136261U ^ (2166136261U ^ 2166136261U >> 15) * 16777619U;
     char pairs[STEPS][2][WORD + 1];
-    uint64_t begin;
+    clock_t begin = clock(), finding;
     Err err = { "" };
 
     for (unsigned i = 0; i < STEPS; i++) {
         find_pair(h, pairs[i]);
         h = fnv(h, pairs[i][0]);
     }
+    finding = clock() - begin; /* a measure of this machine and build */
     for (unsigned i = 0; i < NAMES; i++) {
         char name[WORD * STEPS + 1] = "";
 
@@ -200,9 +201,9 @@ TEST(tree_is_not_slowed_down_by_names_that_were_made_to_collide) {
             memcpy(name + WORD * k, pairs[k][i >> k & 1], WORD + 1);
         entries[i] = (LayerEntry){ .type = ENTRY_TYPE_DIRECTORY, .path = xstrdup(name) };
     }
-    begin = now_usec();
+    begin = clock();
     ASSERT_OK(tree_add_layer(t, NULL, entries, NAMES, &err));
-    ASSERT_TRUE(now_usec() - begin < 10 * USEC_PER_SEC);
+    ASSERT_TRUE(clock() - begin < 20 * finding); /* thousands of times with one chain */
     layer_entries_free(entries, NAMES);
 }
 

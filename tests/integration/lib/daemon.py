@@ -49,10 +49,13 @@ class Daemon:
     """A daemon on a temporary store beneath `folder`.
 
     registries: entries of the config, as Registry.config() gives; config: more keys (nested) over ours; store:
-    another place for the store; arguments: more of them; env: more of it; release: run the release build."""
+    another place for the store; arguments: more of them; env: more of it; release: run the release build; no_uring:
+    io_uring is refused to it and its workers."""
 
-    def __init__(self, folder, registries=(), config=None, store=None, arguments=(), env=None, release=False):
-        self.folder, self.arguments, self.release = folder, list(arguments), release
+    # pylint: disable-next=too-many-arguments
+    def __init__(self, folder, registries=(), config=None, store=None, arguments=(), env=None, release=False,
+                 no_uring=False):
+        self.folder, self.arguments, self.release, self.no_uring = folder, list(arguments), release, no_uring
         self.env = {**os.environ, **(env or {})}
         self.store = store or os.path.join(folder, "store")
         self.kubelet_dir = os.path.join(folder, "kubelet")
@@ -91,7 +94,7 @@ class Daemon:
             sock.bind(notify)
             sock.setblocking(False)
             self.process = Process([path, "--config", self.config_file, *self.arguments], self.log_path,
-                                   {**self.env, "NOTIFY_SOCKET": notify})
+                                   {**self.env, "NOTIFY_SOCKET": notify}, no_uring=self.no_uring)
 
             def ready():
                 self.process.check_alive()

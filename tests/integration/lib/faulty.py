@@ -31,20 +31,51 @@ class Fault:
           "redirect" 307 to `location` ("{path}" in it becomes the path)
           "garbage"  sends `body` instead of an HTTP answer
           "headers"  answers well, with `headers` added or (value None) left out
+          "ignore"   answers as if there were no Range
+          "slow"     answers well, with `rate` bytes a second
+    `places` are bytes of the content: an answer that reaches one of them ends there ("truncate", "reset", "stall",
+    instead of `after`), once a place.  `each`: once for each first byte that is asked for.  `least`: only what asks for
+    a first byte of at least that.  A header's value may be a function that gives it.
     """
     path: str
     kind: str
     times: int = 1 << 30
     skip: int = 0  # well-answered matches before the first fault
     ranged: bool = None  # only requests with a Range header (True), or without (False)
+    places: set = None
+    each: bool = False
+    least: int = 0
+    hit: set = dataclasses.field(default_factory=set)  # what `each` has had
     method: str = "GET"
     status: int = 500
     body: bytes = b""
     headers: dict = dataclasses.field(default_factory=dict)
     after: int = 0
     delta: int = 0
+    rate: int = 0
     seconds: float = 3600.0
     location: str = ""
+
+    def takes(self, method, path, span):
+        """Is it for this request?  span: (first byte, end or None) of its Range header, or None."""
+        begin, end = span or (0, None)
+        if self.times <= 0 or self.method != method or not re.search(self.path, path):
+            return False
+        if self.ranged not in (None, span is not None) or begin < self.least or (
+                self.each and begin in self.hit):
+            return False
+        return self.places is None or any(begin <= p and (end is None or p < end) for p in self.places)
+
+    def taken(self, span):
+        """It is; returns it, with `after` of this answer."""
+        begin, end = span or (0, None)
+        if self.each:
+            self.hit.add(begin)
+        if self.places is None:
+            return self
+        place = min(p for p in self.places if begin <= p and (end is None or p < end))
+        self.places.remove(place)
+        return dataclasses.replace(self, after=place - begin)
 
 
 @dataclasses.dataclass
@@ -57,6 +88,8 @@ class Request:
     body: bytes = b""
     status: int = 0
     sent: int = 0
+    port: int = 0  # the client's: tells connections apart
+    ended: float = 0.0
 
 
 class FaultyRegistry:
@@ -64,16 +97,20 @@ class FaultyRegistry:
     users: {name: password}; auth: None, "basic" or "bearer" (tokens come from /token of this server or of
     `realm`); anonymous: a token without a user is good for pulling; token_seconds: validity, token_uses: how
     many requests a token is good for; ranges: Range is honoured; rate: bytes/s of a blob's
-    body; latency: seconds before each answer about a blob; etag: of all blobs, honoured in If-Range."""
+    body; latency: seconds before each answer about a blob; etag: of all blobs, honoured in If-Range.
+    send_buffer: of each connection, in bytes; the smaller, the nearer `sent` is to what went over the wire."""
 
-    def __init__(self, folder=None, tls=False, users=None, auth=None):
+    def __init__(self, folder=None, tls=False, users=None, auth=None, send_buffer=0):
         self.manifests, self.blobs, self.faults, self.requests = {}, {}, [], []
         self.users, self.auth, self.anonymous, self.realm = users or {}, auth, False, None
         self.tokens, self.token_seconds, self.token_uses = {}, 300, 1 << 30
         self.ranges, self.rate, self.latency, self.etag = True, 0, 0, None
+        self.send_buffer = send_buffer
         self.lock, self.stopping = threading.Lock(), threading.Event()
         self.server = Server(("127.0.0.1", 0), Handler)
         self.server.registry = self
+        if send_buffer:
+            self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         self.port = self.server.server_address[1]
         self.host, self.ca_file = f"127.0.0.1:{self.port}", None
         if tls:
@@ -122,16 +159,15 @@ class FaultyRegistry:
         with self.lock:
             self.faults.clear()
 
-    def take_fault(self, method, path, ranged=False):
+    def take_fault(self, method, path, span=None):
         with self.lock:
             for fault in self.faults:
-                if fault.times > 0 and fault.method == method and re.search(fault.path, path) and \
-                        fault.ranged in (None, ranged):
+                if fault.takes(method, path, span):
                     if fault.skip > 0:
                         fault.skip -= 1
                         return None
                     fault.times -= 1
-                    return fault
+                    return fault.taken(span)
         return None
 
     def seen(self, path="", method="GET"):
@@ -200,14 +236,22 @@ class Handler(BaseHTTPRequestHandler):
         self.serve()
 
     def serve(self):
+        self.request_record = None
+        try:
+            self.serve_one()
+        finally:
+            if self.request_record:
+                self.request_record.ended = time.monotonic()
+
+    def serve_one(self):
         registry = self.server.registry
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.request_record = Request(self.command, self.path, {k.lower(): v for k, v in
                                                                 self.headers.items()},
-                                      time.monotonic(), body)
+                                      time.monotonic(), body, port=self.client_address[1])
         with registry.lock:
             registry.requests.append(self.request_record)
-        fault = registry.take_fault(self.command, self.path, "Range" in self.headers)
+        fault = registry.take_fault(self.command, self.path, self.span())
         if fault and fault.kind == "delay":
             registry.stopping.wait(fault.seconds)
             fault = None
@@ -215,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         path = urlsplit(self.path).path
         if path == "/token":
-            self.token(body)
+            self.token(body, fault)
         elif not self.authorised():
             self.challenge()
         else:
@@ -241,7 +285,7 @@ class Handler(BaseHTTPRequestHandler):
         headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), **(headers or {})}
         for name, value in headers.items():
             if value is not None:
-                self.send_header(name, value)
+                self.send_header(name, value() if callable(value) else value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
@@ -271,7 +315,7 @@ class Handler(BaseHTTPRequestHandler):
             value = f'Bearer realm="{realm}",service="test"{scope}'
         self.error(401, "UNAUTHORIZED", {"WWW-Authenticate": value})
 
-    def token(self, body):
+    def token(self, body, fault):
         """GET with Basic, or POST as OAuth2 does."""
         registry, header, user = self.server.registry, self.headers.get("Authorization"), None
         form = {k: v[0] for k, v in parse_qs(body.decode(errors="replace")).items()}
@@ -284,7 +328,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         token = registry.issue_token(user)
         reply = {"token": token, "access_token": token, "expires_in": registry.token_seconds}
-        self.answer(200, json.dumps(reply).encode())
+        data = json.dumps(reply).encode()
+        self.body(len(data), lambda: iter([data]), {"Content-Type": "application/json"}, fault)
 
     def content(self, path, fault):
         registry = self.server.registry
@@ -303,20 +348,24 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.error(404, "UNSUPPORTED")
 
+    def span(self):
+        """(first byte, end or None) of the Range header; None without one."""
+        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
+        return (int(match[1]), int(match[2]) + 1 if match[2] else None) if match else None
+
     def range(self, size):
         """(start, end) of a Range header that we honour, else None."""
-        match = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range") or "")
-        registry, wish = self.server.registry, self.headers.get("If-Range")
-        if not match or not registry.ranges or (wish and wish != registry.etag):
+        span, registry, wish = self.span(), self.server.registry, self.headers.get("If-Range")
+        if not span or not registry.ranges or (wish and wish != registry.etag):
             return None
-        return int(match[1]), min(int(match[2] or size - 1), size - 1) + 1
+        return span[0], min(span[1] or size, size)
 
     def body(self, size, chunks, headers, fault, is_blob=False):
         start, end, status = 0, size, 200
         if is_blob:
             self.server.registry.stopping.wait(self.server.registry.latency)
             headers["ETag"] = self.server.registry.etag
-        wanted = self.range(size) if is_blob else None
+        wanted = self.range(size) if is_blob and not (fault and fault.kind == "ignore") else None
         if wanted:
             start, end = wanted
             if start >= end:
@@ -337,15 +386,15 @@ class Handler(BaseHTTPRequestHandler):
                 self.wfile.write(bytes(delta))
 
     def send_body(self, chunks, fault, is_blob):
-        rate = self.server.registry.rate if is_blob else 0
         kind = fault.kind if fault else None
+        rate = fault.rate if kind == "slow" else self.server.registry.rate if is_blob else 0
         limit = fault.after if kind in ("truncate", "reset", "stall") else None
         record = self.request_record
         for chunk in chunks:
             if kind == "corrupt" and record.sent <= fault.after < record.sent + len(chunk):
                 at = fault.after - record.sent
                 chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1:]
-            for piece in pieces(chunk, 64 * 1024 if rate else len(chunk)):
+            for piece in pieces(chunk, 64 * 1024 if rate or self.server.registry.send_buffer else len(chunk)):
                 if limit is not None and record.sent + len(piece) >= limit:
                     self.wfile.write(piece[:limit - record.sent])
                     record.sent = limit

@@ -19,7 +19,8 @@ def pb(module_work):
 
 @pytest.fixture
 def start(work, pb):
-    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA."""
+    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA.  io: a name of
+    IoMode, or "refused": left to the worker, which the kernel refuses io_uring."""
     workers = []
 
     def make(reference="", ca_pem=b"", folder=None, registry_connections=0, **job):
@@ -29,11 +30,14 @@ def start(work, pb):
         job = {"os": "linux", "architecture": "amd64", "memory_bytes": 128 * MIB, "connections": 8,
                "content_max_bytes": 1 << 40, "user_agent": "test", "range_min_bytes": 64 * MIB,
                "stall_seconds": 30, "give_up_seconds": 60, **job}
+        refused = job.get("io") == "refused"
+        if refused:
+            job["io"] = "IO_AUTO"
         program = os.path.join(os.environ["MC_BIN"], "modelcached-pull")
         config = pb.RegistryConfig(host=host, plain_http=not ca_pem, ca_pem=ca_pem, connections=registry_connections)
         workers.append(Worker(program, folder or os.path.join(work, f"pull{len(workers)}"), pb, pb.Job(
             registry=host, repository=repository, tag=tag, digest=bytes.fromhex(digest),
-            registries=[config], **job)))
+            registries=[config], **job), no_uring=refused))
         return workers[-1]
 
     yield make

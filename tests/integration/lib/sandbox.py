@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders, ports and child processes that a test session leaves nothing of."""
 import ctypes
+import errno
 import glob
 import os
 import shutil
@@ -14,6 +15,7 @@ PREFIX = "mc-it-"
 PARENT = "/tmp"  # not $TMPDIR: paths of unix sockets have 107 bytes
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -108,19 +110,43 @@ def answers(port):
         return sock.connect_ex(("127.0.0.1", port)) == 0
 
 
+class _Instruction(ctypes.Structure):
+    _fields_ = [("code", ctypes.c_ushort), ("jt", ctypes.c_ubyte), ("jf", ctypes.c_ubyte), ("k", ctypes.c_uint)]
+
+
+class _Program(ctypes.Structure):
+    _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.POINTER(_Instruction))]
+
+
+def refuse_io_uring():
+    """Makes io_uring_setup(2) fail with EPERM in this process and its children, as the seccomp profiles of container
+    runtimes do."""
+    load, equal, give = 0x20, 0x15, 0x06  # BPF_LD|W|ABS, BPF_JMP|JEQ|K, BPF_RET|K
+    instructions = (_Instruction * 4)((load, 0, 0, 0), (equal, 0, 1, 425), (give, 0, 0, 0x00050000 | errno.EPERM),
+                                      (give, 0, 0, 0x7fff0000))
+    program = _Program(len(instructions), instructions)
+    if _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program)) != 0:
+        raise OSError(ctypes.get_errno(), "seccomp")
+
+
 def _die_with_parent():
     _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class Process:
-    """A child that dies with us; its output goes to a file."""
+    """A child that dies with us; its output goes to a file.  no_uring: io_uring is refused to it."""
 
-    def __init__(self, argv, log_path, env=None, stdout_path=None):
+    def __init__(self, argv, log_path, env=None, stdout_path=None, no_uring=False):
+        def arrange():
+            _die_with_parent()
+            if no_uring:
+                refuse_io_uring()
+
         self.argv, self.log_path = [str(a) for a in argv], log_path
         with open(log_path, "ab") as log, open(stdout_path or log_path, "ab") as out:
             # pylint: disable-next=consider-using-with,subprocess-popen-preexec-fn
             self.popen = subprocess.Popen(self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log,
-                                          env=env, preexec_fn=_die_with_parent)
+                                          env=env, preexec_fn=arrange)
         self.pid = self.popen.pid
 
     def alive(self):

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 
+from lib.sandbox import refuse_io_uring
+
 UID = 61235  # the pull's folder belongs to it when the tests run as root
 
 
@@ -26,10 +28,11 @@ def messages(folder):
 
 
 class Worker:
-    """One process.  `folder` is the pull's; .hello, .resolved, .layers {index: entries}, .done, .failed fill up."""
+    """One process.  `folder` is the pull's; .hello, .resolved, .layers {index: entries}, .done, .failed fill up.
+    no_uring: io_uring is refused to it."""
 
-    def __init__(self, program, folder, pb, job):
-        self.pb, self.folder = pb, folder
+    def __init__(self, program, folder, pb, job, no_uring=False):
+        self.pb, self.folder, self.no_uring = pb, folder, no_uring
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
         self.resumed = {}
@@ -44,9 +47,10 @@ class Worker:
         theirs.close()
         self.send(pb.ToWorker(job=job))
 
-    @staticmethod
-    def _spawn(program, sock, directory):
+    def _spawn(self, program, sock, directory):
         def arrange():
+            if self.no_uring:
+                refuse_io_uring()
             first, second = os.dup(sock), os.dup(directory)
             high = [os.dup2(first, 100), os.dup2(second, 101)]
             os.dup2(high[0], 3)

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory of the release build: the daemon and one worker together, whatever a pull brings; the daemon that has nothing to
+do.  (One raw layer of a GiB beside many others: test_main_job.py.)  Pulls at the same time have a worker each, and each of
+them may take as much."""
+import concurrent.futures
+import contextlib
+import os
+import subprocess
+import threading
+
+import pytest
+
+from lib.artifacts import MIB, Builder, modelpack_annotations
+from lib.check import assert_pulls, running_daemon, wait_idle
+from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.content import File, Random, Tar
+from lib.sandbox import memory_bytes
+
+PULL_MAX, IDLE_MAX = 160 * MIB, 12 * MIB
+PREFIX = "application/vnd.cncf.model"
+
+
+def tars(folder, seed, codec, count=4, size=32 * MIB):
+    """As many layers as are decoded at once, and more."""
+    out = Builder(folder)
+    for i in range(count):
+        tar = Tar(folder, codec)
+        for k in range(8):
+            tar.add_file(f"{i}/{k}.bin", Random(size // 8, f"{seed}/{i}/{k}"))
+        out.tar(f"{PREFIX}.dataset.v1.{codec}", tar, {"org.cncf.model.filepath": str(i)})
+    return out.done(f"{PREFIX}.config.v1+json", {"seed": seed}, f"{PREFIX}.manifest.v1+json")
+
+
+def wide_windows(folder, seed):
+    """zstd with windows of 8 MiB, which is what level 19 makes (and takes minutes for)."""
+    out = Builder(folder)
+    for i in range(4):
+        tar = Tar(folder, "tar")
+        tar.add_file(f"{i}.bin", Random(32 * MIB, f"{seed}/{i}"))
+        plain, diff_id = tar.close()
+        subprocess.run(["zstd", "-q", "-1", "--zstd=wlog=23", "--rm", "-o", plain.path + ".zst", plain.path], check=True)
+        out.layer(f"{PREFIX}.dataset.v1.tar+zstd", File(plain.path + ".zst"), {"org.cncf.model.filepath": str(i)})
+        out.diff_ids.append(diff_id)
+        out.tree.update(tar.tree)
+    return out.done(f"{PREFIX}.config.v1+json", {"seed": seed}, f"{PREFIX}.manifest.v1+json")
+
+
+def raw(folder, seed, sizes):
+    out = Builder(folder)
+    for i, size in enumerate(sizes):
+        path, blob = f"{i:04d}.bin", Random(size, f"{seed}/{i}")
+        out.raw(path, f"{PREFIX}.weight.v1.raw", blob, modelpack_annotations(path, blob))
+    return out.done(f"{PREFIX}.config.v1+json", {"seed": seed}, f"{PREFIX}.manifest.v1+json")
+
+
+CASES = {
+    "tar+gzip": lambda folder: tars(folder, "gzip", "tar+gzip"),
+    "tar+zstd": lambda folder: tars(folder, "zstd", "tar+zstd"),
+    "tar+zstd, windows of 8 MiB": lambda folder: wide_windows(folder, "wide"),
+    "300 layers": lambda folder: raw(folder, "many", [4000 + i for i in range(300)]),
+    "raw layers in ranges": lambda folder: raw(folder, "ranges", [65 * MIB] * 3),
+}
+
+
+class Watch:
+    """The peaks, as the kernel counts them, of the daemon and of its largest worker."""
+
+    def __init__(self, daemon):
+        self.daemon, self.peaks, self.ended = daemon, {}, threading.Event()
+        self.thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        while not self.ended.wait(0.01):
+            for pid in (self.daemon.pid, *self.daemon.worker_pids()):
+                self.peaks[pid] = max(self.peaks.get(pid, 0), memory_bytes(pid, "VmHWM"))
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+
+    def check(self, show, what, workers=1):
+        daemon = self.peaks.pop(self.daemon.pid)
+        show(f"{what}: daemon {daemon / MIB:.1f} MiB, workers " +
+             ", ".join(f"{peak / MIB:.1f}" for peak in self.peaks.values()))
+        assert len(self.peaks) >= workers
+        assert daemon + max(self.peaks.values()) <= PULL_MAX
+
+
+@pytest.fixture(scope="module", name="daemons")
+def daemons_fixture(module_work, registry):
+    """By whether io_uring is refused."""
+    with contextlib.ExitStack() as stack:
+        yield {no_uring: stack.enter_context(running_daemon(
+            os.path.join(module_work, f"d{int(no_uring)}"), [registry.config()], release=True, no_uring=no_uring,
+            config={"log": {"level": "info"}})) for no_uring in (False, True)}
+
+
+@pytest.fixture(scope="module", name="made")
+def made_fixture(module_work):
+    return {}
+
+
+def reference_of(made, registry, module_work, name):
+    if name not in made:
+        artifact = CASES[name](module_work)
+        made[name] = artifact, registry.push(artifact, f"memory/case-{len(made)}", "v1")
+    return made[name]
+
+
+@pytest.mark.parametrize("name,no_uring", [*((name, False) for name in CASES), ("tar+gzip", True),
+                                           ("raw layers in ranges", True)])
+def test_memory_of_a_pull(daemons, registry, module_work, made, show, name, no_uring):  # pylint: disable=too-many-arguments
+    daemon = daemons[no_uring]
+    artifact, reference = reference_of(made, registry, module_work, name)
+    with Watch(daemon) as watch:
+        result = daemon.ctl("pull", reference)
+    assert result.code == 0, result
+    watch.check(show, f"{name}{', io_uring refused' if no_uring else ''}")
+    assert_pulls(daemon, "v", reference, artifact.tree)
+    assert daemon.ctl("rm", reference).code == 0
+
+
+def test_memory_of_pulls_at_the_same_time(daemons, registry, module_work, made, show):
+    daemon = daemons[False]
+    names = list(CASES)[:3]
+    references = [reference_of(made, registry, module_work, name)[1] for name in names]
+    with Watch(daemon) as watch, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+        results = list(pool.map(lambda reference: daemon.ctl("pull", reference), references))
+    assert [result.code for result in results] == [0] * len(names), results
+    watch.check(show, "three pulls", len(names))
+    wait_idle(daemon)
+    idle = memory_bytes(daemon.pid)
+    show(f"idle daemon: {idle / MIB:.1f} MiB")
+    assert idle <= IDLE_MAX
