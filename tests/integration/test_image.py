@@ -188,7 +188,12 @@ def test_the_root_of_the_image_is_not_written_to(node):
     node.start()
     socket = f"{node.host}{node.built.config['csi']['registration_dir']}/{node.built.config['csi']['driver']}-reg.sock"
     assert os.path.exists(socket)
-    code, text = node.containerd.execute(node.name, "/usr/bin/cache-ctl", "status")
-    assert code == 0 and "test-node" in text
+
+    def status():
+        code, text = node.containerd.execute(node.name, "/usr/bin/cache-ctl", "status")
+        assert code == 0 and "test-node" in text
+        return text if "no_new_privs" in text else None  # the probe of a worker takes a moment
+
+    text = wait_for(status, "what confines the workers", 60, 0.2)
     for feature in ("capabilities", "uid", "no_new_privs", "seccomp"):
         assert re.search(rf"^\s+{feature} +yes", text, re.M), text
