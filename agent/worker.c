@@ -319,8 +319,8 @@ void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second) {
 /* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
  * reaches each of its threads. */
 void worker_set_background(Worker *w, bool background) {
-    unsigned class = background ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_BE;
-    unsigned level = background ? 0 : IOPRIO_NORM;
+    int class = background ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_BE;
+    int level = background ? 0 : IOPRIO_NORM;
 
     if (w->pid > 0 &&
         syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, IOPRIO_PRIO_VALUE(class, level)) < 0)

@@ -2,6 +2,7 @@
 """Folders, ports and child processes that a test session leaves nothing of."""
 import ctypes
 import errno
+import glob
 import os
 import shutil
 import signal
@@ -49,12 +50,38 @@ def remove_work_dir(path):
     subprocess.run(["rm", "-rf", "--", path], stderr=subprocess.DEVNULL, check=False)
 
 
+def end_shims(path):
+    """Ends what outlives its parent by design: shims of a containerd beneath `path`, and their containers."""
+    for pid in (int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                words = file.read().split(b"\0")
+            if b"containerd-shim" in words[0] and any(word.startswith(os.fsencode(path) + b"/") for word in words):
+                for victim in [*children(pid), pid]:
+                    os.kill(victim, signal.SIGKILL)
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
+def remove_cgroups(pid):
+    """Removes the control groups of containers that session `pid` had (in containerd's name spaces mc-it-<pid>-…)."""
+    for hierarchy in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
+        for group in glob.glob(os.path.join(hierarchy, f"{PREFIX}{pid}-*")):
+            for folder in [*glob.glob(group + "/*/"), group]:
+                try:
+                    os.rmdir(folder)
+                except OSError:  # a process ends there still: the next sweep takes it
+                    pass
+
+
 def sweep():
-    """Removes the folders of sessions that were killed."""
+    """Removes what is left of sessions that were killed."""
     for name in os.listdir(PARENT):
         parts = name[len(PREFIX):].split("-")
         if name.startswith(PREFIX) and parts[0].isdigit() and not os.path.exists(f"/proc/{parts[0]}"):
+            end_shims(os.path.join(PARENT, name))
             remove_work_dir(os.path.join(PARENT, name))
+            remove_cgroups(parts[0])
 
 
 def pick_port():
