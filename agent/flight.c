@@ -155,6 +155,8 @@ bool flight_step_ended(Flight *p, int r, const Err *err) {
     p->n_works--;
     if (r < 0)
         flight_finish(p, r, err);
+    else if (p->n_works == 0 && p->worker_r < 0)
+        flight_finish(p, p->worker_r, &p->worker_err);
     if (p->state != FLIGHT_DONE)
         return true;
     flight_settle(p);
@@ -446,16 +448,22 @@ static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
     flight_commit_layer(arg, layer, entries, n);
 }
 
+/* Of a worker that ended too early, what it brought may say more than its end: that is looked at
+ * first. */
 static void on_worker_end(void *arg, int r, const Err *err) {
     Flight *p = arg;
-    Err why = *err;
 
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
-    if (r < 0)
-        flight_finish(p, err_prefix(&why, r, "pull %s", p->reference_text), &why);
-    else
+    if (r >= 0) {
         check_complete(p);
+        return;
+    }
+    p->worker_err = *err;
+    p->worker_r = err_prefix(&p->worker_err, r, "pull %s", p->reference_text);
+    flight_commit_rest(p);
+    if (p->n_works == 0)
+        flight_finish(p, p->worker_r, &p->worker_err);
 }
 
 static void enter_fetching(Flight *p) {

@@ -36,9 +36,11 @@ struct Flight {
     Err err;
 
     Worker *worker;
-    bool worker_ended; /* with success */
-    pid_t leaving;     /* of the worker that was killed at the end and is to be waited for; or 0 */
-    char ingest[33];   /* name of its folder */
+    bool worker_ended;
+    int worker_r; /* < 0: too early, for this reason; told once nothing is being committed */
+    Err worker_err;
+    pid_t leaving;   /* of the worker that was killed at the end and is to be waited for; or 0 */
+    char ingest[33]; /* name of its folder */
     bool has_folder;
     int ingest_fd;  /* until the worker has it */
     uint64_t room;  /* bytes that may be written, when it was looked last */

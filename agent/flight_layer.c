@@ -95,8 +95,7 @@ static void on_batch(void *arg, int r, const Err *err) {
 static bool is_due(const Flight *p) {
     const LayerBatch *b = p->gathered;
 
-    return b->due || b->n >= BATCH_LAYERS || b->bytes >= BATCH_BYTES || p->n_reported == p->n_own ||
-           p->state == FLIGHT_DONE;
+    return b->due || b->n >= BATCH_LAYERS || b->bytes >= BATCH_BYTES || p->n_reported == p->n_own;
 }
 
 static void commit_gathered(Flight *p) {
@@ -139,5 +138,7 @@ void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n)
 
 void flight_commit_rest(Flight *p) {
     p->batch_timer = sd_event_source_disable_unref(p->batch_timer);
+    if (p->gathered)
+        p->gathered->due = true;
     commit_gathered(p);
 }
