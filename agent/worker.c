@@ -319,11 +319,12 @@ void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second) {
 /* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
  * reaches each of its threads. */
 void worker_set_background(Worker *w, bool background) {
-    int class = background ? IOPRIO_CLASS_IDLE : IOPRIO_CLASS_BE;
-    int level = background ? 0 : IOPRIO_NORM;
+    /* Of constants: what types the macro wants differs from header to header. */
+    int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
+    int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
 
     if (w->pid > 0 &&
-        syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, IOPRIO_PRIO_VALUE(class, level)) < 0)
+        syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0)
         log_debug("cannot change the io priority of pull worker %d: %s", (int)w->pid,
                   strerror(errno)); /* without CAP_SYS_NICE it only is not as polite */
 }
