@@ -13,6 +13,7 @@ from lib.artifacts import FORMATS, Builder, small_tar
 from lib.check import assert_pulls, assert_store_good, publish, running_daemon
 from lib.content import Bytes, Entry, File, Random, Text, assert_tree, file_entry
 from lib.sandbox import need
+from lib.tools import oci_layout, tool
 
 MIB = 1 << 20
 TOOLS = os.path.expanduser("~/.cache/modelcached-tests")
@@ -50,13 +51,6 @@ def go_tool(name):
     if not path:
         pytest.skip(f"{name} is not installed, and {why}")
     return path
-
-
-def tool(*argv, **options):
-    """Runs a pusher, bounded."""
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60, **options)
-    assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -143,28 +137,6 @@ def test_no_layers_is_an_empty_tree(node, registry, work):
 
 
 # As others push.
-
-def oci_layout(folder, artifact, tag):
-    """An OCI image layout with the artifact, written by hand."""
-    blobs = os.path.join(folder, "blobs/sha256")
-    os.makedirs(blobs)
-
-    def put(data, digest):
-        with open(os.path.join(blobs, digest.removeprefix("sha256:")), "wb") as file:
-            for chunk in data:
-                file.write(chunk)
-
-    for blob in artifact.blobs:
-        put(blob.chunks(), blob.digest)
-    put([artifact.manifest], artifact.digest)
-    descriptor = {"mediaType": artifact.media_type, "digest": artifact.digest, "size": len(artifact.manifest),
-                  "annotations": {"org.opencontainers.image.ref.name": tag}}
-    for name, value in (("oci-layout", {"imageLayoutVersion": "1.0.0"}),
-                        ("index.json", {"schemaVersion": 2, "manifests": [descriptor]})):
-        with open(os.path.join(folder, name), "w", encoding="ascii") as file:
-            json.dump(value, file)
-    return f"oci:{folder}:{tag}"
-
 
 def skopeo_copy(registry, source, name, *options):
     need("skopeo")
