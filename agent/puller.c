@@ -460,9 +460,9 @@ static int run_lookup(void *arg, Err *err) {
     }
     if (r == -ENOENT && l->policy == PULL_POLICY_NEVER)
         return err_set(err, -ENOENT,
-                       "%s is not stored here, and the pull policy is Never; "
+                       "%s is not stored here for %s, and the pull policy is Never; "
                        "pull it with cache-ctl pull, or use IfNotPresent",
-                       l->reference_text);
+                       l->reference_text, l->platform);
     if (r == -ENOENT)
         return 0;
     if (r >= 0) /* the time of use is not worth failing for */
@@ -556,13 +556,16 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
 }
 
 void puller_stop(Puller *p, void (*done)(void *arg), void *arg) {
-    Err err;
-
-    (void)err_set(&err, -ECANCELED, "the daemon is stopping");
     p->stopping = true;
     p->stopped = done;
     p->stopped_arg = arg;
-    for (size_t i = 0; i < p->n_entries; i++)
+    for (size_t i = 0; i < p->n_entries; i++) {
+        FlightView v;
+        Err err;
+
+        flight_view(p->entries[i]->pull, &v);
+        (void)err_set(&err, -ECANCELED, "%s: the daemon is stopping", v.reference);
         flight_cancel(p->entries[i]->pull, -ECANCELED, &err);
+    }
     check_stopped(p);
 }

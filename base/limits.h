@@ -24,6 +24,9 @@
 #define LIMIT_PATH_DEPTH      64       /* components of a path; models have 10, images 40 */
 #define LIMIT_TREE_PATH_BYTES MiB(256) /* all paths of one artifact */
 #define LIMIT_SYMLINK_BYTES   4095
+#define LIMIT_TREE_LINK_BYTES MiB(64) /* targets that paths of one image lead through */
+#define LIMIT_SYMLINKS_FOLLOWED \
+    40 /* by one path of an image, as the kernel has it: path_resolution(7) */
 #define LIMIT_ZSTD_WINDOW_LOG 27 /* 128 MiB: what zstd --long accepts by default */
 
 /* gRPC. */

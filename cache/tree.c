@@ -31,8 +31,19 @@ struct Tree {
     size_t n_buckets, n_nodes;
     uint64_t path_bytes; /* of all nodes' paths: so much tree_entries() takes */
     uint64_t key;        /* of name_hash(), random */
-    bool absolute_symlinks;
+    uint64_t link_bytes; /* read of the targets of symlinks that paths lead through */
+    bool image;
 };
+
+/* A walk by names.  `path` has no symlink: names that are there, or that are not. */
+typedef struct Walk {
+    char path[LIMIT_PATH_BYTES];
+    size_t depth, links;
+    size_t ends[LIMIT_PATH_DEPTH + 1]; /* how long `path` is at each depth */
+    Node *nodes[LIMIT_PATH_DEPTH + 1]; /* what is at each depth; NULL: nothing */
+    char rest[2 * LIMIT_PATH_BYTES];   /* its end, from `at` on, is still to go */
+    size_t at;
+} Walk;
 
 __extension__ typedef unsigned __int128 Wide;
 
@@ -83,13 +94,13 @@ static void buckets_grow(Tree *t) {
     t->n_buckets = n;
 }
 
-Tree *tree_new(bool absolute_symlinks) {
+Tree *tree_new(bool image) {
     Tree *t = xnew(Tree);
 
     if (getrandom(&t->key, sizeof(t->key), 0) != sizeof(t->key))
         abort(); /* cannot fail for 8 bytes once the system is up (getrandom(2)) */
     t->key %= 1ULL << 60;
-    t->absolute_symlinks = absolute_symlinks;
+    t->image = image;
     t->n_buckets = TREE_BUCKETS_FIRST;
     t->buckets = xcalloc(t->n_buckets, sizeof(*t->buckets));
     t->root = node_new(t, NULL, "", 0);
@@ -163,6 +174,11 @@ static Node *node_find(const Tree *t, const char *path) {
         path += n + (path[n] == '/');
     }
     return node;
+}
+
+static int refuse_long(const char *path, Err *err) {
+    return err_set(err, -E2BIG, "path '%.200s…' is longer than %d bytes", path,
+                   LIMIT_PATH_BYTES - 1);
 }
 
 static int refuse_deep(const char *path, Err *err) {
@@ -243,28 +259,116 @@ static int path_join(char buf[static LIMIT_PATH_BYTES], const char *prefix, cons
                 ? snprintf(buf, LIMIT_PATH_BYTES, "%s", path)
                 : snprintf(buf, LIMIT_PATH_BYTES, "%s%s%s", prefix, *path ? "/" : "", path);
 
-    if (n < 0 || n >= LIMIT_PATH_BYTES)
-        return err_set(err, -E2BIG, "path '%.200s…' is longer than %d bytes", path,
-                       LIMIT_PATH_BYTES - 1);
+    return n < 0 || n >= LIMIT_PATH_BYTES ? refuse_long(path, err) : 0;
+}
+
+static int walk_name(const Tree *t, Walk *w, const char *name, size_t n, Err *err) {
+    size_t end = w->ends[w->depth], slash = w->depth > 0;
+
+    if (w->depth == LIMIT_PATH_DEPTH)
+        return refuse_deep(w->path, err);
+    if (!name_is_safe(name, n))
+        return err_set(err, -EPROTO,
+                       "the symlinks of the artifact lead through '%.*s', which is not a safe name",
+                       (int)MIN(n, (size_t)LIMIT_NAME_BYTES), name);
+    if (end + slash + n >= sizeof(w->path))
+        return refuse_long(w->path, err);
+    if (slash)
+        w->path[end] = '/';
+    memcpy(w->path + end + slash, name, n);
+    w->path[end + slash + n] = '\0';
+    w->ends[w->depth + 1] = end + slash + n;
+    w->nodes[w->depth + 1] = w->nodes[w->depth] ? child_find(t, w->nodes[w->depth], name, n) : NULL;
+    w->depth++;
     return 0;
 }
 
-static void hide_lower(Tree *t, const char *path, bool opaque) {
-    Node *node = node_find(t, path);
+/* Goes up, but never above the root. */
+static void walk_up(Walk *w) {
+    if (w->depth > 0)
+        w->depth--;
+    w->path[w->ends[w->depth]] = '\0';
+}
 
-    if (!node)
-        return;
-    if (!opaque)
-        node_clear(node);
-    else if (node->type == ENTRY_TYPE_DIRECTORY)
-        for (Node *child = node->children; child; child = child->next)
-            node_clear(child);
+/* Puts `text` before what is still to go. */
+static int walk_prepend(Walk *w, const char *text, Err *err) {
+    size_t n = strlen(text);
+
+    if (n + 1 > w->at)
+        return refuse_long(text, err);
+    w->at -= n + 1;
+    memcpy(w->rest + w->at, text, n);
+    w->rest[w->at + n] = '/';
+    return 0;
+}
+
+/* The last name is a symlink: its target takes its place.  The sum is bounded, so that entries that
+ * all lead through long targets cannot keep the store busy. */
+static int walk_link(Tree *t, Walk *w, Err *err) {
+    const Node *link = w->nodes[w->depth];
+
+    if (++w->links > LIMIT_SYMLINKS_FOLLOWED)
+        return err_set(err, -EPROTO,
+                       "more than %d symlinks have to be followed, the last is '%.200s'",
+                       LIMIT_SYMLINKS_FOLLOWED, w->path);
+    t->link_bytes += strlen(link->target);
+    if (t->link_bytes > LIMIT_TREE_LINK_BYTES)
+        return err_set(err, -E2BIG, "paths lead through more than %llu MiB of symlinks at '%.200s'",
+                       (unsigned long long)LIMIT_TREE_LINK_BYTES >> 20, w->path);
+    if (*link->target == '/')
+        w->depth = 0;
+    walk_up(w);
+    return walk_prepend(w, link->target, err);
+}
+
+/* Follows `path` and all symlinks in it as somebody would whose root is the tree's; names that are
+ * not there are walked through as well.  This is all in memory: no path reaches the kernel. */
+static int walk(Tree *t, Walk *w, const char *path, Err *err) {
+    int r;
+
+    w->depth = w->links = w->ends[0] = 0;
+    w->path[0] = '\0';
+    w->nodes[0] = t->root;
+    w->at = sizeof(w->rest);
+    r = walk_prepend(w, path, err);
+    while (r >= 0 && w->at < sizeof(w->rest)) {
+        const char *name = w->rest + w->at;
+        size_t n = (size_t)((char *)memchr(name, '/', sizeof(w->rest) - w->at) - name);
+
+        w->at += n + 1;
+        if (n == 2 && memcmp(name, "..", 2) == 0)
+            walk_up(w);
+        else if (n > 0 && !(n == 1 && *name == '.'))
+            r = walk_name(t, w, name, n, err);
+        if (r >= 0 && w->nodes[w->depth] && w->nodes[w->depth]->type == ENTRY_TYPE_SYMLINK)
+            r = walk_link(t, w, err);
+    }
+    return r < 0 ? err_prefix(err, r, "path '%.200s'", path) : 0;
+}
+
+/* The path in the tree that a path in a layer means: in an image the symlinks among its parents
+ * (`whole`: and itself) are followed. */
+static int locate(Tree *t, const char *prefix, const char *path, bool whole,
+                  char ret[static LIMIT_PATH_BYTES], Err *err) {
+    char joined[LIMIT_PATH_BYTES], *slash;
+    Walk w;
+    int r = path_join(joined, prefix, path, err);
+
+    if (r < 0)
+        return r;
+    slash = whole ? NULL : strrchr(joined, '/');
+    if (!t->image || (!whole && !slash))
+        return path_join(ret, NULL, joined, err);
+    if (slash)
+        *slash++ = '\0';
+    r = walk(t, &w, joined, err);
+    return r < 0 ? r : path_join(ret, w.path, slash ? slash : "", err);
 }
 
 static int put_symlink(const Tree *t, Node *node, const char *path, const char *target, Err *err) {
     char *copy;
 
-    if (!symlink_stays_inside(path, target) && !(t->absolute_symlinks && *target == '/'))
+    if (!symlink_stays_inside(path, target) && !(t->image && *target == '/'))
         return err_set(
             err, -EPROTO,
             "symlink '%.200s' points to '%.200s', outside of the artifact: it is refused", path,
@@ -304,7 +408,7 @@ static int put_hardlink(Tree *t, Node *node, const char *path, const char *targe
 static int put(Tree *t, const char *prefix, const LayerEntry *e, Err *err) {
     char path[LIMIT_PATH_BYTES], target[LIMIT_PATH_BYTES];
     Node *node = NULL;
-    int r = path_join(path, prefix, e->path, err);
+    int r = locate(t, prefix, e->path, false, path, err);
 
     if (r < 0)
         return r;
@@ -324,37 +428,50 @@ static int put(Tree *t, const char *prefix, const LayerEntry *e, Err *err) {
         return put_symlink(t, node, path, e->target, err);
     default:
         assert(e->type == ENTRY_TYPE_HARDLINK);
-        r = path_join(target, prefix, e->target, err);
+        r = locate(t, prefix, e->target, false, target, err);
         return r < 0 ? r : put_hardlink(t, node, path, target, err);
     }
 }
 
-int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err) {
+/* What an entry takes away of the lower layers before any entry of its own is put.  In an image
+ * also the symlink that a directory replaces: what the layer says of paths beneath it means the
+ * directory. */
+static int hide(Tree *t, const char *prefix, const LayerEntry *e, Err *err) {
+    bool opaque = e->type == ENTRY_TYPE_OPAQUE, directory = e->type == ENTRY_TYPE_DIRECTORY;
+    char path[LIMIT_PATH_BYTES];
+    Node *node;
     int r;
+
+    if (!opaque && e->type != ENTRY_TYPE_WHITEOUT && !(directory && t->image))
+        return 0;
+    r = locate(t, prefix, e->path, opaque, path, err);
+    if (r < 0)
+        return r;
+    node = node_find(t, path);
+    if (!node || (directory && node->type != ENTRY_TYPE_SYMLINK))
+        return 0;
+    if (!opaque)
+        node_clear(node);
+    else if (node->type == ENTRY_TYPE_DIRECTORY)
+        for (Node *child = node->children; child; child = child->next)
+            node_clear(child);
+    return 0;
+}
+
+int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err) {
+    int r = 0;
 
     if (prefix && !path_is_safe_relative(prefix))
         return err_set(err, -EPROTO, "layer directory '%.200s' is not a safe name", prefix);
-    for (size_t i = 0; i < n; i++) {
-        char path[LIMIT_PATH_BYTES];
-
+    for (size_t i = 0; r >= 0 && i < n; i++) {
         r = tree_check_entry(&entries[i], err);
-        if (r < 0)
-            return r;
+        if (r >= 0)
+            r = hide(t, prefix, &entries[i], err);
+    }
+    for (size_t i = 0; r >= 0 && i < n; i++)
         if (entries[i].type != ENTRY_TYPE_WHITEOUT && entries[i].type != ENTRY_TYPE_OPAQUE)
-            continue;
-        r = path_join(path, prefix, entries[i].path, err);
-        if (r < 0)
-            return r;
-        hide_lower(t, path, entries[i].type == ENTRY_TYPE_OPAQUE);
-    }
-    for (size_t i = 0; i < n; i++) {
-        if (entries[i].type == ENTRY_TYPE_WHITEOUT || entries[i].type == ENTRY_TYPE_OPAQUE)
-            continue;
-        r = put(t, prefix, &entries[i], err);
-        if (r < 0)
-            return r;
-    }
-    return 0;
+            r = put(t, prefix, &entries[i], err);
+    return r;
 }
 
 static char *node_path(const Node *node) {

@@ -6,18 +6,22 @@
  *   - a file or a symlink replaces what is at its path, a directory with all that is beneath it;
  *   - a directory merges with a directory and replaces anything else;
  *   - a hard link becomes the file that its target is at that moment;
- *   - missing parents are made; a symlink in the place of a parent is replaced by a directory,
- * nothing is ever put where it points to. */
+ *   - missing parents are made.
+ * A symlink in the place of a parent is followed in the tree of an image, as container runtimes do
+ * (missing directories are made where it leads), but by names in memory and never out of the tree:
+ * an absolute target begins at the tree's root and ".." ends there.  The last name of a path is
+ * never followed, so an entry for the symlink's own path replaces it.  In other artifacts such a
+ * symlink is replaced by a directory, nothing is ever put where it points to. */
 #pragma once
 
 #include "cache/store.h"
 
 typedef struct Tree Tree;
 
-/* `absolute_symlinks`: they are kept (container images are full of them, and mean the root of
- * whoever reads them); else, and with too many "..", a symlink that leads out of the tree is
- * refused. */
-Tree *tree_new(bool absolute_symlinks);
+/* `image`: symlinks among parents are followed, and absolute ones are kept (container images are
+ * full of them, and mean the root of whoever reads them); else, and with too many "..", a symlink
+ * that leads out of the tree is refused. */
+Tree *tree_new(bool image);
 Tree *tree_free(Tree *t);
 DEFINE_CLEANUP(Tree, tree_free);
 
@@ -26,8 +30,9 @@ DEFINE_CLEANUP(Tree, tree_free);
 int tree_check_entry(const LayerEntry *e, Err *err) _must_check_;
 
 /* Adds a layer's entries; `prefix` (safe relative, or NULL) is put before their paths.
- * Errors: -EPROTO an entry is malformed, leads out of the tree or contradicts others; -E2BIG more
- * than LIMIT_TREE_ENTRIES or LIMIT_TREE_PATH_BYTES, or a path that is too long or too deep. */
+ * Errors: -EPROTO an entry is malformed, leads out of the tree, through more than
+ * LIMIT_SYMLINKS_FOLLOWED, or contradicts others; -E2BIG more than LIMIT_TREE_ENTRIES,
+ * LIMIT_TREE_PATH_BYTES or LIMIT_TREE_LINK_BYTES, or a path that is too long or too deep. */
 int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err)
     _must_check_;
 

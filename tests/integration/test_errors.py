@@ -320,12 +320,14 @@ def test_hostile_tar(place, name, make_artifact):
 def test_absolute_symlinks_of_images_are_kept_and_not_followed(place):
     tar, passwd = Tar(place.folder), os.stat("/etc/passwd")
     tar.add(Tar.info("etc/passwd", SYMLINK, 0o777, linkname="/etc/passwd"))
-    tar.add(Tar.info("tmp", SYMLINK, 0o777, linkname="/tmp"))
-    tar.add(Tar.info(OUTSIDE[1:]), Bytes("escaped"))
+    tar.add(Tar.info("link", SYMLINK, 0o777, linkname=os.path.dirname(OUTSIDE)))
+    tar.add(Tar.info(f"link/{os.path.basename(OUTSIDE)}"), Bytes("escaped"))
     reference = place.faulty.add(image_of(place, tar), place.repository(), "v1")
     target = publish(place.daemon, "links", reference)
     assert os.readlink(os.path.join(target, "etc/passwd")) == "/etc/passwd"
-    assert not os.path.islink(os.path.join(target, "tmp")), "a file was put where a link points to"
+    assert os.readlink(os.path.join(target, "link")) == os.path.dirname(OUTSIDE)
+    with open(os.path.join(target, OUTSIDE[1:]), encoding="ascii") as file:
+        assert file.read() == "escaped", "the link leads from the root of the tree"
     place.daemon.csi().unpublish("links", target)
     assert_host_is_untouched(passwd)
 
@@ -576,6 +578,12 @@ def test_missing_config(make_daemon, work):
     result = run([program("modelcached"), "--config", path], 20, daemon.env)
     assert result.code == 2, result
     assert path in result.stderr
+
+
+def test_one_socket_for_both(make_daemon, work):
+    result = run_config(make_daemon(start=False), work, "node: x\n", "--set", "csi.endpoint=unix:///run/x.sock", "--set",
+                        "control.socket=/run/x.sock", "--check-config")[1]
+    assert result.code == 2 and "they need a socket each" in result.stderr, result
 
 
 def test_check_config_of_a_good_one(make_daemon, work):

@@ -69,12 +69,37 @@ static char *dump(const Tree *t) {
     return text;
 }
 
+typedef struct Merge {
+    const char *name;
+    const char *layers[LAYERS_MAX];
+    const char *want; /* NULL: it is refused */
+} Merge;
+
+static void assert_merges(bool image, const Merge *m) {
+    _cleanup_(tree_freep) Tree *t = tree_new(image);
+    _cleanup_free_ char *got = NULL, *labelled = NULL, *want = NULL;
+    Err err = { "" };
+    int r = 0;
+
+    for (size_t k = 0; r >= 0 && k < LAYERS_MAX && m->layers[k]; k++)
+        r = add_layer(t, m->layers[k], &err);
+    if (!m->want) {
+        ASSERT_ERR(r, -EPROTO);
+        return;
+    }
+    got = r < 0 ? xstrdup(err.text) : dump(t);
+    labelled = xasprintf("%s:\n%s", m->name, got);
+    want = xasprintf("%s:\n%s", m->name, m->want);
+    /* tree_entries() sorts by strcmp(3), the tables are written for reading. */
+    if (strlen(labelled) != strlen(want))
+        test_fail(__FILE__, __LINE__, "%s", labelled);
+    for (char *save = NULL, *line = strtok_r(want, "\n", &save); line;
+         line = strtok_r(NULL, "\n", &save))
+        ASSERT_STRSTR(labelled, line);
+}
+
 TEST(tree_merge_table) {
-    static const struct {
-        const char *name;
-        const char *layers[LAYERS_MAX];
-        const char *want;
-    } cases[] = {
+    static const Merge cases[] = {
         { "nothing", { "" }, "" },
         { "parents are made", { "f a/b/c 1" }, "d a\nd a/b\nf a/b/c 1\n" },
         { "later file wins", { "f a 1", "x a 22" }, "x a 2\n" },
@@ -121,27 +146,57 @@ TEST(tree_merge_table) {
           "d a\nf a-b 1\nd a.d\nf a.d/e 1\nf a/c 1\n" },
     };
 
-    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-        _cleanup_(tree_freep) Tree *t = tree_new(false);
-        _cleanup_free_ char *got = NULL, *labelled = NULL, *want = NULL;
-        Err err = { "" };
-        int r = 0;
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+        assert_merges(false, &cases[i]);
+}
 
-        for (size_t k = 0; r >= 0 && k < LAYERS_MAX && cases[i].layers[k]; k++)
-            r = add_layer(t, cases[i].layers[k], &err);
-        if (!cases[i].want) {
-            ASSERT_ERR(r, -EPROTO);
-            continue;
-        }
-        got = r < 0 ? xstrdup(err.text) : dump(t);
-        labelled = xasprintf("%s:\n%s", cases[i].name, got);
-        want = xasprintf("%s:\n%s", cases[i].name, cases[i].want);
-        /* tree_entries() sorts by strcmp(3), the tables are written for reading. */
-        ASSERT_EQ(strlen(labelled), strlen(want));
-        for (char *save = NULL, *line = strtok_r(want, "\n", &save); line;
-             line = strtok_r(NULL, "\n", &save))
-            ASSERT_STRSTR(labelled, line);
-    }
+TEST(tree_of_an_image_follows_symlinks_within_itself) {
+    static const Merge cases[] = {
+        { "usrmerge",
+          { "d usr/lib\nl lib usr/lib\nf usr/lib/libc 1", "f lib/libnew 22" },
+          "d usr\nd usr/lib\nf usr/lib/libc 1\nf usr/lib/libnew 2\nl lib usr/lib\n" },
+        { "in one layer", { "l a b\nf a/x 1" }, "d b\nf b/x 1\nl a b\n" },
+        { "absolute", { "d u\nl a /u\nf a/x 1" }, "d u\nf u/x 1\nl a /u\n" },
+        { "absolute, deeper",
+          { "l d/a /u/v\nf d/a/x 1" },
+          "d d\nd u\nd u/v\nf u/v/x 1\nl d/a /u/v\n" },
+        { "relative, up",
+          { "l d/e/a ../u\nf d/e/a/x 1" },
+          "d d\nd d/e\nd d/u\nf d/u/x 1\nl d/e/a ../u\n" },
+        { "never above the root",
+          { "l d/a /../../u/../v\nf d/a/x 1" },
+          "d d\nd v\nf v/x 1\nl d/a /../../u/../v\n" },
+        { "the root itself", { "l d/a /\nf d/a/x 1" }, "d d\nf x 1\nl d/a /\n" },
+        { "links lead to links",
+          { "l a b/\nl b ./c//d\nf a/x 1" },
+          "d c\nd c/d\nf c/d/x 1\nl a b/\nl b ./c//d\n" },
+        { "a name of an entry is not followed", { "l a b\nf b 1", "f a 22" }, "f a 2\nf b 1\n" },
+        { "a directory replaces the symlink",
+          { "l a b\nf b/x 1", "d a\nf a/y 1" },
+          "d a\nd b\nf a/y 1\nf b/x 1\n" },
+        { "and what is marked in it is its own",
+          { "l a b\nf b/x 1", "d a\no a\nw a/x" },
+          "d a\nd b\nf b/x 1\n" },
+        { "whiteout", { "l a b\nf b/x 1\nf b/y 1", "w a/x" }, "d b\nf b/y 1\nl a b\n" },
+        { "whiteout of the symlink", { "l a b\nf b/x 1", "w a" }, "d b\nf b/x 1\n" },
+        { "whiteout of the symlink, then a parent",
+          { "l a b\nf b/x 1", "w a\nf a/y 1" },
+          "d a\nd b\nf a/y 1\nf b/x 1\n" },
+        { "whiteout of what is not there", { "l a b", "w a/x\nw a/c/d" }, "l a b\n" },
+        { "opaque", { "l a b\nf b/x 1", "f a/y 1\no a" }, "d b\nf b/y 1\nl a b\n" },
+        { "hard link",
+          { "l a b\nf b/x 1\nf a/y 1", "h a/z a/x" },
+          "d b\nf b/x 1\nf b/y 1\nf b/z 1\nl a b\n" },
+        { "hard link to a symlink behind one",
+          { "l a b\nl b/s t", "h c a/s" },
+          "d b\nl a b\nl b/s t\nl c t\n" },
+        { "a symlink is judged where it comes to lie",
+          { "l a b/c\nl a/s ../t" },
+          "d b\nd b/c\nl a b/c\nl b/c/s ../t\n" },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++)
+        assert_merges(true, &cases[i]);
 }
 
 /* FNV-1a, the hash that any table of names is first attacked with. */
@@ -257,6 +312,60 @@ TEST(tree_refuses_hostile_entries) {
         ASSERT_STRSTR(err.text, cases[i].sentence);
         ASSERT_ERR(r, -EPROTO);
     }
+}
+
+TEST(tree_of_an_image_refuses_symlinks_without_end) {
+    static const struct {
+        const char *layer, *sentence;
+    } cases[] = {
+        { "l a a\nf a/x 1", "more than 40 symlinks" },
+        { "l a b\nl b a\nf a/x 1", "more than 40 symlinks" },
+        { "l a b\nl b a\nw a/x", NULL }, /* marks are about lower layers */
+        { "f f 1\nl a f\nf a/x 1", "beneath a file" },
+        { "l a b\nl a/s ../../t", "outside" },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(tree_freep) Tree *t = tree_new(true);
+        Err err = { "" };
+
+        ASSERT_ERR(add_layer(t, cases[i].layer, &err), cases[i].sentence ? -EPROTO : 0);
+        ASSERT_STRSTR(err.text, cases[i].sentence ? cases[i].sentence : "");
+    }
+}
+
+TEST(tree_of_an_image_bounds_where_symlinks_lead) {
+    enum { LONG = LIMIT_SYMLINK_BYTES };
+    _cleanup_(tree_freep) Tree *t = tree_new(true);
+    _cleanup_free_ char *target = xcalloc(1, LONG + 1);
+    LayerEntry link = { .type = ENTRY_TYPE_SYMLINK, .path = (char *)"a", .target = target },
+               dir = { .type = ENTRY_TYPE_DIRECTORY, .path = (char *)"a/x" };
+    int r = 0;
+    Err err;
+
+    (void)memset(target, 'n', LIMIT_NAME_BYTES + 1); /* a name that no file system takes */
+    ASSERT_OK(tree_add_layer(t, NULL, &link, 1, &err));
+    ASSERT_ERR(tree_add_layer(t, NULL, &dir, 1, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "not a safe name");
+
+    for (size_t i = 0; i < LONG; i++)
+        target[i] = i % 2 ? '/' : 'd';
+    ASSERT_OK(tree_add_layer(t, NULL, &link, 1, &err));
+    ASSERT_ERR(tree_add_layer(t, NULL, &dir, 1, &err), -E2BIG);
+    ASSERT_STRSTR(err.text, "deeper than 64");
+
+    for (size_t i = 0; i < LONG; i++)
+        target[i] = i % 200 ? 'd' : '/';
+    ASSERT_OK(tree_add_layer(t, NULL, &link, 1, &err));
+    ASSERT_ERR(tree_add_layer(t, NULL, &dir, 1, &err), -E2BIG);
+    ASSERT_STRSTR(err.text, "longer than");
+
+    (void)memset(target, '/', LONG); /* the root, with much to read */
+    ASSERT_OK(tree_add_layer(t, NULL, &link, 1, &err));
+    for (size_t i = 0; r >= 0 && i <= LIMIT_TREE_LINK_BYTES / LONG; i++)
+        r = tree_add_layer(t, NULL, &dir, 1, &err);
+    ASSERT_ERR(r, -E2BIG);
+    ASSERT_STRSTR(err.text, "64 MiB of symlinks");
 }
 
 TEST(tree_of_an_image_keeps_absolute_symlinks_and_no_others_that_lead_out) {
