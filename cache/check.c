@@ -168,7 +168,7 @@ static int drop(Check *c, const ObjectKey *key, Err *err) {
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
         int64_t one;
-        int r = index_begin(ix, true, err);
+        int r = index_begin_removal(ix, err);
 
         if (r >= 0)
             r = index_get(ix, &one, err, "SELECT 1 FROM objects WHERE id = ?", "i", key->id);

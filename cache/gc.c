@@ -208,7 +208,7 @@ static int remove_reference(Index *ix, const char *reference, Removal *rm, Err *
 static int remove_rows(Index *ix, const char *reference, const Digest *manifest, Removal *rm,
                        Err *err) {
     int64_t id;
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     if (r < 0)
         return r;
@@ -240,7 +240,7 @@ int store_remove(Store *s, const char *reference, const Digest *manifest, uint64
 }
 
 static int prune_rows(Index *ix, Removal *rm, Err *err) {
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     if (r >= 0)
         r = index_run(ix, err, "INSERT OR IGNORE INTO doomed_layers SELECT id FROM layers", "");
@@ -280,7 +280,7 @@ static int discard_rows(Index *ix, const char *ingest, Removal *rm, Err *err) {
         "DELETE FROM leases WHERE ingest = ?",
         "DELETE FROM layer_leases WHERE ingest = ?",
     };
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     for (size_t i = 0; r >= 0 && i < ELEMENTSOF(sql); i++)
         r = index_run(ix, err, sql[i], "t", ingest);

@@ -141,7 +141,7 @@ static int forget_missing(Index *ix, const Missing *missing, Err *err) {
 
     if (missing->n == 0)
         return 0;
-    r = index_begin(ix, true, err);
+    r = index_begin_removal(ix, err);
     for (size_t i = 0; r >= 0 && i < missing->n; i++)
         r = gc_forget_object(ix, missing->ids[i], err);
     return r < 0 ? r : index_commit(ix, err);

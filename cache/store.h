@@ -18,6 +18,7 @@
  *   trees/.new-<hex>/   a tree that is being built
  *   staging/            mount points on which a mount becomes read-only before it is shown
  *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
+ *   index.db-reserve    space put by for removal on a full disk; no content
  *
  * Content comes in this order: data durable, name in objects/ or trees/ durable, row durable,
  * answer.  It goes in the opposite one.  So a row always has its content, and what has no row is

@@ -27,10 +27,17 @@ static int recover_one(Volumes *v, const Volume *record, VolumesFound *found, Er
         return 0;
     }
     if (must_drop(record, mounted)) {
-        int r = store_volume_remove(s, record->volume_id, record->target, err);
+        int r = store_volume_remove(s, record->volume_id, record->target, &why);
 
+        if (r == -ENOSPC) { /* all others can do without */
+            volumes_event(v, record, "volume.drop-failed",
+                          "the volume at %s is gone, but its record stays until the next start: "
+                          "%s",
+                          record->target, why.text);
+            return 0;
+        }
         if (r < 0)
-            return r;
+            return err_set(err, r, "%s", why.text);
         found->dropped++;
         volumes_event(v, record, "volume.dropped",
                       "the volume at %s is gone; its record was dropped", record->target);
