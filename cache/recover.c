@@ -18,10 +18,12 @@ enum { RECOVER_SHARDS = 256 };
 /* Calls `visit` for each name in the directory `name` beneath `dir_fd`. */
 static int each_name(int dir_fd, const char *name,
                      int (*visit)(void *arg, const char *entry, Err *err), void *arg, Err *err) {
-    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    int r = 0;
+    int fd = fs_open_beneath(dir_fd, name, O_RDONLY | O_DIRECTORY, 0, err), r = 0;
+    DIR *dir;
 
+    if (fd < 0)
+        return err_prefix(err, fd, "reading the store failed");
+    dir = fdopendir(fd);
     if (!dir) {
         r = err_errno(err, "reading directory %s of the store failed", name);
         safe_close(fd);
