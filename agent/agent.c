@@ -210,6 +210,22 @@ static int start_store(Agent *a, Err *err) {
     return 0;
 }
 
+/* An index that was lost, or put back from an old copy: said once, with what to do. */
+static void warn_of_lost_index(const Agent *a, const VolumesFound *found) {
+    const StoreRecovered *store = store_recovered(a->store);
+
+    if (store->trees_kept > 0 || found->foreign > 0)
+        log_warn("the index of the store does not know what %u mounts show: it was lost or is an "
+                 "old one; they keep what they show until their pods are deleted or the kubelet "
+                 "publishes them again; the %u files that it does not know were taken out of the "
+                 "cache: pull their artifacts again",
+                 found->foreign, store->objects_removed);
+    else if (store->index_made && store->objects_removed > 0)
+        log_warn("the index of the store was lost: the %u files in the store were removed, because "
+                 "nothing says what they are: pull the artifacts again",
+                 store->objects_removed);
+}
+
 static int start_volumes(Agent *a, Err *err) {
     VolumesFound found;
     int r = volumes_new(&a->volumes, &a->backend, err);
@@ -219,8 +235,9 @@ static int start_volumes(Agent *a, Err *err) {
     if (r < 0)
         return r;
     if (found.mounted + found.unmounted + found.dropped + found.foreign > 0)
-        log_info("found %u volumes mounted, %u not mounted, %u gone, %u foreign mounts",
+        log_info("found %u volumes mounted, %u not mounted, %u gone, %u mounts without a volume",
                  found.mounted, found.unmounted, found.dropped, found.foreign);
+    warn_of_lost_index(a, &found);
     return 0;
 }
 

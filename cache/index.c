@@ -128,11 +128,9 @@ static int fail(sqlite3 *db, Err *err) {
 
     if (r == -EUCLEAN)
         return err_set(err, r,
-                       "the store's index is damaged (%s): drain the node (volumes that are in use "
-                       "would become "
-                       "empty), stop modelcached, remove index.db and index.db-wal from the store "
-                       "and start it "
-                       "again; the content is pulled anew",
+                       "the store's index is damaged (%s): stop modelcached, remove index.db and "
+                       "index.db-wal from the store and start it again; volumes that are mounted "
+                       "keep what they show, other content is pulled anew",
                        sqlite3_errmsg(db));
     if (r == -ENOSPC)
         return err_set(err, r, "the store's index can't grow: no space is left on the file system");

@@ -80,7 +80,7 @@ typedef struct VolumesFound {
                            mounts it */
     unsigned
         dropped; /* its directory is gone, or it was mounted by cache-ctl and is not any more */
-    unsigned foreign; /* mounts of the store's trees that no record knows; left alone */
+    unsigned foreign; /* mounts of the store's trees that no record knows; they stay */
 } VolumesFound;
 /* Matches records with mounts; blocks; called once at start, before anybody can publish.  Errors:
  * -EIO of the store. */
