@@ -256,13 +256,15 @@ int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
 /* Reads objects (of one manifest, or all with NULL) from the disk, past the page cache, and
  * compares digests.  A bad object is forgotten and removed, what uses it becomes incomplete (a
  * later pull repairs it), and `bad` is called with a sentence.  Trees that have it are removed, but
- * those that volumes show: these are mended in place by the next pull.  Returns the number of bad
- * objects. `progress` is called about every 16 MiB; returning < 0 there ends it with that. Errors:
- * -ENOENT the manifest is not stored; -EIO. */
+ * those that volumes show: these are mended in place by the next pull.  For each artifact that was
+ * incomplete already, `incomplete` is called with a sentence that says what it lacks.  Returns the
+ * number of bad objects and incomplete artifacts. `progress` is called about every 16 MiB;
+ * returning < 0 there ends it with that. Errors: -ENOENT the manifest is not stored; -EIO. */
 typedef struct VerifyHandlers {
     int (*progress)(void *arg, uint64_t objects, uint64_t n_objects, uint64_t bytes,
                     uint64_t n_bytes);
     void (*bad)(void *arg, const Digest *object, const char *sentence);
+    void (*incomplete)(void *arg, const Digest *manifest, const char *sentence);
     void *arg;
 } VerifyHandlers;
 int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handlers, Err *err)

@@ -21,6 +21,7 @@ from lib.sandbox import mounts_beneath, need, wait_for
 COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "mount": 2, "umount": 1, "verify": 0, "status": 0, "events": 0}
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 DIGEST = r"sha256:[0-9a-f]{64}"
+LOST = "model-00001-of-00002.safetensors"
 
 
 @pytest.fixture(name="made")
@@ -245,6 +246,25 @@ def test_verify(stocked, made):
     assert last["bad"] == []
     assert daemon.ctl("verify", "127.0.0.1:1/not/here:v1").code == 4
     assert made.digest in daemon.ctl("ls", "--full").stdout
+
+
+def test_verify_of_an_incomplete_artifact(stocked, made, faulty):
+    """What is lost is said each time, and how to mend it, until it is there again."""
+    daemon, reference = stocked
+    whole = faulty.add(modelpack(daemon.folder, seed=5), "team/whole", "v1")
+    assert daemon.ctl("pull", whole).code == 0
+    entry = made.tree[LOST]
+    os.unlink(os.path.join(daemon.store, "objects", entry.sha256[:2], entry.sha256[2:]))
+    assert daemon.ctl("verify", reference).code == 7
+    for arguments in ((reference,), ()):
+        result = daemon.ctl("verify", *arguments)
+        assert result.code == 7 and "what their digests say" not in result.stdout, result
+        assert LOST in result.stderr and f"cache-ctl pull {reference}" in result.stderr, result
+    assert daemon.ctl("verify", whole).code == 0
+    bad = [line["bad"] for line in lines_of_json(daemon.ctl("--output", "json", "verify", reference).stdout)]
+    assert "is incomplete" in sum(bad, [])[0]
+    assert daemon.ctl("pull", reference).code == 0
+    assert daemon.ctl("verify").code == 0
 
 
 def flip_a_byte(daemon, entry):
