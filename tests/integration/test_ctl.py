@@ -225,6 +225,34 @@ def test_mount_errors(stocked, work):
     assert os.listdir(directory) == ["file"] and not mounts_beneath(work)
 
 
+@pytest.mark.parametrize("name", ["", "ingest", "staging", "partial", "objects/00"])
+def test_mount_in_the_store_is_refused(stocked, name):
+    daemon, reference = stocked
+    result = daemon.ctl("mount", reference, os.path.join(daemon.store, name))
+    assert result.code == 2 and "lies in the store" in result.stderr, result
+    assert not mounts_beneath(daemon.store)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_umount_of_a_directory_that_is_gone(stocked, work, above):
+    daemon, reference = stocked
+    directory = os.path.join(work, "there", "mnt")
+    os.makedirs(directory)
+    assert daemon.ctl("mount", reference, directory).code == 0
+    subprocess.run(["umount", directory], check=True)
+    os.rmdir(directory)
+    if above:
+        os.rmdir(os.path.dirname(directory))
+    assert daemon.ctl("rm", reference).code == 1
+    done = subprocess.run([program("cache-ctl"), "--socket", daemon.control_socket, "umount", "there/mnt/"], cwd=work,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert done.stdout == f"{directory} is unmounted\n"
+    assert daemon.ctl("umount", directory).code == 4
+    assert daemon.ctl("umount", os.path.join(work, "there/../mnt")).code == 4
+    assert daemon.ctl("rm", reference).code == 0
+
+
 def test_umount_does_not_touch_mounts_of_others(stocked, work):
     daemon, directory = stocked[0], os.path.join(work, "foreign")
     os.makedirs(directory)
