@@ -4,6 +4,7 @@
 #include "agent/backend.h"
 #include "agent/control.h"
 #include "agent/features.h"
+#include "agent/trim.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "csi/server.h"
@@ -23,6 +24,7 @@ struct Agent {
     Config *config;
     const ConfigSources *sources; /* borrowed */
     sd_event *event;
+    Trim *trim;
     Store *store;
     Pool *pool, *bulk, *checks;
     EventLog *events;
@@ -154,7 +156,8 @@ static int start_loop(Agent *a, Err *err) {
         r = sd_event_add_signal(a->event, NULL, signals[i].signal, signals[i].handler, a);
     if (r >= 0)
         r = sd_event_set_watchdog(a->event, true);
-    return r < 0 ? err_errnum(err, r, "cannot start the event loop") : 0;
+    return r < 0 ? err_errnum(err, r, "cannot start the event loop")
+                 : trim_new(&a->trim, a->event, err);
 }
 
 static void on_pull_event(void *arg, const StoreEvent *event) {
@@ -342,6 +345,7 @@ Agent *agent_free(Agent *a) {
     (void)pull_options_unref(a->pull_options);
     feature_list_done(&a->features);
     (void)sd_event_source_disable_unref(a->stop_timer);
+    (void)trim_free(a->trim);
     (void)sd_event_unref(a->event);
     (void)config_free(a->config);
     free(a->worker_program);
