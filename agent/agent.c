@@ -4,6 +4,7 @@
 #include "agent/backend.h"
 #include "agent/control.h"
 #include "agent/features.h"
+#include "agent/trim.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "csi/server.h"
@@ -23,6 +24,7 @@ struct Agent {
     Config *config;
     const ConfigSources *sources; /* borrowed */
     sd_event *event;
+    Trim *trim;
     Store *store;
     Pool *pool, *bulk, *checks;
     EventLog *events;
@@ -154,7 +156,8 @@ static int start_loop(Agent *a, Err *err) {
         r = sd_event_add_signal(a->event, NULL, signals[i].signal, signals[i].handler, a);
     if (r >= 0)
         r = sd_event_set_watchdog(a->event, true);
-    return r < 0 ? err_errnum(err, r, "cannot start the event loop") : 0;
+    return r < 0 ? err_errnum(err, r, "cannot start the event loop")
+                 : trim_new(&a->trim, a->event, err);
 }
 
 static void on_pull_event(void *arg, const StoreEvent *event) {
@@ -210,6 +213,22 @@ static int start_store(Agent *a, Err *err) {
     return 0;
 }
 
+/* An index that was lost, or put back from an old copy: said once, with what to do. */
+static void warn_of_lost_index(const Agent *a, const VolumesFound *found) {
+    const StoreRecovered *store = store_recovered(a->store);
+
+    if (store->trees_kept > 0 || found->foreign > 0)
+        log_warn("the index of the store does not know what %u mounts show: it was lost or is an "
+                 "old one; they keep what they show until their pods are deleted or the kubelet "
+                 "publishes them again; the %u files that it does not know were taken out of the "
+                 "cache: pull their artifacts again",
+                 found->foreign, store->objects_removed);
+    else if (store->index_made && store->objects_removed > 0)
+        log_warn("the index of the store was lost: the %u files in the store were removed, because "
+                 "nothing says what they are: pull the artifacts again",
+                 store->objects_removed);
+}
+
 static int start_volumes(Agent *a, Err *err) {
     VolumesFound found;
     int r = volumes_new(&a->volumes, &a->backend, err);
@@ -219,8 +238,9 @@ static int start_volumes(Agent *a, Err *err) {
     if (r < 0)
         return r;
     if (found.mounted + found.unmounted + found.dropped + found.foreign > 0)
-        log_info("found %u volumes mounted, %u not mounted, %u gone, %u foreign mounts",
+        log_info("found %u volumes mounted, %u not mounted, %u gone, %u mounts without a volume",
                  found.mounted, found.unmounted, found.dropped, found.foreign);
+    warn_of_lost_index(a, &found);
     return 0;
 }
 
@@ -325,6 +345,7 @@ Agent *agent_free(Agent *a) {
     (void)pull_options_unref(a->pull_options);
     feature_list_done(&a->features);
     (void)sd_event_source_disable_unref(a->stop_timer);
+    (void)trim_free(a->trim);
     (void)sd_event_unref(a->event);
     (void)config_free(a->config);
     free(a->worker_program);

@@ -19,6 +19,7 @@ typedef struct Verify {
     uint64_t objects, n_objects, bytes, n_bytes;
     char **bad;
     size_t n_bad, cap_bad;
+    int n_incomplete;
     bool cancelled;
 } Verify;
 
@@ -59,11 +60,18 @@ static void on_bad(void *arg, const Digest *object, const char *sentence) {
     (void)pthread_mutex_unlock(&v->mutex);
 }
 
-/* Returns the number of bad objects. */
+static void on_incomplete(void *arg, const Digest *manifest, const char *sentence) {
+    Verify *v = arg;
+
+    v->n_incomplete++; /* read when the work has ended */
+    on_bad(v, manifest, sentence);
+}
+
+/* Returns the number of bad objects and incomplete artifacts. */
 static int run_verify(void *arg, Err *err) {
     Verify *v = arg;
     const Modelcached__Control__VerifyRequest *q = (void *)v->request;
-    VerifyHandlers handlers = { on_progress, on_bad, v };
+    VerifyHandlers handlers = { on_progress, on_bad, on_incomplete, v };
     _cleanup_free_ char *reference = NULL;
     Digest digest;
     int r = *q->reference ? control_find(v->store, q->reference, "", &digest, &reference, err) : 0;
@@ -119,6 +127,17 @@ static void on_cancel(GrpcCall *call, void *arg) {
     (void)pthread_mutex_unlock(&v->mutex);
 }
 
+static int say_result(int n_bad, int n_incomplete, Err *err) {
+    if (n_bad == 0)
+        return err_set(err, -EBADMSG, "%d artifact%s incomplete; %s must be pulled again",
+                       n_incomplete, n_incomplete == 1 ? " is" : "s are",
+                       n_incomplete == 1 ? "it" : "they");
+    return err_set(err, -EBADMSG,
+                   "%d object%s not what the digest says: taken out, and the next pull of the "
+                   "artifact repairs it",
+                   n_bad, n_bad == 1 ? " is" : "s are");
+}
+
 static void on_verified(void *arg, int r, const Err *err) {
     Verify *v = arg;
     Err why = { "" };
@@ -127,11 +146,7 @@ static void on_verified(void *arg, int r, const Err *err) {
         if (r >= 0)
             send_progress(v);
         if (r > 0)
-            r = err_set(&why, -EBADMSG,
-                        "%d object%s not what the digest says: taken out, and the next pull of the "
-                        "artifact "
-                        "repairs it",
-                        r, r == 1 ? " is" : "s are");
+            r = say_result(r - v->n_incomplete, v->n_incomplete, &why);
         else if (r < 0)
             why = *err;
         if (r < 0)

@@ -10,10 +10,12 @@
 
 #define EXIT_USAGE 2
 
-/* A daemon that idles for weeks beside other people's workloads: few arenas, and memory goes back.
- */
+/* A daemon that idles for weeks beside other people's workloads: few arenas, and memory goes back
+ * (see trim.h); without fast bins, because what malloc_trim() joins out of these to the end of an
+ * arena stays. */
 static void keep_small(void) {
     (void)mallopt(M_ARENA_MAX, 2);
+    (void)mallopt(M_MXFAST, 0);
     (void)mallopt(M_TRIM_THRESHOLD, (int)KiB(256));
     (void)mallopt(M_MMAP_THRESHOLD, (int)KiB(256));
 }

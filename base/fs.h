@@ -38,8 +38,8 @@ int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) _must_check_
  * mkdir(2). */
 int fs_mkdir_for(const char *path, mode_t mode, Err *err) _must_check_;
 
-/* Removes `name` in `dir_fd` with all that is in it, without following symlinks or leaving the file
- * system; an absent name is fine. */
+/* Removes `name` in `dir_fd` with all that is in it, without following symlinks or passing a mount;
+ * an absent name is fine.  Errors: -EXDEV something is mounted on it or in it; as unlink(2). */
 int fs_remove_recursive(int dir_fd, const char *name, Err *err) _must_check_;
 
 /* fsync of a directory by name, and of an open file or directory (`path` NULL or ""). */

@@ -49,6 +49,8 @@ static int descend(Removal *rm, int dir_fd, const char *name, Err *err) {
 
     make_changeable(dir_fd, name);
     fd = fs_open_beneath(dir_fd, name, O_RDONLY | O_DIRECTORY, 0, err);
+    if (fd == -EXDEV)
+        return err_set(err, fd, "something is mounted on %s: unmount it first", name);
     if (fd < 0)
         return fd;
     dir = fdopendir(fd);

@@ -17,7 +17,7 @@ typedef struct Check {
     uint64_t bytes, n_bytes, reported;
     uint8_t *buffer; /* aligned for O_DIRECT */
     Hasher *hasher;
-    int n_bad;
+    int n_bad, n_incomplete;
 } Check;
 
 static void check_done(Check *c) {
@@ -168,7 +168,7 @@ static int drop(Check *c, const ObjectKey *key, Err *err) {
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
         int64_t one;
-        int r = index_begin(ix, true, err);
+        int r = index_begin_removal(ix, err);
 
         if (r >= 0)
             r = index_get(ix, &one, err, "SELECT 1 FROM objects WHERE id = ?", "i", key->id);
@@ -235,10 +235,92 @@ int check_objects(Store *s, ObjectKey *const *keys, size_t n, Err *err) {
     return r < 0 ? r : 0;
 }
 
+/* Names the layers that the artifact lacks, as far as they fit. */
+static int name_missing(Index *ix, int64_t manifest_id, char *ret, size_t size, Err *err) {
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r = index_query(ix, &q, err,
+                        "SELECT coalesce(path, ''), digest FROM manifest_layers AS m"
+                        " WHERE manifest_id = ? AND CASE kind WHEN 0"
+                        "  THEN NOT EXISTS (SELECT 1 FROM objects AS o WHERE o.digest = m.digest"
+                        "   AND o.exec = m.exec)"
+                        "  ELSE NOT EXISTS (SELECT 1 FROM layers AS l WHERE l.digest = m.digest)"
+                        "  END ORDER BY seq",
+                        "i", manifest_id);
+    size_t n = 0, shown = 0, used = 0;
+
+    while (r >= 0 && (r = index_step(q, err)) > 0) {
+        _cleanup_free_ char *path = index_text(q, 0);
+        Digest d;
+
+        r = index_digest(q, 1, &d, err);
+        n++;
+        if (r < 0 || used >= size / 2)
+            continue;
+        used += (size_t)snprintf(ret + used, size - used, "%s%.100s", shown > 0 ? ", " : "",
+                                 *path ? path : DIGEST_STR(&d));
+        shown++;
+    }
+    if (r < 0)
+        return r;
+    if (n == 0)
+        (void)snprintf(ret, size, "its tree");
+    else if (n > shown)
+        (void)snprintf(ret + used, size - used, " and %zu more", n - shown);
+    return 0;
+}
+
+static int report_incomplete(Check *c, Index *ix, int64_t id, const Digest *digest,
+                             const char *reference, Err *err) {
+    char missing[512] = "";
+    Err why = { "" };
+    int r = name_missing(ix, id, missing, sizeof(missing), err);
+
+    if (r < 0)
+        return r;
+    if (isempty(reference))
+        (void)err_set(&why, -EBADMSG,
+                      "artifact %s is incomplete, it lacks %s, and it has no reference to pull it "
+                      "by: cache-ctl rm %s removes it",
+                      DIGEST_STR(digest), missing, DIGEST_STR(digest));
+    else
+        (void)err_set(&why, -EBADMSG,
+                      "artifact %s is incomplete, it lacks %s: cache-ctl pull %.300s brings it "
+                      "again",
+                      DIGEST_STR(digest), missing, reference);
+    c->n_incomplete++;
+    if (c->handlers && c->handlers->incomplete)
+        c->handlers->incomplete(c->handlers->arg, digest, why.text);
+    return 0;
+}
+
+/* What was lost before has no object any more that could be read. */
+static int find_incomplete(Check *c, const Digest *manifest, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
+    _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    int r = index_query(
+        ix, &q, err,
+        "SELECT id, digest,"
+        " coalesce((SELECT min(reference) FROM refs WHERE manifest_id = m.id), '')"
+        " FROM manifests AS m WHERE NOT complete AND (?1 = x'' OR digest = ?1) ORDER BY id",
+        "b", manifest ? manifest->bytes : NULL, manifest ? sizeof(manifest->bytes) : (size_t)0);
+
+    while (r >= 0 && (r = index_step(q, err)) > 0) {
+        _cleanup_free_ char *reference = index_text(q, 2);
+        Digest d;
+
+        r = index_digest(q, 1, &d, err);
+        if (r >= 0)
+            r = report_incomplete(c, ix, index_int(q, 0), &d, reference, err);
+    }
+    return r;
+}
+
 int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handlers, Err *err) {
     _cleanup_(check_done) Check c = { .s = s, .handlers = handlers };
     int r = list(&c, manifest, err);
 
+    if (r >= 0)
+        r = find_incomplete(&c, manifest, err);
     if (r >= 0)
         r = prepare(&c, err);
     if (r < 0)
@@ -249,5 +331,5 @@ int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handler
             return r;
     }
     r = report(&c, true);
-    return r < 0 ? err_errnum(err, r, "the check was ended") : c.n_bad;
+    return r < 0 ? err_errnum(err, r, "the check was ended") : c.n_bad + c.n_incomplete;
 }

@@ -6,6 +6,7 @@
 #include "base/limits.h"
 #include "base/parse.h"
 #include "cache/checkout.h"
+#include "cache/shown.h"
 
 #include <fcntl.h>
 #include <sys/random.h>
@@ -96,8 +97,15 @@ static int count_volumes(Index *ix, const Digest *manifest, int64_t *ret, Err *e
                      "d", manifest);
 }
 
-/* A tree that is there belongs to a manifest that became incomplete.  Pods may have it mounted: it
- * is mended in place. Otherwise it is made anew. */
+static int remove_tree(Store *s, const char *name, Err *err) {
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int r = shown_read(&shown, s, err);
+
+    return r < 0 ? r : shown_remove_tree(&shown, s, name, err);
+}
+
+/* A tree that is there belongs to a manifest that became incomplete, or is of an index that was
+ * lost. Volumes may show it: it is mended in place.  Otherwise it is made anew. */
 static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries, size_t n,
                      Err *err) {
     const char *name = DIGEST_HEX(manifest);
@@ -117,7 +125,7 @@ static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries
         if (r >= 0 && in_use > 0)
             return repair_tree(s, tree_fd, entries, n, err);
         if (r >= 0)
-            r = fs_remove_recursive(s->trees_fd, name, err);
+            r = remove_tree(s, name, err);
         if (r < 0)
             return r;
     }
@@ -267,7 +275,7 @@ static void take_tree_back(Store *s, const Digest *manifest) {
         r = count_volumes(ix, manifest, &in_use, NULL);
     }
     if (r >= 0 && in_use == 0) /* else, and when it fails, the next commit or start removes it */
-        (void)!fs_remove_recursive(s->trees_fd, DIGEST_HEX(manifest), NULL);
+        (void)!remove_tree(s, DIGEST_HEX(manifest), NULL);
 }
 
 static int merge(const ManifestCommit *c, LayerEntry **ret, size_t *ret_n, Err *err) {

@@ -3,9 +3,9 @@
  * recovery removes. */
 #include "cache/store_internal.h"
 
-#include "base/fs.h"
 #include "cache/object.h"
 #include "cache/partial.h"
+#include "cache/shown.h"
 
 #include <fcntl.h>
 
@@ -45,7 +45,11 @@ int gc_forget_object(Index *ix, int64_t object_id, Err *err) {
 int gc_remove_incomplete_trees(Store *s, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
-    int r = index_query(ix, &q, err,
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int r = shown_read(&shown, s, err);
+
+    if (r >= 0)
+        r = index_query(ix, &q, err,
                         "SELECT digest FROM manifests AS m WHERE NOT complete"
                         " AND NOT EXISTS (SELECT 1 FROM volumes AS v WHERE v.manifest_id = m.id)",
                         "");
@@ -55,7 +59,7 @@ int gc_remove_incomplete_trees(Store *s, Err *err) {
 
         r = index_digest(q, 0, &d, err);
         if (r >= 0)
-            r = fs_remove_recursive(s->trees_fd, DIGEST_HEX(&d), err);
+            r = shown_remove_tree(&shown, s, DIGEST_HEX(&d), err);
     }
     return r;
 }
@@ -153,17 +157,26 @@ static int remove_doomed_rows(Index *ix, Removal *rm, Err *err) {
     return r;
 }
 
+static int remove_trees(const Store *s, const Removal *rm, Err *err) {
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int first = rm->n_trees > 0 ? shown_read(&shown, s, err) : 0;
+
+    if (first < 0)
+        return first;
+    for (size_t i = 0; i < rm->n_trees; i++) {
+        int r = shown_remove_tree(&shown, s, DIGEST_HEX(&rm->trees[i]), first < 0 ? NULL : err);
+        if (r < 0 && first == 0)
+            first = r;
+    }
+    return first;
+}
+
 /* The rows are gone: whatever fails here is an orphan that the next start removes.  All of it is
  * tried; the first failure is returned. */
 static int remove_files(const Store *s, const Removal *rm, uint64_t *ret_bytes, Err *err) {
     uint64_t bytes = 0;
-    int first = 0;
+    int first = remove_trees(s, rm, err);
 
-    for (size_t i = 0; i < rm->n_trees; i++) {
-        int r = fs_remove_recursive(s->trees_fd, DIGEST_HEX(&rm->trees[i]), first < 0 ? NULL : err);
-        if (r < 0 && first == 0)
-            first = r;
-    }
     for (size_t i = 0; i < rm->n_objects; i++) {
         const ObjectKey *key = &rm->objects[i];
 
@@ -212,7 +225,7 @@ static int remove_reference(Index *ix, const char *reference, const char *platfo
 static int remove_rows(Index *ix, const char *reference, const char *platform,
                        const Digest *manifest, Removal *rm, Err *err) {
     int64_t id;
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     if (r < 0)
         return r;
@@ -244,7 +257,7 @@ int store_remove(Store *s, const char *reference, const char *platform, const Di
 }
 
 static int prune_rows(Index *ix, Removal *rm, Err *err) {
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     if (r >= 0)
         r = index_run(ix, err, "INSERT OR IGNORE INTO doomed_layers SELECT id FROM layers", "");
@@ -268,6 +281,8 @@ int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) {
     }
     if (r >= 0)
         r = remove_files(s, &rm, &bytes, err);
+    if (r >= 0)
+        r = recover_trees(s, err);
     if (ret_bytes_freed)
         *ret_bytes_freed = bytes + partial_bytes;
     return r;
@@ -284,7 +299,7 @@ static int discard_rows(Index *ix, const char *ingest, Removal *rm, Err *err) {
         "DELETE FROM leases WHERE ingest = ?",
         "DELETE FROM layer_leases WHERE ingest = ?",
     };
-    int r = index_begin(ix, true, err);
+    int r = index_begin_removal(ix, err);
 
     for (size_t i = 0; r >= 0 && i < ELEMENTSOF(sql); i++)
         r = index_run(ix, err, sql[i], "t", ingest);

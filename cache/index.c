@@ -3,6 +3,8 @@
  */
 #include "cache/index.h"
 
+#include "cache/reserve.h"
+
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -80,9 +82,13 @@ typedef struct Cached {
 
 struct Index {
     sqlite3 *db;
+    char *path;
     pthread_mutex_t lock;
     Cached *cached;
     size_t n_cached, cap_cached;
+    Reserve *reserve;
+    bool removing; /* in a transaction that takes away */
+    bool made;     /* by index_open() */
 };
 
 static int error_number(sqlite3 *db) {
@@ -111,16 +117,20 @@ static int error_number(sqlite3 *db) {
     }
 }
 
+static bool lacks_space(sqlite3 *db) {
+    int r = sqlite3_errcode(db) == SQLITE_OK ? 0 : error_number(db);
+
+    return r == -ENOSPC || r == -EDQUOT;
+}
+
 static int fail(sqlite3 *db, Err *err) {
     int r = error_number(db);
 
     if (r == -EUCLEAN)
         return err_set(err, r,
-                       "the store's index is damaged (%s): drain the node (volumes that are in use "
-                       "would become "
-                       "empty), stop modelcached, remove index.db and index.db-wal from the store "
-                       "and start it "
-                       "again; the content is pulled anew",
+                       "the store's index is damaged (%s): stop modelcached, remove index.db and "
+                       "index.db-wal from the store and start it again; volumes that are mounted "
+                       "keep what they show, other content is pulled anew",
                        sqlite3_errmsg(db));
     if (r == -ENOSPC)
         return err_set(err, r, "the store's index can't grow: no space is left on the file system");
@@ -154,44 +164,22 @@ static int prepare_schema(Index *ix, Err *err) {
     r = run_script(ix, schema, err);
     if (r < 0)
         return r;
-    r = run_script(ix, "PRAGMA user_version = 1", err);
+    r = run_script(ix, "PRAGMA application_id = 0x6d636978; PRAGMA user_version = 1", err);
     if (r < 0)
         return r;
+    ix->made = true;
     return index_commit(ix, err);
-}
-
-/* Space for the log is taken ahead, so that on a full disk volumes can still be unpublished and
- * artifacts removed, which is how space comes back.  SQLite writes the log from its start again and
- * again; it locks other files only, so that closing this descriptor takes no lock away. */
-static void reserve_log(const char *path) {
-    _cleanup_free_ char *log = xasprintf("%s-wal", path);
-    _cleanup_close_ int fd = open(log, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
-
-    if (fd >= 0) /* best effort: what is full already cannot be reserved */
-        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, INDEX_LOG_BYTES);
-}
-
-/* The log is there once something was written to it. */
-static int make_log(Index *ix, const char *path, Err *err) {
-    int r = index_begin(ix, true, err);
-
-    if (r >= 0)
-        r = run_script(ix, "PRAGMA application_id = 0x6d636978", err);
-    if (r >= 0)
-        r = index_commit(ix, err);
-    if (r >= 0)
-        reserve_log(path);
-    if (!sqlite3_get_autocommit(ix->db))
-        (void)sqlite3_exec(ix->db, "ROLLBACK", NULL, NULL, NULL); /* a failure is on its way */
-    return r == -ENOSPC ? 0 : r; /* what is stored can be read all the same */
 }
 
 int index_open(Index **ret, const char *path, Err *err) {
     _cleanup_(index_closep) Index *ix = xnew(Index);
+    _cleanup_free_ char *reserve = xasprintf("%s-reserve", path);
     int r;
 
     if (pthread_mutex_init(&ix->lock, NULL) != 0)
         abort();
+    ix->path = xstrdup(path);
+    reserve_new(&ix->reserve, reserve);
     if (sqlite3_open_v2(path, &ix->db,
                         SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX |
                             SQLITE_OPEN_NOFOLLOW,
@@ -214,11 +202,15 @@ int index_open(Index **ret, const char *path, Err *err) {
         return r;
     r = run_script(ix, temporary_schema, err);
     if (r >= 0)
-        r = make_log(ix, path, err);
-    if (r < 0)
+        r = reserve_hold(ix->reserve, err);
+    if (r < 0 && r != -ENOSPC) /* what is stored can be read and removed all the same */
         return r;
     *ret = TAKE_PTR(ix);
     return 0;
+}
+
+bool index_was_made(const Index *ix) {
+    return ix->made;
 }
 
 Index *index_close(Index *ix) {
@@ -229,6 +221,8 @@ Index *index_close(Index *ix) {
     free(ix->cached);
     (void)sqlite3_close(ix->db); /* all statements are gone: it can't be busy */
     (void)pthread_mutex_destroy(&ix->lock);
+    reserve_free(ix->reserve);
+    free(ix->path);
     free(ix);
     return NULL;
 }
@@ -245,6 +239,9 @@ void index_releasep(Index **p) {
 
     if (!ix)
         return;
+    if (ix->removing && lacks_space(ix->db))
+        reserve_give_up(ix->reserve); /* for the next try */
+    ix->removing = false;
     if (!sqlite3_get_autocommit(ix->db))
         (void)sqlite3_exec(ix->db, "ROLLBACK", NULL, NULL,
                            NULL); /* SQLite may have done it itself */
@@ -253,11 +250,39 @@ void index_releasep(Index **p) {
     *p = NULL;
 }
 
-int index_begin(Index *ix, bool durable, Err *err) {
+static int begin(Index *ix, bool durable, Err *err) {
     int r =
         run_script(ix, durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = NORMAL", err);
 
     return r < 0 ? r : run_script(ix, "BEGIN IMMEDIATE", err);
+}
+
+int index_begin(Index *ix, bool durable, Err *err) {
+    int r = reserve_hold(ix->reserve, err);
+
+    return r < 0 ? r : begin(ix, durable, err);
+}
+
+/* The log takes what the reserve gave up, before somebody else does who fills the disk: SQLite
+ * writes the log from its start again and again.  It locks other files only, so that closing this
+ * descriptor takes no lock away. */
+static void claim_for_log(Index *ix) {
+    _cleanup_free_ char *log = xasprintf("%s-wal", ix->path);
+    _cleanup_close_ int fd = open(log, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    if (fd >= 0) /* as much as there is */
+        (void)fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, INDEX_LOG_BYTES);
+}
+
+int index_begin_removal(Index *ix, Err *err) {
+    ix->removing = true;
+    if (reserve_give_up_if_needed(ix->reserve)) {
+        /* What the log holds goes into the database, so that it is written from its start; when
+         * that fails, it grows. */
+        (void)sqlite3_exec(ix->db, "PRAGMA wal_checkpoint(PASSIVE)", NULL, NULL, NULL);
+        claim_for_log(ix);
+    }
+    return begin(ix, true, err);
 }
 
 int index_commit(Index *ix, Err *err) {

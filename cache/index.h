@@ -9,9 +9,12 @@
 
 typedef struct Index Index;
 
-/* Opens or makes the database file at the absolute `path`.  Errors: -EUCLEAN it is damaged;
+/* Opens or makes the database file at the absolute `path`, and beside it "<path>-reserve", space
+ * for removal (see reserve.h).  Errors: -EUCLEAN it is damaged;
  * -ENOTSUP a newer schema; -ENOSPC, -EROFS, -EACCES, -EIO. */
 int index_open(Index **ret, const char *path, Err *err) _must_check_;
+/* Was the database made by index_open()? */
+bool index_was_made(const Index *ix);
 Index *index_close(Index *ix);
 DEFINE_CLEANUP(Index, index_close);
 
@@ -20,8 +23,11 @@ DEFINE_CLEANUP(Index, index_close);
 Index *index_acquire(Index *ix) _must_check_;
 void index_releasep(Index **ix);
 
-/* `durable`: the commit is on disk when it returns; else it is with the next durable one. */
+/* `durable`: the commit is on disk when it returns; else it is with the next durable one.  -ENOSPC:
+ * the reserve for removal was given up, and there is no space to make it again. */
 int index_begin(Index *ix, bool durable, Err *err) _must_check_;
+/* The same for a transaction that only takes away, durably: on a full disk, too. */
+int index_begin_removal(Index *ix, Err *err) _must_check_;
 int index_commit(Index *ix, Err *err) _must_check_;
 
 /* Statements.  `sql` is a string literal (it is cached by its text); `types` tells what follows, in

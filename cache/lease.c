@@ -123,7 +123,7 @@ int store_volume_remove(Store *s, const char *volume_id, const char *target, Err
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-        int r = index_begin(ix, true, err);
+        int r = index_begin_removal(ix, err);
 
         if (r >= 0)
             r = index_run(

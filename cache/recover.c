@@ -8,6 +8,7 @@
 #include "base/parse.h"
 #include "cache/object.h"
 #include "cache/partial.h"
+#include "cache/shown.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -18,10 +19,12 @@ enum { RECOVER_SHARDS = 256 };
 /* Calls `visit` for each name in the directory `name` beneath `dir_fd`. */
 static int each_name(int dir_fd, const char *name,
                      int (*visit)(void *arg, const char *entry, Err *err), void *arg, Err *err) {
-    int fd = openat(dir_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    DIR *dir = fd < 0 ? NULL : fdopendir(fd);
-    int r = 0;
+    int fd = fs_open_beneath(dir_fd, name, O_RDONLY | O_DIRECTORY, 0, err), r = 0;
+    DIR *dir;
 
+    if (fd < 0)
+        return err_prefix(err, fd, "reading the store failed");
+    dir = fdopendir(fd);
     if (!dir) {
         r = err_errno(err, "reading directory %s of the store failed", name);
         safe_close(fd);
@@ -100,15 +103,15 @@ typedef struct Missing {
     size_t n, cap;
 } Missing;
 
-static int remove_orphan(const Store *s, const ObjectKey *key, Err *err) {
+static int remove_orphan(Store *s, const ObjectKey *key, Err *err) {
     log_debug("removing object %s, which the index does not know", DIGEST_STR(&key->digest));
     if (unlinkat(s->objects_fd, OBJECT_NAME(&key->digest, key->exec), 0) < 0)
         return err_errno(err, "removing orphaned object %s failed", DIGEST_STR(&key->digest));
+    s->recovered.objects_removed++;
     return 0;
 }
 
-static int compare_objects(const Store *s, Index *ix, const Listing *l, Missing *missing,
-                           Err *err) {
+static int compare_objects(Store *s, Index *ix, const Listing *l, Missing *missing, Err *err) {
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
     size_t i = 0;
     int r =
@@ -141,7 +144,7 @@ static int forget_missing(Index *ix, const Missing *missing, Err *err) {
 
     if (missing->n == 0)
         return 0;
-    r = index_begin(ix, true, err);
+    r = index_begin_removal(ix, err);
     for (size_t i = 0; r >= 0 && i < missing->n; i++)
         r = gc_forget_object(ix, missing->ids[i], err);
     return r < 0 ? r : index_commit(ix, err);
@@ -162,9 +165,17 @@ static int recover_objects(Store *s, Err *err) {
     return r;
 }
 
-/* A tree without a row, or one that was being built. */
+typedef struct TreeCheck {
+    Store *s;
+    Shown shown;
+    StoreRecovered found;
+} TreeCheck;
+
+/* A tree without a row, one that was being built, or an old one.  Its links keep the content of
+ * those that mounts show. */
 static int check_tree(void *arg, const char *entry, Err *err) {
-    Store *s = arg;
+    TreeCheck *c = arg;
+    Store *s = c->s;
     Digest d;
     int64_t id;
     int r = -ENOENT;
@@ -176,8 +187,46 @@ static int check_tree(void *arg, const char *entry, Err *err) {
     }
     if (r != -ENOENT)
         return r;
+    if (shown_has(&c->shown, entry)) {
+        log_debug("keeping trees/%s, which the index does not know, because it is mounted", entry);
+        c->found.trees_kept++;
+        return 0;
+    }
     log_debug("removing trees/%s, which the index does not know", entry);
+    c->found.trees_removed++;
     return fs_remove_recursive(s->trees_fd, entry, err);
+}
+
+static int check_trees(Store *s, StoreRecovered *ret, Err *err) {
+    TreeCheck c = { .s = s, .found = *ret };
+    int r = shown_read(&c.shown, s, err);
+
+    if (r >= 0)
+        r = each_name(s->fd, "trees", check_tree, &c, err);
+    shown_done(&c.shown);
+    *ret = c.found;
+    return r;
+}
+
+int recover_trees(Store *s, Err *err) {
+    StoreRecovered found = { 0 };
+
+    return check_trees(s, &found, err);
+}
+
+int store_sweep_trees(Store *s, Err *err) {
+    _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
+
+    return recover_trees(s, err);
+}
+
+static int mark_incomplete(Index *ix, const Missing *missing, Err *err) {
+    int r = index_begin_removal(ix, err);
+
+    for (size_t i = 0; r >= 0 && i < missing->n; i++)
+        r = index_run(ix, err, "UPDATE manifests SET complete = 0 WHERE id = ?", "i",
+                      missing->ids[i]);
+    return r < 0 ? r : index_commit(ix, err);
 }
 
 static int forget_missing_trees(Store *s, Err *err) {
@@ -195,11 +244,15 @@ static int forget_missing_trees(Store *s, Err *err) {
         ARRAY_GROW(missing.ids, missing.n, missing.cap);
         missing.ids[missing.n++] = index_int(q, 0);
     }
-    for (size_t i = 0; r >= 0 && i < missing.n; i++)
-        r = index_run(ix, err, "UPDATE manifests SET complete = 0 WHERE id = ?", "i",
-                      missing.ids[i]);
+    index_endp(&q);
+    if (r >= 0 && missing.n > 0)
+        r = mark_incomplete(ix, &missing, err);
     free(missing.ids);
     return r < 0 ? r : 0;
+}
+
+const StoreRecovered *store_recovered(const Store *s) {
+    return &s->recovered;
 }
 
 int store_recover(Store *s, Err *err) {
@@ -212,8 +265,9 @@ int store_recover(Store *s, Err *err) {
     if (r >= 0)
         r = recover_objects(s, err);
     if (r >= 0)
-        r = each_name(s->fd, "trees", check_tree, s, err);
+        r = check_trees(s, &s->recovered, err);
     if (r >= 0)
         r = forget_missing_trees(s, err);
+    s->recovered.index_made = index_was_made(s->index);
     return r < 0 ? r : gc_remove_incomplete_trees(s, err);
 }

@@ -207,10 +207,13 @@ static int check_format(Store *s, Err *err) {
 static int open_folder(Store *s, const char *name, int *ret_fd, Err *err) {
     if (mkdirat(s->fd, name, 0700) < 0 && errno != EEXIST)
         return err_errno(err, "making %s/%s failed", s->path, name);
-    *ret_fd = openat(s->fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (*ret_fd < 0)
-        return err_errno(err, "opening %s/%s failed", s->path, name);
-    return 0;
+    *ret_fd = fs_open_beneath(s->fd, name, O_RDONLY | O_DIRECTORY, 0, err);
+    if (*ret_fd == -EXDEV)
+        return err_set(err, -EBUSY,
+                       "something is mounted on %s/%s, in the midst of the store: unmount it, then "
+                       "start modelcached again",
+                       s->path, name);
+    return *ret_fd < 0 ? err_prefix(err, *ret_fd, "opening the store %s failed", s->path) : 0;
 }
 
 /* ext4 puts a new file beside its directory, and looks at each inode there that was freed within

@@ -16,12 +16,15 @@
  *                       no space.  Only workers read them, and believe neither of the two
  *   trees/<64 hex>/     one directory a manifest digest: hard links to objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
+ *   trees/.old-<hex>/   a tree that is gone, but that a mount still shows
  *   staging/            mount points on which a mount becomes read-only before it is shown
  *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
+ *   index.db-reserve    space put by for removal on a full disk; no content
  *
  * Content comes in this order: data durable, name in objects/ or trees/ durable, row durable,
  * answer.  It goes in the opposite one.  So a row always has its content, and what has no row is
- * removed when the store is opened.
+ * removed when the store is opened; but a tree stays as long as a mount shows it, and with it the
+ * content that it links.
  *
  * All functions may block (fsync, SQLite): call them from a pool thread.  They may be called from
  * several threads at once. */
@@ -43,6 +46,14 @@ typedef struct Store Store;
 int store_open(Store **ret, const char *path, Err *err) _must_check_;
 Store *store_close(Store *s);
 DEFINE_CLEANUP(Store, store_close);
+
+/* What opening found. */
+typedef struct StoreRecovered {
+    bool index_made; /* there was none: the store is new, or the index was lost */
+    unsigned objects_removed, trees_removed; /* that no row knows */
+    unsigned trees_kept;                     /* that no row knows, but mounts show */
+} StoreRecovered;
+const StoreRecovered *store_recovered(const Store *s);
 
 /* Directory of the trees (borrowed fd), the one for MountRequest.staging_fd, and the canonical path
  * of the store. */
@@ -240,8 +251,11 @@ int store_remove(Store *s, const char *reference, const char *platform, const Di
                  uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
 /* Removes content that no manifest and no running pull uses, and all partial blobs: what failed
- * pulls left for the next try. */
+ * pulls left for the next try; and as store_sweep_trees(). */
 int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) _must_check_;
+
+/* Removes trees that no row knows and that no mount shows any more. */
+int store_sweep_trees(Store *s, Err *err) _must_check_;
 
 typedef struct StoreStats {
     uint64_t bytes; /* of all objects */
@@ -254,13 +268,15 @@ int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
 /* Reads objects (of one manifest, or all with NULL) from the disk, past the page cache, and
  * compares digests.  A bad object is forgotten and removed, what uses it becomes incomplete (a
  * later pull repairs it), and `bad` is called with a sentence.  Trees that have it are removed, but
- * those that volumes show: these are mended in place by the next pull.  Returns the number of bad
- * objects. `progress` is called about every 16 MiB; returning < 0 there ends it with that. Errors:
- * -ENOENT the manifest is not stored; -EIO. */
+ * those that volumes show: these are mended in place by the next pull.  For each artifact that was
+ * incomplete already, `incomplete` is called with a sentence that says what it lacks.  Returns the
+ * number of bad objects and incomplete artifacts. `progress` is called about every 16 MiB;
+ * returning < 0 there ends it with that. Errors: -ENOENT the manifest is not stored; -EIO. */
 typedef struct VerifyHandlers {
     int (*progress)(void *arg, uint64_t objects, uint64_t n_objects, uint64_t bytes,
                     uint64_t n_bytes);
     void (*bad)(void *arg, const Digest *object, const char *sentence);
+    void (*incomplete)(void *arg, const Digest *manifest, const char *sentence);
     void *arg;
 } VerifyHandlers;
 int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handlers, Err *err)

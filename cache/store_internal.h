@@ -14,6 +14,7 @@ struct Store {
     const char *filesystem; /* static */
     int fd, lock_fd, objects_fd, ingest_fd, partial_fd, trees_fd, staging_fd;
     Index *index;
+    StoreRecovered recovered;
     pthread_rwlock_t content; /* read: to name objects and build trees; write: to take them away */
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */
@@ -29,6 +30,9 @@ void mutex_unlockp(pthread_mutex_t **m);
 
 /* recover.c: makes disk and index agree; called once, before anybody else uses the store. */
 int store_recover(Store *s, Err *err) _must_check_;
+/* recover.c: removes trees that no row knows and no mount shows.  The content lock is held
+ * exclusively. */
+int recover_trees(Store *s, Err *err) _must_check_;
 
 /* An object on disk or in the index. */
 typedef struct ObjectKey {

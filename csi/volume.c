@@ -3,6 +3,7 @@
  * it. */
 #include "csi/volume.h"
 
+#include "base/fs.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -384,6 +385,11 @@ int volume_publish(Volumes *v, VolumeTicket **ret, const VolumePublishRequest *r
     VolumeOp *op = op_find(v, request->key.target);
     int r = volume_key_check(&request->key, err);
 
+    if (r >= 0 && path_is_beneath(request->key.target, store_path(v->backend->store)))
+        r = err_set(err, -EINVAL,
+                    "%.200s lies in the store of modelcached, where nothing can be mounted; name a "
+                    "directory elsewhere",
+                    request->key.target);
     if (r < 0)
         return r;
     if (op)

@@ -46,10 +46,10 @@ typedef struct VolumeTicket VolumeTicket;
 
 /* Publishes.  A publish of the same volume, target and attributes that runs already is
  * joined.  Errors, here or through `done`:
- *   -EINVAL target or subPath cannot be; -ENOENT no such artifact or subPath; -EEXIST published
- * with other attributes; -EBUSY published at another target, or the target is in use; -EINPROGRESS
- * another operation works on the target; -ECANCELED unpublished meanwhile; those of EnsureDone;
- * -EPERM, -EIO of mounting. */
+ *   -EINVAL target or subPath cannot be (nothing is mounted in the store); -ENOENT no such artifact
+ * or subPath; -EEXIST published with other attributes; -EBUSY published at another target, or the
+ * target is in use; -EINPROGRESS another operation works on the target; -ECANCELED unpublished
+ * meanwhile; those of EnsureDone; -EPERM, -EIO of mounting. */
 int volume_publish(Volumes *v, VolumeTicket **ret, const VolumePublishRequest *request,
                    VolumeDone done, void *arg, Err *err) _must_check_;
 /* Unmounts, removes the empty directory, forgets; ends a publish that still waits for its artifact.
@@ -80,7 +80,7 @@ typedef struct VolumesFound {
                            mounts it */
     unsigned
         dropped; /* its directory is gone, or it was mounted by cache-ctl and is not any more */
-    unsigned foreign; /* mounts of the store's trees that no record knows; left alone */
+    unsigned foreign; /* mounts of the store's trees that no record knows; they stay */
 } VolumesFound;
 /* Matches records with mounts; blocks; called once at start, before anybody can publish.  Errors:
  * -EIO of the store. */

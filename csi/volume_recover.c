@@ -27,10 +27,17 @@ static int recover_one(Volumes *v, const Volume *record, VolumesFound *found, Er
         return 0;
     }
     if (must_drop(record, mounted)) {
-        int r = store_volume_remove(s, record->volume_id, record->target, err);
+        int r = store_volume_remove(s, record->volume_id, record->target, &why);
 
+        if (r == -ENOSPC) { /* all others can do without */
+            volumes_event(v, record, "volume.drop-failed",
+                          "the volume at %s is gone, but its record stays until the next start: "
+                          "%s",
+                          record->target, why.text);
+            return 0;
+        }
         if (r < 0)
-            return r;
+            return err_set(err, r, "%s", why.text);
         found->dropped++;
         volumes_event(v, record, "volume.dropped",
                       "the volume at %s is gone; its record was dropped", record->target);
@@ -53,21 +60,22 @@ static bool is_recorded(const Volume *volumes, size_t n, const char *target) {
 
 static int recover_foreign(Volumes *v, const Volume *volumes, size_t n, VolumesFound *found,
                            Err *err) {
-    _cleanup_(volume_mounts_done) VolumeMounts mounts = { 0 };
-    int r = volume_mounts_read(&mounts, v->backend->store, err);
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int r = shown_read(&shown, v->backend->store, err);
 
     if (r < 0)
         return r;
-    for (size_t i = 0; i < mounts.n; i++) {
-        const char *target = mounts.list[i].target;
+    for (size_t i = 0; i < shown.n; i++) {
+        const char *target = shown.list[i].target;
 
-        if (!volume_mounts_is_ours(&mounts, i) || is_recorded(volumes, n, target))
+        if (!volume_mount_is_ours(v->backend->store, &shown, i) || is_recorded(volumes, n, target))
             continue;
         found->foreign++;
-        volumes_event(v, NULL, "volume.unknown",
-                      "%s shows content of the store, and no volume is recorded there; it is left "
-                      "alone until it is unpublished",
-                      target);
+        volumes_event(
+            v, NULL, "volume.unknown",
+            "%s shows content of the store, and no volume is recorded there; it keeps what "
+            "it shows until it is unpublished or published again",
+            target);
     }
     return 0;
 }

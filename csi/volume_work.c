@@ -128,14 +128,99 @@ static int volume_record(Store *s, const Volume *v, bool replaces, Err *err) {
     return r;
 }
 
+/* The device is asked of the files: mountinfo's is another one on btrfs. */
+static bool is_same_device(const Store *s, const char *target) {
+    _cleanup_close_ int fd = -EBADF;
+    struct stat a, b;
+    Err ignored = { "" };
+
+    return target_open_existing(target, &fd, &ignored) >= 0 && fstat(fd, &a) >= 0 &&
+           fstat(store_trees_fd(s), &b) >= 0 && a.st_dev == b.st_dev;
+}
+
+bool volume_mount_is_ours(const Store *s, const Shown *shown, size_t i) {
+    return shown_is_tree(shown, i) && is_same_device(s, shown->list[i].target);
+}
+
+/* 1: a tree of ours is on top of `target`; 0: nothing is mounted there; -EBUSY something else is.
+ */
+static int mounted_by_us(Store *s, const char *target, Err *err) {
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int r = shown_read(&shown, s, err), found = 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < shown.n; i++)
+        if (streq(shown.list[i].target, target))
+            found = volume_mount_is_ours(s, &shown, i) ? 1 : -EBUSY;
+    return found == -EBUSY
+               ? err_set(err, -EBUSY,
+                         "what is mounted on %s is no volume of this driver; it is left "
+                         "alone",
+                         target)
+               : found;
+}
+
+/* Takes our mounts off the target, down to what is none of ours, which is -EBUSY.  1: there was
+ * one. */
+static int detach_ours(Store *s, const char *target, Err *err) {
+    int n = 0, r;
+
+    while ((r = mounted_by_us(s, target, err)) > 0) {
+        r = mount_detach(target, err);
+        if (r <= 0)
+            break;
+        n = 1;
+    }
+    return r < 0 ? r : n;
+}
+
+/* 1 when a record of another volume names the target, else 0. */
+static int is_target_of_another(Store *s, const VolumeKey *key, Err *err) {
+    Volume *volumes = NULL;
+    size_t n = 0;
+    int r = store_volume_list(s, &volumes, &n, err), found = 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        found |=
+            streq(volumes[i].target, key->target) && !streq(volumes[i].volume_id, key->volume_id);
+    volume_array_free(volumes, n);
+    return found;
+}
+
+/* The same for mounts without a record, which an index that was lost, or a crash, left; and trees
+ * that only they showed go with them. */
+static int detach_unknown(Store *s, const char *target, Err *err) {
+    Err ignored = { "" };
+    int r = detach_ours(s, target, err);
+
+    if (r > 0 && store_sweep_trees(s, &ignored) < 0) /* the next start tries again */
+        log_debug("cannot remove old trees: %s", ignored.text);
+    return r;
+}
+
+/* A new mount takes the place of such a one.  Workloads keep what they have open.  1: there was
+ * one. */
+static int detach_leftover(Store *s, const Volume *v, Err *err) {
+    int r = is_target_of_another(s, &(VolumeKey){ v->volume_id, v->target }, err);
+
+    return r != 0 ? MIN(r, 0) : detach_unknown(s, v->target, err);
+}
+
 /* Opens what is shown and where; both must be right before anything is written. */
 static int volume_open_ends(Store *s, const Volume *v, int *ret_tree, Target *ret_target,
                             Err *err) {
+    Err ignored = { "" };
     int r = volume_open_tree(s, v, ret_tree, err);
 
     if (r < 0)
         return r == -ESTALE ? -EAGAIN : r;
-    return target_open(ret_target, v->target, err);
+    r = target_open(ret_target, v->target, err);
+    if (r == -EBUSY && detach_leftover(s, v, &ignored) > 0)
+        r = target_open(ret_target, v->target, err);
+    return r;
 }
 
 /* EINVAL and the like of the kernel are not the caller's fault; EPERM is the administrator's. */
@@ -184,88 +269,6 @@ int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, E
     return r;
 }
 
-/* The device is asked of the files: mountinfo's is another one on btrfs. */
-static bool is_same_device(Store *s, const char *target) {
-    _cleanup_close_ int fd = -EBADF;
-    struct stat a, b;
-    Err ignored = { "" };
-
-    return target_open_existing(target, &fd, &ignored) >= 0 && fstat(fd, &a) >= 0 &&
-           fstat(store_trees_fd(s), &b) >= 0 && a.st_dev == b.st_dev;
-}
-
-int volume_mounts_read(VolumeMounts *ret, Store *s, Err *err) {
-    VolumeMounts m = { .store = s };
-    _cleanup_free_ char *trees = xasprintf("%s/trees", store_path(s));
-    int r = mount_list(&m.list, &m.n, err);
-
-    if (r < 0)
-        return r;
-    m.trees = mount_path_in_filesystem(m.list, m.n, trees);
-    *ret = m;
-    return 0;
-}
-
-void volume_mounts_done(VolumeMounts *m) {
-    mount_info_free(m->list, m->n);
-    free(m->trees);
-    *m = (VolumeMounts){ 0 };
-}
-
-bool volume_mounts_is_ours(const VolumeMounts *m, size_t i) {
-    const char *rest = m->trees ? startswith(m->list[i].root, m->trees) : NULL;
-
-    return rest && *rest == '/' && is_same_device(m->store, m->list[i].target);
-}
-
-/* 1: a tree of ours is on top of `target`; 0: nothing is mounted there; -EBUSY something else is.
- */
-static int mounted_by_us(Store *s, const char *target, Err *err) {
-    _cleanup_(volume_mounts_done) VolumeMounts mounts = { 0 };
-    int r = volume_mounts_read(&mounts, s, err), found = 0;
-
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < mounts.n; i++)
-        if (streq(mounts.list[i].target, target))
-            found = volume_mounts_is_ours(&mounts, i) ? 1 : -EBUSY;
-    return found == -EBUSY
-               ? err_set(err, -EBUSY,
-                         "what is mounted on %s is no volume of this driver; it is left "
-                         "alone",
-                         target)
-               : found;
-}
-
-/* Takes our mounts off the target, down to what is none of ours, which is -EBUSY.  1: there was
- * one. */
-static int detach_ours(Store *s, const char *target, Err *err) {
-    int n = 0, r;
-
-    while ((r = mounted_by_us(s, target, err)) > 0) {
-        r = mount_detach(target, err);
-        if (r <= 0)
-            break;
-        n = 1;
-    }
-    return r < 0 ? r : n;
-}
-
-/* 1 when a record of another volume names the target, else 0. */
-static int is_target_of_another(Store *s, const VolumeKey *key, Err *err) {
-    Volume *volumes = NULL;
-    size_t n = 0;
-    int r = store_volume_list(s, &volumes, &n, err), found = 0;
-
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n; i++)
-        found |=
-            streq(volumes[i].target, key->target) && !streq(volumes[i].volume_id, key->volume_id);
-    volume_array_free(volumes, n);
-    return found;
-}
-
 /* Mounted by `cache-ctl mount`, on a directory that was there before. */
 static bool is_by_hand(const VolumeKey *key) {
     return startswith(key->volume_id, VOLUME_ID_CONTROL);
@@ -277,7 +280,7 @@ static int volume_unmount_unknown(Store *s, const VolumeKey *key, Err *err) {
 
     if (r != 0)
         return r < 0 ? r : 0;
-    mounted = detach_ours(s, key->target, err);
+    mounted = detach_unknown(s, key->target, err);
     if (mounted < 0)
         return mounted;
     r = is_by_hand(key) ? 0 : target_remove(key->target, err);

@@ -2,6 +2,7 @@
 /* volume_work: what volumes do in pool threads: records, directories, mounts.  All of it blocks. */
 #pragma once
 
+#include "cache/shown.h"
 #include "csi/volume.h"
 
 /* What is there of a volume that shall be published. */
@@ -31,14 +32,6 @@ int volume_unmount(Store *s, const VolumeKey *key, Err *err) _must_check_;
 int volume_open_tree(Store *s, const Volume *v, int *ret_fd, Err *err) _must_check_;
 /* Is it mounted?  1; 0 not, or the target is gone; -EBUSY something else is mounted there. */
 int volume_is_mounted(Store *s, const Volume *v, Err *err) _must_check_;
-/* The mounts, and those among them that show something beneath trees/ of the store.  Told by device
- * and root, not by content: the tree itself may be gone. */
-typedef struct VolumeMounts {
-    MountInfo *list;
-    size_t n;
-    char *trees;  /* the root of a mount of trees/ */
-    Store *store; /* borrowed */
-} VolumeMounts;
-int volume_mounts_read(VolumeMounts *ret, Store *s, Err *err) _must_check_;
-void volume_mounts_done(VolumeMounts *m);
-bool volume_mounts_is_ours(const VolumeMounts *m, size_t i);
+/* Is mount `i` one of a tree of this store?  Told by device and root, not by content: the tree
+ * itself may be gone. */
+bool volume_mount_is_ours(const Store *s, const Shown *shown, size_t i);

@@ -43,6 +43,33 @@ static CtlExit resolve_directory(const char *directory, char **ret) {
     return CTL_EXIT_DONE;
 }
 
+/* Moves the last component of `path` before `rest`.  False: there is none, or it has no name. */
+static bool move_component(char *path, char **rest) {
+    char *slash = strrchr(path, '/'), *longer;
+
+    if (!slash || streq(slash, "/..") || streq(slash, "/."))
+        return false;
+    longer = xasprintf("%s%s", slash[1] ? slash : "", *rest);
+    free(*rest);
+    *rest = longer;
+    *slash = '\0';
+    return true;
+}
+
+/* The directory may be gone, and its mount with it, while the daemon still has the record: then
+ * what is left of the path is resolved. */
+static CtlExit resolve_mounted(const char *directory, char **ret) {
+    _cleanup_free_ char *here = *directory == '/' ? xstrdup("") : realpath(".", NULL);
+    _cleanup_free_ char *path = xasprintf("%s/%s", here ? here : "", directory);
+    _cleanup_free_ char *rest = xstrdup(""), *real = NULL;
+
+    while (!(real = realpath(*path ? path : "/", NULL)))
+        if (errno != ENOENT || !move_component(path, &rest))
+            return resolve_directory(directory, ret);
+    *ret = xasprintf("%s%s", streq(real, "/") && *rest ? "" : real, rest);
+    return CTL_EXIT_DONE;
+}
+
 typedef struct MountView {
     const Ctl *ctl;
     const char *directory;
@@ -101,7 +128,7 @@ static CtlExit run_umount(const Ctl *ctl, void *arg, char **arguments, int n) {
     _cleanup_free_ char *directory = NULL;
     MountView view = { .ctl = ctl };
     CtlCall call = { "Unmount", &request.base, on_unmounted, NULL, NULL, &view };
-    CtlExit exit = resolve_directory(arguments[0], &directory);
+    CtlExit exit = resolve_mounted(arguments[0], &directory);
 
     (void)arg;
     (void)n;
@@ -139,7 +166,8 @@ const CtlCommand ctl_umount = {
     .name = "umount",
     .arguments = "DIRECTORY",
     .summary = "undo a mount",
-    .help = "Unmounts what `cache-ctl mount` mounted. The directory stays.\n\n"
+    .help = "Unmounts what `cache-ctl mount` mounted. The directory stays; when it is gone "
+            "already, the mount is forgotten.\n\n"
             "  cache-ctl umount /mnt/llama\n",
     .n_arguments_min = 1,
     .n_arguments_max = 1,

@@ -76,7 +76,8 @@ const CtlCommand ctl_verify = {
     .help = "Reads every file of an artifact, or of the whole cache, and compares it with its "
             "digest. A file that is bad\n"
             "is taken out of the cache; the next pull brings it again. Exit code 7 when something "
-            "was bad.\n\n"
+            "was bad\n"
+            "or an artifact lacks content.\n\n"
             "  cache-ctl verify\n"
             "  cache-ctl verify registry.example/team/llama:8b\n",
     .n_arguments_max = 1,

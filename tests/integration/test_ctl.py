@@ -21,6 +21,7 @@ from lib.sandbox import mounts_beneath, need, wait_for
 COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "mount": 2, "umount": 1, "verify": 0, "status": 0, "events": 0}
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 DIGEST = r"sha256:[0-9a-f]{64}"
+LOST = "model-00001-of-00002.safetensors"
 
 
 @pytest.fixture(name="made")
@@ -224,6 +225,34 @@ def test_mount_errors(stocked, work):
     assert os.listdir(directory) == ["file"] and not mounts_beneath(work)
 
 
+@pytest.mark.parametrize("name", ["", "ingest", "staging", "partial", "objects/00"])
+def test_mount_in_the_store_is_refused(stocked, name):
+    daemon, reference = stocked
+    result = daemon.ctl("mount", reference, os.path.join(daemon.store, name))
+    assert result.code == 2 and "lies in the store" in result.stderr, result
+    assert not mounts_beneath(daemon.store)
+
+
+@pytest.mark.parametrize("above", [False, True])
+def test_umount_of_a_directory_that_is_gone(stocked, work, above):
+    daemon, reference = stocked
+    directory = os.path.join(work, "there", "mnt")
+    os.makedirs(directory)
+    assert daemon.ctl("mount", reference, directory).code == 0
+    subprocess.run(["umount", directory], check=True)
+    os.rmdir(directory)
+    if above:
+        os.rmdir(os.path.dirname(directory))
+    assert daemon.ctl("rm", reference).code == 1
+    done = subprocess.run([program("cache-ctl"), "--socket", daemon.control_socket, "umount", "there/mnt/"], cwd=work,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert done.stdout == f"{directory} is unmounted\n"
+    assert daemon.ctl("umount", directory).code == 4
+    assert daemon.ctl("umount", os.path.join(work, "there/../mnt")).code == 4
+    assert daemon.ctl("rm", reference).code == 0
+
+
 def test_umount_does_not_touch_mounts_of_others(stocked, work):
     daemon, directory = stocked[0], os.path.join(work, "foreign")
     os.makedirs(directory)
@@ -245,6 +274,25 @@ def test_verify(stocked, made):
     assert last["bad"] == []
     assert daemon.ctl("verify", "127.0.0.1:1/not/here:v1").code == 4
     assert made.digest in daemon.ctl("ls", "--full").stdout
+
+
+def test_verify_of_an_incomplete_artifact(stocked, made, faulty):
+    """What is lost is said each time, and how to mend it, until it is there again."""
+    daemon, reference = stocked
+    whole = faulty.add(modelpack(daemon.folder, seed=5), "team/whole", "v1")
+    assert daemon.ctl("pull", whole).code == 0
+    entry = made.tree[LOST]
+    os.unlink(os.path.join(daemon.store, "objects", entry.sha256[:2], entry.sha256[2:]))
+    assert daemon.ctl("verify", reference).code == 7
+    for arguments in ((reference,), ()):
+        result = daemon.ctl("verify", *arguments)
+        assert result.code == 7 and "what their digests say" not in result.stdout, result
+        assert LOST in result.stderr and f"cache-ctl pull {reference}" in result.stderr, result
+    assert daemon.ctl("verify", whole).code == 0
+    bad = [line["bad"] for line in lines_of_json(daemon.ctl("--output", "json", "verify", reference).stdout)]
+    assert "is incomplete" in sum(bad, [])[0]
+    assert daemon.ctl("pull", reference).code == 0
+    assert daemon.ctl("verify").code == 0
 
 
 def flip_a_byte(daemon, entry):

@@ -20,7 +20,7 @@ from lib.check import (EXIT_OF, assert_pulls, assert_sentence, assert_store_good
 from lib.content import Bytes, File, Random, Tar
 from lib.daemon import program, run
 from lib.faulty import FaultyRegistry
-from lib.sandbox import need, wait_for
+from lib.sandbox import mounts_beneath, need, wait_for
 
 Code = grpc.StatusCode
 MIB = 1 << 20
@@ -465,6 +465,57 @@ def test_no_space_when_another_takes_it_meanwhile(full):
     os.unlink(filler)
     full.faulty.rate = 0
     assert_pulls(full.daemon, "later", reference, artifact.tree)
+
+
+def fill(folder):
+    """Takes all the space of the file system, to the last block; returns the file that has it."""
+    path = os.path.join(folder, "filler")
+    with open(path, "wb", buffering=0) as file:
+        for size in (MIB, 4096, 512):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                pass
+    return path
+
+
+def test_a_full_disk_keeps_nothing_from_being_removed(full, small_disk):
+    """Volumes are published until not even that is possible; then all goes, also after a restart, without new space."""
+    daemon = full.daemon
+    reference = full.faulty.add(full.artifact(300000), full.repository(), "v1")
+    other = full.faulty.add(full.artifact(200000), full.repository(), "v1")
+    publish(daemon, "first", reference)
+    assert daemon.ctl("pull", other).code == 0
+    filler, names = fill(small_disk), ["first"]
+    while len(names) < 2000:
+        try:
+            publish(daemon, f"pod{len(names)}", reference)
+        except grpc.RpcError as error:
+            assert error.code() == Code.RESOURCE_EXHAUSTED, error
+            assert_sentence(error.details())
+            break
+        names.append(f"pod{len(names)}")
+    assert len(names) < 2000, "the disk never became full"
+    recorded = {v["volume_id"] for v in daemon.ctl_json("status")["volume_list"]}
+    assert recorded == set(names), "a publish that failed left a record"
+    half = len(names) // 2
+    for name in names[:half]:
+        daemon.csi().unpublish(name, daemon.target(name))
+    assert daemon.ctl("rm", other).code == 0
+    gone = daemon.target(names[half])
+    daemon.stop_clean()
+    subprocess.run(["umount", gone], check=True)
+    os.rmdir(gone)
+    daemon.start()
+    assert {v["volume_id"] for v in daemon.ctl_json("status")["volume_list"]} == set(names[half + 1:])
+    for name in names[half:]:
+        daemon.csi().unpublish(name, daemon.target(name))
+        assert not mounts_beneath(daemon.target(name))
+    assert daemon.ctl("rm", reference).code == 0
+    os.unlink(filler)
+    publish(daemon, "later", other)
+    daemon.csi().unpublish("later", daemon.target("later"))
 
 
 def start_fails(daemon, *words, code=1):

@@ -19,7 +19,7 @@ from lib.sandbox import memory_bytes, wait_for
 
 MIB = 1 << 20
 PULL_RSS_MAX, IDLE_RSS_MAX = 160 * MIB, 12 * MIB
-WARM_RUNS = 25
+WARM_RUNS, MANY_FILES = 25, 60000
 RPC_SECONDS = 0.5
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 
@@ -136,6 +136,26 @@ def test_memory_when_idle(job, show):
     rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < IDLE_RSS_MAX and now or None,
                    f"less than {IDLE_RSS_MAX} bytes; now {memory_bytes(job.daemon.pid)}", 10)
     show(f"RSS of the idle daemon: {rss / MIB:.1f} MiB")
+
+
+def test_memory_when_idle_after_many_files(job, show, module_work):
+    """What their commit, and an answer that names them all, took from the heap goes back."""
+    tar, out = Tar(module_work), Builder(module_work)
+    for i in range(MANY_FILES):
+        tar.add(tar.info(f"set/{i % 100}/file-with-a-long-name-{i}"), Random(1, "same"))
+    out.tar("application/vnd.cncf.model.dataset.v1.tar", tar)
+    reference = job.registry.push(out.done("application/vnd.cncf.model.config.v1+json", {},
+                                           "application/vnd.cncf.model.manifest.v1+json"), "team/many", "v1")
+    before, peak = memory_bytes(job.daemon.pid), 0
+    for command in ("pull", "inspect"):
+        assert job.daemon.ctl(command, reference).code == 0
+        peak = max(peak, memory_bytes(job.daemon.pid, "VmHWM"))
+        wait_idle(job.daemon)
+        rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < IDLE_RSS_MAX and now or None,
+                       f"less than {IDLE_RSS_MAX} bytes after {command}; now {memory_bytes(job.daemon.pid)}", 10)
+        show(f"RSS of the idle daemon after {command} of {MANY_FILES} files: {rss / MIB:.1f} MiB (before "
+             f"{before / MIB:.1f}, peak {peak / MIB:.1f})")
+    assert job.daemon.ctl("rm", reference).code == 0
 
 
 def test_disk_holds_one_copy_after_the_pull(job, show):

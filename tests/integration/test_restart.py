@@ -293,3 +293,50 @@ def test_rows_without_objects_are_dropped_and_pulled_again(make_daemon, faulty, 
     daemon.start()
     assert_pulls(daemon, "pod", reference, made.tree)
     assert_store_good(daemon)
+
+
+def test_a_lost_index_takes_nothing_from_running_pods(make_daemon, faulty, made):
+    daemon = make_daemon([faulty.config()])
+    reference = faulty.add(made, "team/model", "v1")
+    targets = {name: publish(daemon, name, reference) for name in ("one", "two")}
+    other = modelpack(os.path.dirname(daemon.folder), seed=9)
+    assert daemon.ctl("pull", faulty.add(other, "team/other", "v1")).code == 0
+    daemon.stop_clean()
+    for name in os.listdir(daemon.store):
+        if name.startswith("index.db"):
+            os.unlink(os.path.join(daemon.store, name))
+    before = len(daemon.log())
+    daemon.start()
+    warnings = [line for line in daemon.log()[before:].splitlines() if '"level":"warn"' in line]
+    assert len(warnings) == 1 and "does not know what 2 mounts show" in warnings[0], warnings
+    for target in targets.values():
+        assert_tree(target, made.tree)
+    assert len(os.listdir(os.path.join(daemon.store, "trees"))) == 1, "what nobody shows stayed"
+    publish(daemon, "one", reference)  # as the kubelet does
+    assert len(mounts_beneath(targets["one"])) == 1
+    for target in targets.values():
+        assert_tree(target, made.tree)
+    for name, target in targets.items():
+        daemon.csi().unpublish(name, target)
+        assert not os.path.exists(target)
+    assert daemon.ctl_json("status")["volumes"] == 0
+    assert_store_good(daemon)
+
+
+def test_what_is_mounted_in_the_store_is_not_removed(make_daemon, work):
+    """By hand: the daemon refuses to start and touches nothing, until it is unmounted."""
+    daemon, precious = make_daemon(), os.path.join(work, "precious")
+    daemon.stop_clean()
+    os.makedirs(precious)
+    with open(os.path.join(precious, "file"), "wb") as file:
+        file.write(b"x")
+    for name, deep in (("ingest", False), ("staging", False), ("partial", False), ("ingest/left/deep", True)):
+        folder = os.path.join(daemon.store, name)
+        os.makedirs(folder, exist_ok=True)
+        subprocess.run(["mount", "--bind", precious, folder], check=True)
+        result = daemon.run_to_end()
+        assert result.code == 1 and "unmount it" in result.stderr, result
+        assert deep or folder in result.stderr
+        subprocess.run(["umount", folder], check=True)
+        assert os.listdir(precious) == ["file"]
+    daemon.start()

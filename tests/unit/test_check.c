@@ -7,7 +7,7 @@
 #define TWO ((const char *const[][2]){ { "c", "333" } })
 
 typedef struct Seen {
-    int n_bad, n_progress;
+    int n_bad, n_incomplete, n_progress;
     char sentence[512];
     Digest digest;
     int answer;
@@ -30,6 +30,14 @@ static void on_bad(void *arg, const Digest *object, const char *sentence) {
     (void)snprintf(seen->sentence, sizeof(seen->sentence), "%s", sentence);
 }
 
+static void on_incomplete(void *arg, const Digest *manifest, const char *sentence) {
+    Seen *seen = arg;
+
+    seen->n_incomplete++;
+    seen->digest = *manifest;
+    (void)snprintf(seen->sentence, sizeof(seen->sentence), "%s", sentence);
+}
+
 static char *object_path(const Store *s, const char *content, Digest *ret) {
     digest_of(ret, content, strlen(content));
     return xasprintf("%s/objects/%s", store_path(s), OBJECT_NAME(ret, false));
@@ -47,7 +55,7 @@ TEST(verify_of_a_good_store_finds_nothing) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
     Seen seen = { 0 };
-    VerifyHandlers handlers = { on_progress, on_bad, &seen };
+    VerifyHandlers handlers = { on_progress, on_bad, on_incomplete, &seen };
     Digest one = env_artifact(s, "one", ONE, 2), none = one;
     Err err;
 
@@ -69,7 +77,7 @@ TEST(verify_finds_each_kind_of_damage_and_a_pull_repairs_it) {
         STORE_TEST_DIR(dir);
         _cleanup_(store_closep) Store *s = env_open(dir);
         Seen seen = { 0 };
-        VerifyHandlers handlers = { NULL, on_bad, &seen };
+        VerifyHandlers handlers = { NULL, on_bad, on_incomplete, &seen };
         Digest one = env_artifact(s, "one", ONE, 2), two = env_artifact(s, "two", TWO, 1), d;
         _cleanup_free_ char *path = object_path(s, "12345", &d),
                             *tree = env_tree_path(s, &one, NULL), *text = NULL;
@@ -91,8 +99,18 @@ TEST(verify_finds_each_kind_of_damage_and_a_pull_repairs_it) {
         ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
         ASSERT_EQ(access(path, F_OK), -1);
         ASSERT_EQ(access(tree, F_OK), -1);
-        ASSERT_EQ(store_verify(s, NULL, &handlers, &err), 0);
+        /* It is said again until a pull mends it. */
+        ASSERT_EQ(seen.n_incomplete, 0);
+        ASSERT_EQ(store_verify(s, &one, &handlers, &err), 1);
+        ASSERT_EQ(store_verify(s, NULL, &handlers, &err), 1);
+        ASSERT_EQ(store_verify(s, &two, &handlers, &err), 0);
+        ASSERT_EQ(seen.n_bad, 1);
+        ASSERT_EQ(seen.n_incomplete, 2);
+        ASSERT_TRUE(digest_equal(&seen.digest, &one));
+        ASSERT_STRSTR(seen.sentence, "is incomplete, it lacks ");
+        ASSERT_STRSTR(seen.sentence, ": cache-ctl pull one ");
         (void)env_artifact(s, "one", ONE, 2);
+        ASSERT_EQ(store_verify(s, NULL, &handlers, &err), 0);
         text = env_read(s, &one, "a");
         ASSERT_STREQ(text, "12345");
     }

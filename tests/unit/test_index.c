@@ -20,21 +20,6 @@ static int64_t count(Index *ix) {
     return n;
 }
 
-TEST(index_has_space_for_its_log_from_the_start) {
-    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
-    struct stat st;
-    Err err;
-
-    for (int i = 0; i < 2; i++) { /* made, and opened again */
-        Index *db = NULL;
-
-        ASSERT_OK(index_open(&db, tmpdir_join(dir, "index.db"), &err));
-        ASSERT_OK(stat(tmpdir_join(dir, "index.db-wal"), &st));
-        ASSERT_TRUE((uint64_t)st.st_blocks * 512 >= MiB(8));
-        index_close(db);
-    }
-}
-
 TEST(index_keeps_what_was_committed) {
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
     const char *path = tmpdir_join(dir, "index.db");

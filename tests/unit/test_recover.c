@@ -437,4 +437,72 @@ TEST(a_full_disk_is_said_so_and_leaves_a_good_store) {
     ASSERT_OK(disk_unmount(disk));
 }
 
-/* A commit writes its rows before it takes the files out of the pull's folder. */
+static Volume numbered_volume(const Digest *manifest, unsigned i) {
+    return (Volume){ .volume_id = xasprintf("volume-%u", i),
+                     .target = xasprintf("/a/target/path/of/a/volume/of/a/pod/%u", i),
+                     .parameters = xstrdup("parameters"),
+                     .manifest = *manifest };
+}
+
+/* Adds volumes until there is no space; returns how many are recorded. */
+static unsigned add_volumes(Store *s, const Digest *manifest, unsigned first) {
+    for (unsigned i = first;; i++) {
+        Volume v = numbered_volume(manifest, i);
+        Err err = { "" };
+        int r = store_volume_add(s, &v, &err);
+
+        volume_clear(&v);
+        if (r == -ENOSPC)
+            return i;
+        ASSERT_OK(r);
+    }
+}
+
+static void remove_volumes(Store *s, const Digest *manifest, unsigned from, unsigned to) {
+    for (unsigned i = from; i < to; i++) {
+        Volume v = numbered_volume(manifest, i);
+        Err err = { "" };
+
+        if (store_volume_remove(s, v.volume_id, v.target, &err) < 0)
+            test_fail(__FILE__, __LINE__, "volume %u of %u: %s", i, to, err.text);
+        volume_clear(&v);
+    }
+}
+
+TEST(a_full_disk_keeps_nothing_from_being_removed) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(disk_done) const char *disk = disk_make(dir, "64M");
+    _cleanup_free_ char *path = disk ? xasprintf("%s/store", disk) : NULL,
+                        *fill = disk ? xasprintf("%s/fill", disk) : NULL;
+    Store *s = NULL;
+    unsigned n;
+    Digest one, two;
+    Err err = { "" };
+
+    if (!disk)
+        SKIP("no loop device, mkfs.ext4 or permission to mount");
+    ASSERT_OK(store_open(&s, path, &err));
+    one = env_artifact(s, "one", ONE, 2);
+    two = env_artifact(s, "two", ((const char *const[][2]){ { "c", "two" } }), 1);
+    disk_fill(disk, 2 << 20); /* ext4 keeps more than 1 MiB to itself */
+    n = add_volumes(s, &one, 0);
+    ASSERT_TRUE(n > 0);
+    remove_volumes(s, &one, 0, 1);
+    disk_fill(disk, 0); /* what the reserve gave up is for the log, not for others */
+    remove_volumes(s, &one, 1, n / 2);
+    ASSERT_EQ(add_volumes(s, &one, n), n); /* and not for this */
+    store_close(s);
+    ASSERT_OK(store_open(&s, path, &err));
+    remove_volumes(s, &one, n / 2, n);
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, NULL, &err));
+    ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
+    ASSERT_OK(unlink(fill));
+    Volume v = numbered_volume(&two, 0);
+    ASSERT_OK(store_volume_add(s, &v, &err));
+    volume_clear(&v);
+    store_close(s);
+    ASSERT_OK(store_open(&s, path, &err));
+    env_check_invariants(s);
+    store_close(s);
+    ASSERT_OK(disk_unmount(disk));
+}

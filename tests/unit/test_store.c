@@ -194,3 +194,28 @@ TEST(store_stats_count_what_is_stored) {
     ASSERT_EQ(stats.objects, 2);
     ASSERT_EQ(stats.bytes, 6);
 }
+
+/* What is mounted there is not the store's: nothing may be removed through it. */
+TEST(store_with_a_mount_on_a_folder_is_refused) {
+    static const char *const folders[] = { "ingest", "staging", "partial", "trees", "objects/7f" };
+
+    for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+        STORE_TEST_DIR(dir);
+        Store *s = env_open(dir);
+        _cleanup_free_ char *folder = xasprintf("%s/%s", store_path(s), folders[i]);
+        const char *precious = tmpdir_join(dir, "precious");
+        Err err = { "" };
+        int r;
+
+        store_close(s);
+        ASSERT_OK(mkdir(precious, 0700));
+        env_write(tmpdir_fd(dir), "precious/file", "x", 1);
+        if (mount(precious, folder, NULL, MS_BIND, NULL) < 0)
+            SKIP("mounting is not allowed here");
+        r = store_open(&s, tmpdir_join(dir, "store"), &err);
+        ASSERT_OK(umount2(folder, MNT_DETACH));
+        ASSERT_ERR(r, streq(folders[i], "objects/7f") ? -EXDEV : -EBUSY);
+        ASSERT_OK(access(tmpdir_join(dir, "precious/file"), F_OK));
+        store_close(env_open(dir));
+    }
+}

@@ -5,6 +5,8 @@
 
 #include "tests/unit/csi_env.h"
 
+#include <dirent.h>
+
 typedef struct Outcome {
     bool done;
     int r;
@@ -467,4 +469,92 @@ TEST(unpublish_takes_away_only_mounts_of_ours) {
     ASSERT_OK(umount(target));
     ASSERT_OK(unpublish(env, &(Ask){ 0 }, &err));
     assert_state(env, "mount", false, 0);
+}
+
+/* The index is gone, the mounts and the pods behind them are not. */
+static void lose_index(Env *env) {
+    _cleanup_free_ char *db = xasprintf("%s/index.db", env->store_path),
+                        *wal = xasprintf("%s/index.db-wal", env->store_path);
+
+    env_stop(env);
+    ASSERT_OK(unlink(db));
+    (void)unlink(wal); /* a clean end takes it away */
+    env_start(env);
+}
+
+static void assert_shows(const Env *env, const char *name) {
+    _cleanup_free_ char *file = xasprintf("%s/%s/weights/model.safetensors", env->kubelet, name);
+    char content[16] = "";
+    _cleanup_close_ int fd = open(file, O_RDONLY | O_CLOEXEC);
+
+    ASSERT_OK(fd);
+    ASSERT_EQ(read(fd, content, sizeof(content) - 1), 8);
+    ASSERT_STREQ(content, "tensors\n");
+}
+
+static unsigned n_trees(const Env *env) {
+    _cleanup_free_ char *path = xasprintf("%s/trees", env->store_path);
+    DIR *dir = opendir(path);
+    unsigned n = 0;
+
+    ASSERT_TRUE(dir);
+    for (const struct dirent *e; (e = readdir(dir));)
+        n += !streq(e->d_name, ".") && !streq(e->d_name, "..");
+    (void)closedir(dir);
+    return n;
+}
+
+TEST(a_lost_index_takes_nothing_from_mounted_volumes) {
+    NEED_ROOT();
+    _cleanup_(env_freep) Env *env = env_new();
+    VolumesFound found;
+    Err err;
+
+    ASSERT_OK(publish(env, &(Ask){ .id = "a", .name = "a" }, &err));
+    ASSERT_OK(publish(env, &(Ask){ .id = "b", .name = "b", .sub_path = "weights" }, &err));
+    lose_index(env);
+    ASSERT_TRUE(store_recovered(env->store)->index_made);
+    ASSERT_EQ(store_recovered(env->store)->objects_removed, 2);
+    ASSERT_EQ(store_recovered(env->store)->trees_kept, 1);
+    ASSERT_OK(volumes_recover(env->volumes, &found, &err));
+    ASSERT_EQ(found.foreign, 2);
+    assert_shows(env, "a");
+    /* Pulled again: the old mounts keep their tree, whatever becomes of the new one. */
+    env_artifact(env);
+    assert_shows(env, "a");
+    ASSERT_EQ(n_trees(env), 2);
+    ASSERT_OK(store_remove(env->store, REFERENCE, NULL, NULL, NULL, &err));
+    ASSERT_OK(store_prune(env->store, NULL, &err));
+    assert_shows(env, "a");
+    /* The kubelet publishes one again, and deletes the pod of the other. */
+    env_artifact(env);
+    ASSERT_OK(publish(env, &(Ask){ .id = "a", .name = "a" }, &err));
+    assert_state(env, "a", true, 1);
+    assert_shows(env, "a");
+    ASSERT_EQ(n_trees(env), 2); /* b's is still there */
+    ASSERT_OK(unpublish(env, &(Ask){ .id = "b", .name = "b" }, &err));
+    assert_state(env, "b", false, 1);
+    ASSERT_EQ(n_trees(env), 1);
+    ASSERT_OK(unpublish(env, &(Ask){ .id = "a", .name = "a" }, &err));
+    assert_state(env, "a", false, 0);
+}
+
+TEST(nothing_is_mounted_in_the_store) {
+    NEED_ROOT();
+    _cleanup_(env_freep) Env *env = env_new();
+    static const char *const folders[] = { "", "/ingest", "/staging", "/partial", "/objects/00" };
+    Err err;
+
+    for (size_t i = 0; i < ELEMENTSOF(folders); i++) {
+        _cleanup_free_ char *target = xasprintf("%s%s", env->store_path, folders[i]);
+        _cleanup_(params_done) Params params = { 0 };
+        _cleanup_(volume_ticket_freep) VolumeTicket *t = NULL;
+        VolumePublishRequest q = { .key = { "v1", target }, .params = &params };
+        Outcome o = { 0 };
+
+        ASSERT_OK(reference_parse(&params.reference, REFERENCE, &err));
+        ASSERT_ERR(volume_publish(env->volumes, &t, &q, on_done, &o, &err), -EINVAL);
+        ASSERT_STRSTR(err.text, "lies in the store");
+        ASSERT_TRUE(!is_mounted(target));
+    }
 }
