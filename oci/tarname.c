@@ -49,9 +49,11 @@ static bool is_utf8(const char *s) {
 
 /* Says what is wrong with a path that path_is_safe_relative() refused. */
 static int refuse(const char *name, Err *err) {
-    const char *why = "a component is empty, \".\" or too long";
+    const char *why = "a component is too long";
 
-    if (name[0] == '/')
+    if (!name[0])
+        why = "it is empty";
+    else if (name[0] == '/')
         why = "it is absolute";
     else if (strstr(name, "/../") || startswith(name, "../") || endswith(name, "/..") ||
              streq(name, ".."))
@@ -95,25 +97,35 @@ static int read_whiteout(Tarname *t, const char *name, Err *err) {
     return 0;
 }
 
-int tarname_read(Tarname *ret, const char *name, bool whiteouts, Err *err) {
-    const char *p = name;
-    size_t n;
+/* Copies a relative name without components that say nothing.  False when it is too long. */
+static bool copy_components(char ret[static LIMIT_PATH_BYTES + 1], const char *name) {
+    size_t len = 0;
 
-    while (p[0] == '.' && p[1] == '/')
-        p += 2;
-    n = strlen(p);
-    if (n > 1 && p[n - 1] == '/')
-        n--;
+    for (const char *p = name; *p; p += *p == '/') {
+        size_t n = strcspn(p, "/");
+        bool dot = n == 0 || (n == 1 && *p == '.');
+
+        if (!dot && len + (len > 0) + n > LIMIT_PATH_BYTES)
+            return false;
+        if (!dot && len > 0)
+            ret[len++] = '/';
+        if (!dot)
+            memcpy(ret + len, p, n);
+        len += dot ? 0 : n;
+        p += n;
+    }
+    ret[len] = '\0';
+    return true;
+}
+
+int tarname_read(Tarname *ret, const char *name, bool whiteouts, Err *err) {
     ret->kind = TARNAME_PLAIN;
-    if (*name && (n == 0 || (n == 1 && p[0] == '.'))) {
+    if (!*name || *name == '/' || !copy_components(ret->path, name))
+        return refuse(name, err);
+    if (!*ret->path) {
         ret->kind = TARNAME_ROOT;
-        ret->path[0] = '\0';
         return 0;
     }
-    if (n > LIMIT_PATH_BYTES)
-        return refuse(name, err);
-    memcpy(ret->path, p, n);
-    ret->path[n] = '\0';
     if (!path_is_safe_relative(ret->path))
         return refuse(ret->path, err);
     if (path_depth(ret->path) > LIMIT_PATH_DEPTH)

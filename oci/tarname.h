@@ -18,10 +18,10 @@ typedef struct Tarname {
     char path[LIMIT_PATH_BYTES + 1]; /* safe relative */
 } Tarname;
 
-/* Reads a name.  Leading "./" and one trailing "/" are fine.  With `whiteouts` the names of OCI
- * image-spec v1.1, layer.md, "Whiteouts", are read as such.  Errors: -EPROTO absolute, "..", empty
- * or too long components, bad whiteouts; -E2BIG deeper than
- * LIMIT_PATH_DEPTH; -ENOTSUP not UTF-8.  The sentence shows the name. */
+/* Reads a name.  Empty components and "." say nothing and are left out.  With `whiteouts` the names
+ * of OCI image-spec v1.1, layer.md, "Whiteouts", are read as such.  Errors: -EPROTO absolute, "..",
+ * too long components or none, bad whiteouts; -E2BIG deeper than LIMIT_PATH_DEPTH; -ENOTSUP not
+ * UTF-8.  The sentence shows the name. */
 int tarname_read(Tarname *ret, const char *name, bool whiteouts, Err *err) _must_check_;
 
 /* A name for a sentence: printable, cut. */
