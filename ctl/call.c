@@ -6,7 +6,10 @@
 
 #include <signal.h>
 
+#define SILENCE_SECONDS 15
+
 typedef struct Running {
+    const Ctl *ctl;
     const CtlCall *call;
     sd_event *event;
     CtlExit exit;
@@ -50,10 +53,10 @@ static void on_message(void *arg, const uint8_t *message, size_t n) {
 static void on_end(void *arg, GrpcCode code, const char *text) {
     Running *r = arg;
 
-    bool interrupted = r->exit == CTL_EXIT_INTERRUPTED; /* and said so */
-
-    end(r, r->exit != CTL_EXIT_DONE ? r->exit : exit_of_code(code));
-    if (code != GRPC_OK && !interrupted)
+    if (r->exit != CTL_EXIT_DONE) /* ended by us, and it was said why */
+        return;
+    end(r, exit_of_code(code));
+    if (code != GRPC_OK)
         fprintf(stderr, "cache-ctl: %s\n", isempty(text) ? status_name(code) : text);
 }
 
@@ -66,6 +69,17 @@ static int on_signal(sd_event_source *source, const struct signalfd_siginfo *inf
     if (r->call->on_interrupt)
         fprintf(stderr, "cache-ctl: %s\n", r->call->on_interrupt);
     return 0;
+}
+
+static void on_silent(void *arg) {
+    Running *r = arg;
+
+    end(r, CTL_EXIT_UNREACHABLE);
+    fprintf(
+        stderr,
+        "cache-ctl: modelcached at %s does not answer: nothing came for %d s; is it stopped, or "
+        "the node overloaded?  Look at: systemctl status modelcached\n",
+        r->ctl->socket, SILENCE_SECONDS);
 }
 
 static int watch_signals(sd_event *event, Running *r) {
@@ -91,7 +105,7 @@ CtlExit ctl_call(const Ctl *ctl, const CtlCall *call) {
     size_t n = protobuf_c_message_get_packed_size(call->request);
     _cleanup_free_ uint8_t *packed = xnew_n(uint8_t, n);
     GrpcClientRequest request = { .path = path, .message = packed, .n = n };
-    Running running = { .call = call };
+    Running running = { .ctl = ctl, .call = call };
     GrpcClientHandlers handlers = { on_message, on_end, &running };
     Err err = { "" };
     int r;
@@ -104,6 +118,8 @@ CtlExit ctl_call(const Ctl *ctl, const CtlCall *call) {
     r = watch_signals(event, &running);
     if (r >= 0)
         r = grpc_client_new(&client, event, ctl->socket, &err);
+    if (r >= 0)
+        r = grpc_client_watch(client, SILENCE_SECONDS * USEC_PER_SEC, on_silent, &running);
     if (r >= 0)
         r = grpc_client_call(client, NULL, &request, &handlers);
     if (r >= 0)

@@ -10,6 +10,8 @@
 
 #include <nghttp2/nghttp2.h>
 
+#define WATCH_LATE_USEC USEC_PER_SEC
+
 enum { STATUS_UNKNOWN = -1 };
 
 struct GrpcClientCall {
@@ -29,6 +31,10 @@ struct GrpcClient {
     H2 *h2;
     char *path;
     GrpcClientCall *calls;
+    sd_event_source *watch;
+    uint64_t watch_usec;
+    void (*on_silent)(void *arg);
+    void *on_silent_arg;
     bool freeing;
 };
 
@@ -205,10 +211,34 @@ GrpcClient *grpc_client_free(GrpcClient *c) {
     while (c->calls)
         call_end(c->calls, GRPC_CANCELLED, "the call was cancelled");
     h2_free(c->h2);
+    sd_event_source_disable_unref(c->watch);
     sd_event_unref(c->event);
     free(c->path);
     free(c);
     return NULL;
+}
+
+static int on_watch(sd_event_source *source, uint64_t usec, void *userdata) {
+    GrpcClient *c = userdata;
+    /* Then it was us who stood still, in a write to a pipe that is full for example, and what came
+     * meanwhile is not read yet. */
+    bool late = now_usec() - usec > WATCH_LATE_USEC;
+
+    (void)source;
+    if (!h2_take_heard(c->h2) && !late) {
+        c->on_silent(c->on_silent_arg);
+        return 0;
+    }
+    h2_ping(c->h2);
+    return loop_timer_after(c->event, &c->watch, c->watch_usec, on_watch, c);
+}
+
+int grpc_client_watch(GrpcClient *c, uint64_t usec, void (*on_silent)(void *arg), void *arg) {
+    c->watch_usec = usec;
+    c->on_silent = on_silent;
+    c->on_silent_arg = arg;
+    h2_ping(c->h2);
+    return loop_timer_after(c->event, &c->watch, usec, on_watch, c);
 }
 
 int grpc_client_call(GrpcClient *c, GrpcClientCall **ret, const GrpcClientRequest *request,

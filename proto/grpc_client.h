@@ -15,6 +15,12 @@ int grpc_client_new(GrpcClient **ret, sd_event *event, const char *path, Err *er
 GrpcClient *grpc_client_free(GrpcClient *c); /* calls that run end with GRPC_CANCELLED first */
 DEFINE_CLEANUP(GrpcClient, grpc_client_free);
 
+/* Calls `on_silent` once when the server, asked by PING every `usec`, gives no sign of life for so
+ * long: its process hangs or is stopped.  A server that works at an answer gives them, so calls may
+ * take their time.  The client may be freed there.  Errors: -ENOMEM. */
+int grpc_client_watch(GrpcClient *c, uint64_t usec, void (*on_silent)(void *arg), void *arg)
+    _must_check_;
+
 typedef struct GrpcClientHandlers {
     void (*on_message)(void *arg, const uint8_t *message,
                        size_t n); /* borrowed; unary: at most once */

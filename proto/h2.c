@@ -152,6 +152,7 @@ static void h2_read(H2 *h, bool hung_up) {
                 h2_streams_end_input(h);
             return;
         }
+        h->heard = true;
         k = nghttp2_session_mem_recv(h->session, buffer, (size_t)n);
         if (k < 0)
             h2_fail(h, nghttp2_strerror((int)k));
@@ -243,6 +244,19 @@ void h2_goaway(H2 *h) {
     /* Without memory the connection stays, and is closed with its owner. */
     (void)nghttp2_submit_goaway(h->session, NGHTTP2_FLAG_NONE, last, NGHTTP2_NO_ERROR, NULL, 0);
     h2_kick(h);
+}
+
+void h2_ping(H2 *h) {
+    /* Without memory nothing is heard, and the peer is thought dead. */
+    (void)nghttp2_submit_ping(h->session, NGHTTP2_FLAG_NONE, NULL);
+    h2_kick(h);
+}
+
+bool h2_take_heard(H2 *h) {
+    bool heard = h->heard;
+
+    h->heard = false;
+    return heard;
 }
 
 bool h2_is_open(const H2 *h) {

@@ -51,6 +51,11 @@ const char *h2_why(const H2 *h);
 /* Calls on_close for each stream, and so on until on_down, from the loop. */
 void h2_abort(H2 *h, const char *why);
 
+/* Asks the peer for a sign of life, which it gives as soon as its loop runs. */
+void h2_ping(H2 *h);
+/* Has anything come since it was asked last? */
+bool h2_take_heard(H2 *h);
+
 /* Client: starts a call with its one message.  `timeout_usec` 0: none.  Errors: -ENOMEM;
  * -ECONNRESET no new streams. */
 typedef struct H2Request {

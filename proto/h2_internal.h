@@ -27,6 +27,7 @@ struct H2 {
     bool failed; /* goes down with the next h2_leave() */
     bool read_closed, write_closed;
     bool goaway_sent, goaway_received;
+    bool heard; /* since h2_take_heard() */
     char why[160];
 };
 

@@ -307,6 +307,51 @@ TEST(grpc_client_finishes_calls_after_goaway) {
     pair_stop(&p);
 }
 
+static void on_silent(void *arg) {
+    GrpcClient **c = arg;
+
+    *c = grpc_client_free(*c);
+}
+
+TEST(grpc_client_watches_for_life) {
+    enum { WATCH_MSEC = 200 };
+    Seen seen = { 0 };
+    uint64_t end;
+    Pair p;
+
+    /* A server that works at its answer is alive. */
+    pair_start(&p);
+    ASSERT_OK(call(&p, &seen, "/t/Keep", "", 0));
+    ASSERT_OK(grpc_client_watch(p.client, WATCH_MSEC * USEC_PER_MSEC, on_silent, &p.client));
+    for (end = now_usec() + 5 * WATCH_MSEC * USEC_PER_MSEC; now_usec() < end;)
+        ASSERT_OK(sd_event_run(p.event, WATCH_MSEC * USEC_PER_MSEC));
+    ASSERT_TRUE(p.client);
+    ASSERT_EQ(seen.n_ends, 0);
+    pair_stop(&p);
+    ASSERT_EQ(seen.n_ends, 1);
+}
+
+TEST(grpc_client_notices_a_server_that_stands_still) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    UnixListener *listener = NULL;
+    GrpcClient *client = NULL;
+    sd_event *event = NULL;
+    Seen seen = { 0 };
+
+    ASSERT_OK(sd_event_new(&event));
+    ASSERT_OK(unix_listener_new(&listener, tmpdir_join(dir, "s"), 0600, NULL)); /* accepts none */
+    ASSERT_OK(grpc_client_new(&client, event, tmpdir_join(dir, "s"), NULL));
+    ASSERT_OK(grpc_client_watch(client, 50 * USEC_PER_MSEC, on_silent, &client));
+    ASSERT_OK(grpc_client_call(client, NULL, &(GrpcClientRequest){ "/t/Echo", "", 0, 0 },
+                               &(GrpcClientHandlers){ on_message, on_end, &seen }));
+    for (int i = 0; i < 100 && client; i++)
+        ASSERT_OK(sd_event_run(event, USEC_PER_SEC));
+    ASSERT_TRUE(!client);
+    ASSERT_EQ(seen.code, GRPC_CANCELLED);
+    unix_listener_free(listener);
+    sd_event_unref(event);
+}
+
 TEST(grpc_client_call_wait_blocks) {
     _cleanup_(buf_done) Buf answer = BUF_INIT(16);
     Err err = { "" };
