@@ -63,6 +63,14 @@ static void call_end(GrpcCall *c, GrpcCode code, const char *text) {
     h2_stream_finish(c->stream, code, text);
 }
 
+void grpc_call_end_streams(GrpcCall *first) {
+    for (GrpcCall *c = first; c; c = c->next)
+        if (c->state == CALL_RUNNING && c->method->server_streaming) {
+            call_cancelled(c);
+            h2_stream_finish(c->stream, GRPC_UNAVAILABLE, "the daemon is stopping");
+        }
+}
+
 static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
     GrpcCall *c = userdata;
     H2Stream *stream = c->stream;

@@ -22,7 +22,7 @@ int grpc_connection_new(GrpcConnection **ret, const GrpcConnectionOptions *optio
 /* Cancels the calls that run.  NULL is fine; returns NULL. */
 GrpcConnection *grpc_connection_free(GrpcConnection *c);
 DEFINE_CLEANUP(GrpcConnection, grpc_connection_free);
-/* GOAWAY; on_end comes when the running calls have ended. */
+/* GOAWAY; ends streams; on_end comes when the running calls have ended. */
 void grpc_connection_shutdown(GrpcConnection *c);
 
 /* For the calls of grpc_call.c: what they share. */
@@ -33,5 +33,8 @@ sd_event *grpc_connection_event(const GrpcConnection *c);
 GrpcCall **grpc_connection_calls(GrpcConnection *c);
 void grpc_connection_peer(const GrpcConnection *c, uid_t *ret_uid, pid_t *ret_pid);
 void grpc_connection_down(void *arg, const char *why);
+/* Cancels those of a connection's calls that are server-streaming and run; they end with
+ * UNAVAILABLE. */
+void grpc_call_end_streams(GrpcCall *first);
 /* Calls on_cancel if the handler has the call; frees it. */
 GrpcCall *grpc_call_free(GrpcCall *c);

@@ -45,6 +45,7 @@ GrpcConnection *grpc_connection_free(GrpcConnection *c) {
 }
 
 void grpc_connection_shutdown(GrpcConnection *c) {
+    grpc_call_end_streams(c->calls);
     h2_goaway(c->h2);
 }
 

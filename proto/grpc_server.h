@@ -33,7 +33,8 @@ int grpc_server_listen(GrpcServer *s, const char *path, mode_t mode, Err *err) _
  * LIMIT_GRPC_CONNECTIONS are open; -ENOMEM; as getsockopt(2). */
 int grpc_server_adopt(GrpcServer *s, int fd, Err *err) _must_check_;
 /* Sends GOAWAY, takes no more calls, and calls `done` when the running ones have ended or after
- * `usec`. */
+ * `usec`.  Server-streaming calls may never end by themselves: they are cancelled (on_cancel) and
+ * end with UNAVAILABLE at once. */
 void grpc_server_shutdown(GrpcServer *s, uint64_t usec, void (*done)(void *arg), void *arg);
 /* Ends everything; calls that run are cancelled (their on_cancel is called).  NULL is fine; returns
  * NULL. */

@@ -9,7 +9,6 @@ from lib.artifacts import modelpack
 from lib.check import assert_sentence
 from lib.daemon import program
 
-
 @pytest.fixture(name="stocked")
 def stocked_fixture(make_daemon, faulty, work):
     """(daemon, reference) of a daemon that has the artifact."""
@@ -18,11 +17,9 @@ def stocked_fixture(make_daemon, faulty, work):
     assert daemon.ctl("pull", reference).code == 0
     return daemon, reference
 
-
 def start_ctl(daemon, *arguments):
     return subprocess.Popen([program("cache-ctl"), "--socket", daemon.control_socket, *arguments],
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
 
 def test_daemon_that_stands_still(stocked):
     daemon, reference = stocked
@@ -40,3 +37,12 @@ def test_daemon_that_stands_still(stocked):
     finally:
         daemon.process.popen.send_signal(signal.SIGCONT)
     assert daemon.ctl("status").code == 0
+
+def test_daemon_that_stops_tells_those_who_follow(stocked):
+    daemon = stocked[0]
+    following = start_ctl(daemon, "events", "--follow")
+    assert following.stdout.readline()
+    daemon.stop_clean()
+    error = following.communicate(timeout=30)[1]
+    assert following.returncode == 1, error
+    assert error == "cache-ctl: the daemon is stopping\n"

@@ -370,6 +370,23 @@ TEST(grpc_server_shutdown_lets_running_calls_end) {
     raw_stop(&r);
 }
 
+TEST(grpc_server_shutdown_ends_streams_at_once) {
+    Raw r;
+
+    start(&r);
+    raw_request(&r, 0, 1, "/t.S/Stream");
+    raw_message(&r, 1, "");
+    raw_run(&r);
+    (void)grpc_call_send(seen.call, "last words", 10);
+    grpc_server_shutdown(r.server, 10 * USEC_PER_SEC, on_done, &seen.done);
+    ASSERT_EQ(seen.n_cancelled, 1);
+    raw_run(&r);
+    ASSERT_EQ(r.grpc_status, GRPC_UNAVAILABLE);
+    ASSERT_STRSTR(r.message, "stopping");
+    ASSERT_TRUE(seen.done && r.closed);
+    raw_stop(&r);
+}
+
 TEST(grpc_server_shutdown_has_an_end) {
     Raw r;
 
