@@ -337,12 +337,23 @@ static const char *result_advice(const HttpTransfer *t) {
     }
 }
 
+/* Ours is the cap on all lines; libcurl has one on a single line (100 KiB), which it never gives us
+ * and calls out of memory. */
+static bool head_too_large(const HttpTransfer *t) {
+    curl_off_t first_byte = 0;
+
+    if (t->r < 0)
+        return t->head_bytes > LIMIT_HTTP_HEADER_BYTES || t->n_lines >= HEADER_LINES_MAX;
+    (void)curl_easy_getinfo(t->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
+    return t->code == CURLE_OUT_OF_MEMORY && first_byte > 0 && !t->head_done;
+}
+
 int transfer_result(const HttpTransfer *t, Err *err) {
     char text[CURL_ERROR_SIZE];
 
     if (t->blocked)
         return err_set(err, -EPROTO, "the host has %s", address_refusal(t->may_reach));
-    if (t->r < 0 && (t->head_bytes > LIMIT_HTTP_HEADER_BYTES || t->n_lines >= HEADER_LINES_MAX))
+    if (head_too_large(t))
         return err_set(err, -EPROTO, "the answer's head is larger than %zu bytes or %d lines",
                        (size_t)LIMIT_HTTP_HEADER_BYTES, HEADER_LINES_MAX);
     if (t->r < 0)
