@@ -556,13 +556,16 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
 }
 
 void puller_stop(Puller *p, void (*done)(void *arg), void *arg) {
-    Err err;
-
-    (void)err_set(&err, -ECANCELED, "the daemon is stopping");
     p->stopping = true;
     p->stopped = done;
     p->stopped_arg = arg;
-    for (size_t i = 0; i < p->n_entries; i++)
+    for (size_t i = 0; i < p->n_entries; i++) {
+        FlightView v;
+        Err err;
+
+        flight_view(p->entries[i]->pull, &v);
+        (void)err_set(&err, -ECANCELED, "%s: the daemon is stopping", v.reference);
         flight_cancel(p->entries[i]->pull, -ECANCELED, &err);
+    }
     check_stopped(p);
 }

@@ -10,6 +10,7 @@ static const struct {
     int r;
     const char *reason, *advice;
 } answers[] = {
+    { 304, -EPROTO, "Not Modified", ", which answers a question that was not asked" },
     { 400, -EPROTO, "Bad Request", "" },
     { 401, -EKEYREJECTED, "Unauthorized",
       ": the credentials are missing or not good for this repository" },

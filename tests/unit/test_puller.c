@@ -241,6 +241,7 @@ TEST(puller_stop_ends_everything) {
     puller_stop(e.puller, on_stopped, &stopped);
     agent_env_wait(&e, &stopped, 1);
     ASSERT_ERR(a.r, -ECANCELED);
+    ASSERT_STREQ(a.err.text, "r.example/sleep:1: the daemon is stopping");
     ASSERT_ERR(b.r, -ECANCELED);
     ASSERT_EQ(agent_env_left(&e), 0);
     ASSERT_OK(reference_parse(&reference, "r.example/x:1", &err));
