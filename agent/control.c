@@ -16,7 +16,7 @@ static const struct {
     { SERVICE #Name, streaming, &modelcached__control__##request##__descriptor, handler }
     METHOD(Pull, true, pull_request, control_pull),
     METHOD(List, false, list_request, control_list),
-    METHOD(Inspect, false, inspect_request, control_inspect),
+    METHOD(Inspect, true, inspect_request, control_inspect),
     METHOD(Remove, false, remove_request, control_remove),
     METHOD(Mount, false, mount_request, control_mount),
     METHOD(Unmount, false, unmount_request, control_unmount),

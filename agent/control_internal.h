@@ -59,6 +59,7 @@ void control_work_start(Control *c, GrpcCall *call, ProtobufCMessage *request,
  * Blocks. Errors: -ENOENT; -EINVAL not unique, malformed. */
 int control_find(Store *s, const char *text, Digest *ret, char **ret_reference, Err *err)
     _must_check_;
+Modelcached__Control__Artifact *control_artifact(const ArtifactInfo *a) _must_check_;
 /* Volumes that show `manifest` (NULL: all).  Blocks. */
 int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__VolumeDetail ***ret,
                     size_t *ret_n, Err *err) _must_check_;

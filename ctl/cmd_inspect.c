@@ -19,31 +19,24 @@ static json_t *layers_json(const Modelcached__Control__InspectResponse *i) {
     return layers;
 }
 
-static json_t *files_json(const Modelcached__Control__InspectResponse *i) {
-    json_t *files = json_array();
-
-    for (size_t k = 0; k < i->n_files; k++) {
-        const Modelcached__Control__FileDetail *f = i->files[k];
-        (void)json_array_append_new(
-            files, json_pack("{s:o,s:o,s:o,s:I,s:b,s:o}", "path", output_json_string(f->path),
-                             "type", output_json_string(f->type), "digest",
-                             output_json_string(f->digest), "bytes", (json_int_t)f->bytes,
-                             "executable", f->executable, "target", output_json_string(f->target)));
-    }
-    return files;
+static json_t *file_json(const Modelcached__Control__FileDetail *f) {
+    return json_pack("{s:o,s:o,s:o,s:I,s:b,s:o}", "path", output_json_string(f->path), "type",
+                     output_json_string(f->type), "digest", output_json_string(f->digest), "bytes",
+                     (json_int_t)f->bytes, "executable", f->executable, "target",
+                     output_json_string(f->target));
 }
 
-static void show_json(const Modelcached__Control__InspectResponse *i) {
+/* One document, of which the list of files is not kept: it may have millions. */
+static void begin_json(const Modelcached__Control__InspectResponse *i) {
     json_t *document = artifact_json(i->artifact), *manifest;
 
     (void)json_object_set_new(
         document, "volumes",
         volumes_json(i->volumes, i->n_volumes)); /* only memory can fail here */
     (void)json_object_set_new(document, "layers", layers_json(i));
-    (void)json_object_set_new(document, "tree", files_json(i));
     manifest = json_loads(i->manifest, 0, NULL);
     (void)json_object_set_new(document, "manifest", manifest ? manifest : json_null());
-    output_json(document, false);
+    output_json_begin(document, "tree");
 }
 
 static void show_head(const Modelcached__Control__Artifact *a) {
@@ -79,55 +72,83 @@ static void show_layers(const Modelcached__Control__InspectResponse *i) {
     output_table_print(t);
 }
 
-static void show_files(const Modelcached__Control__InspectResponse *i) {
-    static const char *const columns[] = { "FILE", ">SIZE", "DIGEST", NULL };
-    OutputTable *t = output_table_new(columns);
+static void add_row(OutputTable *t, const Modelcached__Control__FileDetail *f) {
+    bool link = streq(f->type, "symlink"), directory = streq(f->type, "directory");
+    char *cells[] = { xasprintf("%s%s%s%s", f->path, directory ? "/" : "", link ? " -> " : "",
+                                link ? f->target : ""),
+                      xstrdup(link || directory ? "" : FORMAT_BYTES(f->bytes)),
+                      output_digest(f->digest, false) };
 
-    for (size_t k = 0; k < i->n_files; k++) {
-        const Modelcached__Control__FileDetail *f = i->files[k];
-        bool link = streq(f->type, "symlink"), directory = streq(f->type, "directory");
-        char *cells[] = { xasprintf("%s%s%s%s", f->path, directory ? "/" : "", link ? " -> " : "",
-                                    link ? f->target : ""),
-                          xstrdup(link || directory ? "" : FORMAT_BYTES(f->bytes)),
-                          output_digest(f->digest, false) };
-        output_table_row(t, cells);
-    }
-    output_table_print(t);
+    output_table_row(t, cells);
+}
+
+typedef struct InspectView {
+    const Ctl *ctl;
+    Modelcached__Control__InspectResponse *head; /* the first message */
+    OutputTable *files;
+    size_t n_files;
+} InspectView;
+
+static void take_files(InspectView *v, const Modelcached__Control__InspectResponse *i) {
+    for (size_t k = 0; k < i->n_files; k++)
+        if (v->ctl->json)
+            output_json_item(file_json(i->files[k]), v->n_files++ == 0);
+        else
+            add_row(v->files, i->files[k]);
 }
 
 static CtlExit on_message(void *arg, const uint8_t *message, size_t n) {
-    const Ctl *ctl = arg;
+    InspectView *v = arg;
     Modelcached__Control__InspectResponse *i = CTL_UNPACK(inspect_response, message, n);
 
     if (!i)
         return ctl_not_understood();
-    if (!i->artifact) {
+    if (!v->head && !i->artifact) {
         modelcached__control__inspect_response__free_unpacked(i, NULL);
         return ctl_not_understood();
     }
-    if (ctl->json)
-        show_json(i);
-    else {
-        show_head(i->artifact);
-        show_layers(i);
-        printf("\n");
-        show_files(i);
-        if (i->n_volumes > 0)
-            printf("\n");
-        volumes_table(i->volumes, i->n_volumes);
-    }
-    modelcached__control__inspect_response__free_unpacked(i, NULL);
+    if (!v->head && v->ctl->json)
+        begin_json(i);
+    take_files(v, i);
+    if (v->head)
+        modelcached__control__inspect_response__free_unpacked(i, NULL);
+    else
+        v->head = i;
     return CTL_EXIT_DONE;
 }
 
+static void show(InspectView *v) {
+    if (v->ctl->json) {
+        output_json_end(v->n_files == 0);
+        return;
+    }
+    show_head(v->head->artifact);
+    show_layers(v->head);
+    printf("\n");
+    output_table_print(TAKE_PTR(v->files));
+    if (v->head->n_volumes > 0)
+        printf("\n");
+    volumes_table(v->head->volumes, v->head->n_volumes);
+}
+
 static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
+    static const char *const columns[] = { "FILE", ">SIZE", "DIGEST", NULL };
     Modelcached__Control__InspectRequest request = MODELCACHED__CONTROL__INSPECT_REQUEST__INIT;
-    CtlCall call = { "Inspect", &request.base, on_message, NULL, NULL, (void *)ctl };
+    InspectView view = { .ctl = ctl, .files = output_table_new(columns) };
+    CtlCall call = { "Inspect", &request.base, on_message, NULL, NULL, &view };
+    CtlExit exit;
 
     (void)arg;
     (void)n;
     request.reference = arguments[0];
-    return ctl_call(ctl, &call);
+    exit = ctl_call(ctl, &call);
+    if (exit == CTL_EXIT_DONE && !view.head)
+        exit = ctl_not_understood();
+    if (exit == CTL_EXIT_DONE)
+        show(&view);
+    output_table_free(view.files);
+    modelcached__control__inspect_response__free_unpacked(view.head, NULL);
+    return exit;
 }
 
 const CtlCommand ctl_inspect = {

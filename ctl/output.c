@@ -23,6 +23,26 @@ void output_json(json_t *document, bool line) {
     json_decref(document);
 }
 
+void output_json_begin(json_t *document, const char *name) {
+    char *text = json_dumps(document, JSON_INDENT(2)), *end = text ? strrchr(text, '\n') : NULL;
+
+    assert(end); /* an object with members; without memory jansson's own calls failed before */
+    printf("%.*s,\n  \"%s\": [", (int)(end - text), text, name);
+    free(text);
+    json_decref(document);
+}
+
+void output_json_item(json_t *item, bool first) {
+    printf("%s\n    ", first ? "" : ",");
+    (void)json_dumpf(item, stdout, JSON_COMPACT); /* as above */
+    json_decref(item);
+}
+
+void output_json_end(bool first) {
+    printf("%s]\n}\n", first ? "" : "\n  ");
+    (void)fflush(stdout);
+}
+
 json_t *output_json_string(const char *s) {
     json_t *string = isempty(s) ? NULL : json_string(s);
     return string ? string : json_null();
@@ -104,6 +124,16 @@ static void print_cell(const OutputTable *t, size_t column, int width, const cha
            last ? "\n" : "  ");
 }
 
+OutputTable *output_table_free(OutputTable *t) {
+    if (!t)
+        return NULL;
+    for (size_t i = 0; i < t->n_cells; i++)
+        free(t->cells[i]);
+    free(t->cells);
+    free(t);
+    return NULL;
+}
+
 void output_table_print(OutputTable *t) {
     _cleanup_free_ int *widths = xnew_n(int, t->n_columns);
 
@@ -111,12 +141,9 @@ void output_table_print(OutputTable *t) {
         widths[c] = column_width(t, c);
     for (size_t c = 0; c < t->n_columns; c++)
         print_cell(t, c, widths[c], heading(t, c));
-    for (size_t i = 0; i < t->n_cells; i++) {
+    for (size_t i = 0; i < t->n_cells; i++)
         print_cell(t, i % t->n_columns, widths[i % t->n_columns], t->cells[i]);
-        free(t->cells[i]);
-    }
-    free(t->cells);
-    free(t);
+    (void)output_table_free(t);
 }
 
 char *output_ago(int64_t usec) {

@@ -7,6 +7,11 @@
 
 /* Prints one document (or one line of a stream) and drops it. */
 void output_json(json_t *document, bool line);
+/* The same for a document whose last member `name` is a list that is too long to be kept: prints it
+ * up to the list and drops it; then come the items, and the end.  `first`: no item came before. */
+void output_json_begin(json_t *document, const char *name);
+void output_json_item(json_t *item, bool first);
+void output_json_end(bool first);
 /* A JSON string; NULL, "" (protobuf for what is not known) and bytes that are not UTF-8 become
  * null. */
 json_t *output_json_string(const char *s);
@@ -19,6 +24,7 @@ typedef struct OutputTable OutputTable;
 OutputTable *output_table_new(const char *const *columns);
 /* Takes over the strings in `cells` (as many as columns). */
 void output_table_row(OutputTable *t, char **cells);
+OutputTable *output_table_free(OutputTable *t); /* NULL is fine; returns NULL */
 /* Prints and frees.  What a terminal would obey is replaced. */
 void output_table_print(OutputTable *t);
 

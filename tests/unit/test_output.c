@@ -47,6 +47,35 @@ TEST(output_table_aligns_columns_and_disarms_control_characters) {
     ASSERT_TRUE(!strchr(text, '\033'));
 }
 
+static void print_lists(void) {
+    for (int n = 0; n <= 2; n++) {
+        output_json_begin(json_pack("{s:i,s:[i]}", "a", 1, "b", 2), "list");
+        for (int i = 0; i < n; i++)
+            output_json_item(json_pack("{s:i}", "n", i), i == 0);
+        output_json_end(n == 0);
+    }
+}
+
+TEST(output_json_prints_a_document_with_a_long_list) {
+    _cleanup_free_ char *text = captured(print_lists);
+    size_t at = 0;
+
+    for (size_t n = 0; n <= 2; n++) {
+        json_error_t error;
+        json_t *document = json_loads(text + at, JSON_DISABLE_EOF_CHECK, &error), *list;
+
+        ASSERT_TRUE(document);
+        at += (size_t)error.position;
+        list = json_object_get(document, "list");
+        ASSERT_EQ(json_array_size(list), n);
+        for (size_t i = 0; i < n; i++)
+            ASSERT_EQ(json_integer_value(json_object_get(json_array_get(list, i), "n")), i);
+        ASSERT_EQ(json_integer_value(json_object_get(document, "a")), 1);
+        json_decref(document);
+    }
+    ASSERT_STREQ(text + at, "\n");
+}
+
 static void print_json(void) {
     char *strings[] = { (char *)"a\"b", (char *)"\xff" };
 
