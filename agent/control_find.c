@@ -36,6 +36,16 @@ static int find_prefix(Store *s, const char *hex, Digest *ret, Err *err) {
     return 0;
 }
 
+int control_platform(char ret[static PLATFORM_TEXT_MAX], const char *text, Err *err) {
+    Platform platform;
+    int r = isempty(text) ? 0 : platform_parse(&platform, text, err);
+
+    ret[0] = '\0';
+    if (r >= 0 && !isempty(text))
+        (void)platform_text(ret, &platform);
+    return r;
+}
+
 /* By its key, for this node's platform, or for whichever it is stored. */
 static int find_reference(Store *s, const char *key, Digest *ret, Err *err) {
     char buf[PLATFORM_TEXT_MAX];
@@ -62,7 +72,8 @@ static int find_reference(Store *s, const char *key, Digest *ret, Err *err) {
     return r < 0 ? err_set(err, r, "%s is not stored here; cache-ctl ls shows what is", key) : 0;
 }
 
-int control_find(Store *s, const char *text, Digest *ret, char **ret_reference, Err *err) {
+int control_find(Store *s, const char *text, const char *platform, Digest *ret,
+                 char **ret_reference, Err *err) {
     const char *hex = startswith(text, "sha256:");
     _cleanup_(reference_freep) Reference *reference = NULL;
     _cleanup_free_ char *key = NULL;
@@ -79,7 +90,7 @@ int control_find(Store *s, const char *text, Digest *ret, char **ret_reference, 
     if (r < 0)
         return r;
     key = reference_text(reference);
-    r = find_reference(s, key, ret, err);
+    r = *platform ? store_resolve(s, key, platform, ret, err) : find_reference(s, key, ret, err);
     if (r == -ENOENT && prefix && find_prefix(s, text, ret, NULL) >= 0)
         return 0;
     if (r >= 0)

@@ -90,11 +90,14 @@ static int run_inspect(void *arg, Err *err) {
     Inspection *i = arg;
     const Modelcached__Control__InspectRequest *q = (void *)i->request;
     _cleanup_free_ char *reference = NULL;
+    char platform[PLATFORM_TEXT_MAX];
     ArtifactInfo info;
     Digest digest;
     bool complete;
-    int r = control_find(i->store, q->reference, &digest, &reference, err);
+    int r = control_platform(platform, q->platform, err);
 
+    if (r >= 0)
+        r = control_find(i->store, q->reference, platform, &digest, &reference, err);
     if (r >= 0)
         r = store_inspect(i->store, &digest, &info, err);
     if (r < 0)

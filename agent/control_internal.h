@@ -53,12 +53,15 @@ typedef struct ControlWork {
 void control_work_start(Control *c, GrpcCall *call, ProtobufCMessage *request,
                         int (*run)(ControlWork *w, Err *err), void (*finish)(ControlWork *w));
 
+/* A platform as it is asked for, in the form the index has; "" stays "".  -EINVAL. */
+int control_platform(char ret[static PLATFORM_TEXT_MAX], const char *text, Err *err) _must_check_;
 /* What people name an artifact by: a reference, "sha256:…", or the unique beginning of a digest (6
- * hex digits at least).
+ * hex digits at least).  `platform`, as control_platform() gives it, chooses where a reference
+ * stands for several; "": the node's, or else whichever is stored.
  * `*ret_reference` is the key in the index, or NULL when it was a digest; the caller frees it.
  * Blocks. Errors: -ENOENT; -EINVAL not unique, malformed. */
-int control_find(Store *s, const char *text, Digest *ret, char **ret_reference, Err *err)
-    _must_check_;
+int control_find(Store *s, const char *text, const char *platform, Digest *ret,
+                 char **ret_reference, Err *err) _must_check_;
 Modelcached__Control__Artifact *control_artifact(const ArtifactInfo *a) _must_check_;
 /* Volumes that show `manifest` (NULL: all).  Blocks. */
 int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__VolumeDetail ***ret,

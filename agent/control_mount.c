@@ -61,8 +61,13 @@ static int start_mount(MountCall *m, Err *err) {
     const Modelcached__Control__MountRequest *q = (void *)m->request;
     _cleanup_(params_done) Params params = { .exec = q->exec, .policy = PULL_POLICY_NEVER };
     VolumePublishRequest request = { .key = { m->volume_id, q->directory }, .params = &params };
+    char platform[PLATFORM_TEXT_MAX];
     int r = check_directory(q->directory, err);
 
+    if (r >= 0)
+        r = control_platform(platform, q->platform, err);
+    if (r >= 0 && *platform)
+        params.platform = xstrdup(platform);
     if (*q->sub_path)
         params.sub_path = xstrdup(q->sub_path);
     if (r >= 0 && params.sub_path && !path_is_safe_relative(params.sub_path))

@@ -49,12 +49,16 @@ static int run_remove(ControlWork *w, Err *err) {
     const Modelcached__Control__RemoveRequest *request = (void *)w->request;
     Modelcached__Control__RemoveResponse *m;
     _cleanup_free_ char *reference = NULL;
+    char platform[PLATFORM_TEXT_MAX];
     uint64_t freed = 0;
     Digest digest;
-    int r = control_find(w->store, request->reference, &digest, &reference, err);
+    int r = control_platform(platform, request->platform, err);
 
     if (r >= 0)
-        r = store_remove(w->store, reference, reference ? NULL : &digest, &freed, err);
+        r = control_find(w->store, request->reference, platform, &digest, &reference, err);
+    if (r >= 0)
+        r = store_remove(w->store, reference, *platform ? platform : NULL,
+                         reference ? NULL : &digest, &freed, err);
     if (r < 0)
         return r;
     m = CONTROL_NEW(RemoveResponse, remove_response);

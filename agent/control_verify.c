@@ -66,7 +66,7 @@ static int run_verify(void *arg, Err *err) {
     VerifyHandlers handlers = { on_progress, on_bad, v };
     _cleanup_free_ char *reference = NULL;
     Digest digest;
-    int r = *q->reference ? control_find(v->store, q->reference, &digest, &reference, err) : 0;
+    int r = *q->reference ? control_find(v->store, q->reference, "", &digest, &reference, err) : 0;
 
     return r < 0 ? r : store_verify(v->store, *q->reference ? &digest : NULL, &handlers, err);
 }
@@ -127,11 +127,11 @@ static void on_verified(void *arg, int r, const Err *err) {
         if (r >= 0)
             send_progress(v);
         if (r > 0)
-            r = err_set(
-                &why, -EBADMSG,
-                "%d objects are not what their digests say; they were taken out, and the next pull "
-                "of their artifacts repairs them",
-                r);
+            r = err_set(&why, -EBADMSG,
+                        "%d object%s not what the digest says: taken out, and the next pull of the "
+                        "artifact "
+                        "repairs it",
+                        r, r == 1 ? " is" : "s are");
         else if (r < 0)
             why = *err;
         if (r < 0)

@@ -460,9 +460,9 @@ static int run_lookup(void *arg, Err *err) {
     }
     if (r == -ENOENT && l->policy == PULL_POLICY_NEVER)
         return err_set(err, -ENOENT,
-                       "%s is not stored here, and the pull policy is Never; "
+                       "%s is not stored here for %s, and the pull policy is Never; "
                        "pull it with cache-ctl pull, or use IfNotPresent",
-                       l->reference_text);
+                       l->reference_text, l->platform);
     if (r == -ENOENT)
         return 0;
     if (r >= 0) /* the time of use is not worth failing for */

@@ -177,12 +177,15 @@ static int remove_files(const Store *s, const Removal *rm, uint64_t *ret_bytes, 
     return first;
 }
 
-static int remove_reference(Index *ix, const char *reference, Removal *rm, Err *err) {
+#define OF_REFERENCE " FROM refs WHERE reference = ?1 AND (?2 IS NULL OR platform IN ('', ?2))"
+
+static int remove_reference(Index *ix, const char *reference, const char *platform, Removal *rm,
+                            Err *err) {
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
     int64_t *ids = NULL;
     size_t n = 0, cap = 0;
-    int r = index_query(ix, &q, err, "SELECT DISTINCT manifest_id FROM refs WHERE reference = ?",
-                        "t", reference);
+    int r = index_query(ix, &q, err, "SELECT DISTINCT manifest_id" OF_REFERENCE, "tt", reference,
+                        platform);
 
     while (r >= 0 && (r = index_step(q, err)) > 0) {
         ARRAY_GROW(ids, n, cap);
@@ -190,9 +193,10 @@ static int remove_reference(Index *ix, const char *reference, Removal *rm, Err *
     }
     index_endp(&q);
     if (r >= 0 && n == 0)
-        r = err_set(err, -ENOENT, "nothing is stored under the reference %.300s", reference);
+        r = err_set(err, -ENOENT, "nothing is stored under the reference %.300s%s%s", reference,
+                    platform ? " for " : "", platform ? platform : "");
     if (r >= 0)
-        r = index_run(ix, err, "DELETE FROM refs WHERE reference = ?", "t", reference);
+        r = index_run(ix, err, "DELETE" OF_REFERENCE, "tt", reference, platform);
     for (size_t i = 0; r >= 0 && i < n; i++) {
         int64_t one;
 
@@ -205,15 +209,15 @@ static int remove_reference(Index *ix, const char *reference, Removal *rm, Err *
     return r;
 }
 
-static int remove_rows(Index *ix, const char *reference, const Digest *manifest, Removal *rm,
-                       Err *err) {
+static int remove_rows(Index *ix, const char *reference, const char *platform,
+                       const Digest *manifest, Removal *rm, Err *err) {
     int64_t id;
     int r = index_begin(ix, true, err);
 
     if (r < 0)
         return r;
     if (reference)
-        r = remove_reference(ix, reference, rm, err);
+        r = remove_reference(ix, reference, platform, rm, err);
     else {
         r = manifest_lookup(ix, manifest, false, &id, err);
         if (r >= 0)
@@ -224,14 +228,14 @@ static int remove_rows(Index *ix, const char *reference, const Digest *manifest,
     return r < 0 ? r : index_commit(ix, err);
 }
 
-int store_remove(Store *s, const char *reference, const Digest *manifest, uint64_t *ret_bytes_freed,
-                 Err *err) {
+int store_remove(Store *s, const char *reference, const char *platform, const Digest *manifest,
+                 uint64_t *ret_bytes_freed, Err *err) {
     _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
     _cleanup_(removal_done) Removal rm = { 0 };
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-        int r = remove_rows(ix, reference, manifest, &rm, err);
+        int r = remove_rows(ix, reference, platform, manifest, &rm, err);
 
         if (r < 0)
             return r;

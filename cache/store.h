@@ -221,11 +221,12 @@ int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err)
 int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err)
     _must_check_;
 
-/* Removes a reference (for all platforms) or (reference NULL) a manifest with its references, its
- * tree and the content that no other manifest and no running pull uses.  Removing the last
- * reference removes the manifest.  Errors: -ENOENT; -EBUSY a volume uses it: nothing is removed. */
-int store_remove(Store *s, const char *reference, const Digest *manifest, uint64_t *ret_bytes_freed,
-                 Err *err) _must_check_;
+/* Removes a reference (for one platform; NULL: for all) or (reference NULL) a manifest with its
+ * references, its tree and the content that no other manifest and no running pull uses.  Removing
+ * the last reference removes the manifest.  Errors: -ENOENT; -EBUSY a volume uses it: nothing is
+ * removed. */
+int store_remove(Store *s, const char *reference, const char *platform, const Digest *manifest,
+                 uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
 /* Removes content that no manifest and no running pull uses, and all partial blobs: what failed
  * pulls left for the next try. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* artifact: messages that several commands show, as JSON. */
+/* artifact: what several commands share: messages as JSON, the option --platform. */
 #include "ctl/artifact.h"
 
 #include "ctl/output.h"
@@ -55,4 +55,15 @@ void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n)
         output_table_row(t, cells);
     }
     output_table_print(t);
+}
+
+const struct option platform_options[] = {
+    { "platform", required_argument, NULL, 1000 },
+    { NULL, 0, NULL, 0 },
+};
+
+int platform_option(void *arg, int val, const char *value) {
+    (void)val; /* there is one option */
+    *(const char **)arg = value;
+    return 0;
 }

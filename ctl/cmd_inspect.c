@@ -136,11 +136,12 @@ static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
     Modelcached__Control__InspectRequest request = MODELCACHED__CONTROL__INSPECT_REQUEST__INIT;
     InspectView view = { .ctl = ctl, .files = output_table_new(columns) };
     CtlCall call = { "Inspect", &request.base, on_message, NULL, NULL, &view };
+    const char *platform = *(const char **)arg;
     CtlExit exit;
 
-    (void)arg;
     (void)n;
     request.reference = arguments[0];
+    request.platform = platform ? (char *)platform : request.platform;
     exit = ctl_call(ctl, &call);
     if (exit == CTL_EXIT_DONE && !view.head)
         exit = ctl_not_understood();
@@ -151,16 +152,24 @@ static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
     return exit;
 }
 
+static const char *inspect_platform;
+
 const CtlCommand ctl_inspect = {
     .name = "inspect",
     .arguments = "REFERENCE|DIGEST",
     .summary = "all about one artifact",
-    .help = "Shows an artifact of the cache: names, size, layers, files and the volumes that use "
-            "it. DIGEST is\n"
-            "\"sha256:…\" of the manifest, or its first digits as `cache-ctl ls` prints them.\n\n"
-            "  cache-ctl inspect registry.example/team/llama:8b\n"
-            "  cache-ctl inspect 4f1d2c3b9a00 --output json\n",
+    .help =
+        "Shows an artifact of the cache: names, size, layers, files and the volumes that use "
+        "it. DIGEST is\n"
+        "\"sha256:…\" of the manifest, or its first digits as `cache-ctl ls` prints them.\n\n"
+        "  cache-ctl inspect registry.example/team/llama:8b\n"
+        "  cache-ctl inspect 4f1d2c3b9a00 --output json\n\n"
+        "Options of inspect:\n"
+        "      --platform OS/ARCH       of a name that stands for several (default: the node's)\n",
+    .options = platform_options,
     .n_arguments_min = 1,
     .n_arguments_max = 1,
+    .option = platform_option,
     .run = run,
+    .arg = &inspect_platform,
 };

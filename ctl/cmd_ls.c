@@ -10,14 +10,15 @@ typedef struct ListView {
     bool full;
 } ListView;
 
-static const char *const columns[] = { "REFERENCE", "DIGEST",  "KIND", ">SIZE", ">OWN",
-                                       ">FILES",    "VOLUMES", "USED", NULL };
+static const char *const columns[] = { "REFERENCE", "DIGEST", "KIND",    "PLATFORM", ">SIZE",
+                                       ">OWN",      ">FILES", "VOLUMES", "USED",     NULL };
 
 static void add_row(OutputTable *t, const Modelcached__Control__Artifact *a, const char *reference,
                     bool full) {
     char *cells[] = { xstrdup(reference),
                       output_digest(a->digest, full),
                       xasprintf("%s%s", a->family, a->incomplete ? ", incomplete" : ""),
+                      xstrdup(isempty(a->platform) ? "any" : a->platform),
                       xstrdup(FORMAT_BYTES(a->bytes)),
                       xstrdup(FORMAT_BYTES(a->unique_bytes)),
                       xasprintf("%llu", (unsigned long long)a->files),
@@ -94,9 +95,10 @@ const CtlCommand ctl_ls = {
     .summary = "what is in the cache",
     .help = "Lists the artifacts of the cache: SIZE is what a pod sees, OWN is what no other "
             "artifact shares and removing\n"
-            "it would free. What is \"incomplete\" lost content or has it damaged: the next pull "
-            "repairs "
-            "it.\n\n"
+            "it would free. PLATFORM is what was taken from an index; \"any\": there was no "
+            "choice. What "
+            "is \"incomplete\" lost\n"
+            "content or has it damaged: the next pull repairs it.\n\n"
             "  cache-ctl ls\n"
             "  cache-ctl ls --output json | jq -r '.artifacts[].digest'\n\n"
             "Options of ls:\n"

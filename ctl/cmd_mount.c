@@ -6,16 +6,17 @@
 
 #include <limits.h>
 
-enum { OPTION_SUB_PATH = 1000, OPTION_EXEC };
+enum { OPTION_SUB_PATH = 1000, OPTION_PLATFORM, OPTION_EXEC };
 
 static const struct option options[] = {
     { "sub-path", required_argument, NULL, OPTION_SUB_PATH },
+    { "platform", required_argument, NULL, OPTION_PLATFORM },
     { "exec", no_argument, NULL, OPTION_EXEC },
     { NULL, 0, NULL, 0 },
 };
 
 typedef struct MountArguments {
-    char *sub_path; /* borrowed from argv */
+    char *sub_path, *platform; /* borrowed from argv */
     bool exec;
 } MountArguments;
 
@@ -24,6 +25,8 @@ static int take_option(void *arg, int val, const char *value) {
 
     if (val == OPTION_SUB_PATH)
         a->sub_path = (char *)value;
+    else if (val == OPTION_PLATFORM)
+        a->platform = (char *)value;
     else
         a->exec = true;
     return 0;
@@ -76,6 +79,7 @@ static CtlExit run_mount(const Ctl *ctl, void *arg, char **arguments, int n) {
     request.reference = arguments[0];
     request.directory = directory;
     request.sub_path = a->sub_path ? a->sub_path : request.sub_path;
+    request.platform = a->platform ? a->platform : request.platform;
     request.exec = a->exec;
     return ctl_call(ctl, &call);
 }
@@ -114,13 +118,15 @@ const CtlCommand ctl_mount = {
     .name = "mount",
     .arguments = "REFERENCE DIRECTORY",
     .summary = "mount an artifact of the cache read-only",
-    .help = "Mounts an artifact that is in the cache on an empty directory, as a pod would see it. "
-            "The mount stays when\n"
-            "the daemon ends, and protects the artifact from removal until `cache-ctl umount`.\n\n"
-            "  cache-ctl mount registry.example/team/llama:8b /mnt/llama\n\n"
-            "Options of mount:\n"
-            "      --sub-path PATH          only this directory of the artifact\n"
-            "      --exec                   programs in it may be run\n",
+    .help =
+        "Mounts an artifact that is in the cache on an empty directory, as a pod would see it. "
+        "The mount stays when\n"
+        "the daemon ends, and protects the artifact from removal until `cache-ctl umount`.\n\n"
+        "  cache-ctl mount registry.example/team/llama:8b /mnt/llama\n\n"
+        "Options of mount:\n"
+        "      --sub-path PATH          only this directory of the artifact\n"
+        "      --platform OS/ARCH       of a name that stands for several (default: the node's)\n"
+        "      --exec                   programs in it may be run\n",
     .options = options,
     .n_arguments_min = 2,
     .n_arguments_max = 2,

@@ -93,8 +93,7 @@ static void show_text(const Modelcached__Control__StatusResponse *s) {
 
     if (s->artifacts_incomplete > 0)
         incomplete = xasprintf(" (%u incomplete)", s->artifacts_incomplete);
-    printf("modelcached %s on %s (%s), started %s%s\n", s->version, s->node, s->kernel,
-           streq(started, "now") ? "just " : "", started);
+    printf("modelcached %s on %s (%s), started %s\n", s->version, s->node, s->kernel, started);
     printf("store       %s (%s): %s in %u file%s, %u artifact%s%s; %s of %s free\n", s->store_path,
            s->store_filesystem, FORMAT_BYTES(s->store_bytes), s->objects, plural(s->objects),
            s->artifacts, plural(s->artifacts), incomplete ? incomplete : "",

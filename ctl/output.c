@@ -152,7 +152,7 @@ char *output_ago(int64_t usec) {
     if (usec <= 0)
         return xstrdup("never");
     if (age < 1)
-        return xstrdup("now");
+        return xstrdup("just now");
     if (age < 120)
         return xasprintf("%d s ago", (int)age);
     if (age < 120 * 60)

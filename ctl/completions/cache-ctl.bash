@@ -42,7 +42,8 @@ _cache_ctl() {
         case $command in
         pull) global+=' --policy --platform --username --password-stdin --background --quiet' ;;
         ls) global+=' --full' ;;
-        mount) global+=' --sub-path --exec' ;;
+        inspect | rm) global+=' --platform' ;;
+        mount) global+=' --sub-path --platform --exec' ;;
         events) global+=' --follow --last' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$global" -- "$cur")

@@ -31,6 +31,8 @@ complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l background -d 'no
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l quiet -d 'print only the digest'
 complete -c cache-ctl -n '__fish_seen_subcommand_from ls' -l full -d 'whole digests'
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount' -l sub-path -x -d 'only this directory of the artifact'
+complete -c cache-ctl -n '__fish_seen_subcommand_from inspect mount' -l platform -x -d 'which one, when the name stands for several'
+complete -c cache-ctl -n '__fish_seen_subcommand_from rm' -l platform -x -d 'the name for this platform only'
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount' -l exec -d 'programs in it may be run'
 complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l follow -d 'go on with what happens from now on'
 complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l last -x -d 'how many old ones first'

@@ -117,7 +117,7 @@ def test_pull_with_a_password_from_standard_input(make_daemon, make_faulty, made
 def test_ls(stocked, made):
     daemon, reference = stocked
     table = daemon.ctl("ls").stdout.splitlines()
-    assert table[0].split() == ["REFERENCE", "DIGEST", "KIND", "SIZE", "OWN", "FILES", "VOLUMES", "USED"]
+    assert table[0].split() == ["REFERENCE", "DIGEST", "KIND", "PLATFORM", "SIZE", "OWN", "FILES", "VOLUMES", "USED"]
     assert table[1].split()[:3] == [reference, made.digest[7:19], "modelpack"]
     assert made.digest in daemon.ctl("ls", "--full").stdout
     [artifact] = daemon.ctl_json("ls")["artifacts"]

@@ -115,6 +115,32 @@ def test_index_gives_the_platform(node, registry, work, docker):
     assert node.ctl("pull", "--platform", "linux/s390x", reference).code == 4
 
 
+def test_commands_choose_the_platform_of_a_name(node, registry, work):
+    amd, arm = platforms(work)
+    index = artifacts.index([(arm, "linux/arm64"), (amd, "linux/amd64")])
+    reference, mounted = registry.push(index, "formats/index-ctl", "v1"), os.path.join(work, "mounted")
+    os.mkdir(mounted)
+    for platform, artifact in (("linux/amd64", amd), ("linux/arm64", arm)):
+        assert node.ctl("pull", "--platform", platform, reference).code == 0
+        shown = node.ctl_json("inspect", "--platform", platform, reference)
+        assert (shown["digest"], shown["platform"]) == (artifact.digest, platform)
+        assert node.ctl("mount", "--platform", platform, reference, mounted).code == 0
+        assert_tree(mounted, artifact.tree)
+        assert node.ctl("umount", mounted).code == 0
+    rows = [line.split() for line in node.ctl("ls").stdout.splitlines()]
+    assert rows[0][:4] == ["REFERENCE", "DIGEST", "KIND", "PLATFORM"]
+    assert sorted(row[3] for row in rows if row[0] == reference) == ["linux/amd64", "linux/arm64"]
+    for command in (("inspect",), ("rm",), ("mount",)):
+        arguments = (*command, "--platform", "linux/s390x", reference) + ((mounted,) if command == ("mount",) else ())
+        result = node.ctl(*arguments)
+        assert (result.code, "linux/s390x" in result.stderr) == (4, True), result
+        assert node.ctl(*(a.replace("linux/s390x", "s390x") for a in arguments)).code == 2
+    assert node.ctl("rm", "--platform", "linux/arm64", reference).code == 0
+    assert [a["platform"] for a in node.ctl_json("ls")["artifacts"] if reference in a["references"]] == ["linux/amd64"]
+    assert node.ctl("rm", reference).code == 0
+    assert node.ctl("inspect", reference).code == 4
+
+
 def test_digest_references(node, registry, work):
     artifact = artifacts.modelpack(work, sizes=(1000,), seed="by digest")
     registry.push(artifact, "formats/digest", "v1")

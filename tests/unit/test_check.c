@@ -133,6 +133,6 @@ TEST(verify_keeps_a_tree_that_a_volume_shows_and_a_pull_mends_it) {
     ASSERT_OK(stat(tree, &second));
     ASSERT_OK(store_volume_remove(s, "v", "/t", &err));
     ASSERT_EQ(stat(tree, &second), -1);
-    ASSERT_OK(store_remove(s, "one", NULL, NULL, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, NULL, &err));
     ASSERT_EQ(env_count(s, "objects", false), 0);
 }

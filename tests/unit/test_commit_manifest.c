@@ -147,7 +147,7 @@ TEST(commit_manifest_of_another_repository_with_the_same_content) {
     ASSERT_EQ(store_has_manifest(s, &d, "one", &err), 1);
     ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 1);
     ASSERT_OK(store_resolve(s, "two", NULL, &found, &err));
-    ASSERT_OK(store_remove(s, NULL, &d, NULL, &err));
+    ASSERT_OK(store_remove(s, NULL, NULL, &d, NULL, &err));
     ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 0);
     env_check_invariants(s);
 }
@@ -202,7 +202,7 @@ TEST(commit_manifest_refuses_other_layers_of_another_repository) {
     ASSERT_OK(pull_one(s, "good", "good", &d, &err));
     ASSERT_EQ(store_has_manifest(s, &d, "good", &err), 1);
     /* It goes only with the manifest. */
-    ASSERT_OK(store_remove(s, NULL, &d, NULL, &err));
+    ASSERT_OK(store_remove(s, NULL, NULL, &d, NULL, &err));
     ASSERT_OK(store_commit_manifest(s, m, "evil", "evil", &err));
     ASSERT_ERR(pull_one(s, "good", "good", &d, &err), -EBADMSG);
     ASSERT_OK(store_ingest_end(s, "p", &err));

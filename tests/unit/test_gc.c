@@ -15,7 +15,7 @@ TEST(remove_takes_what_nobody_else_uses) {
     uint64_t freed = 0;
     Err err;
 
-    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
     ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
@@ -23,12 +23,12 @@ TEST(remove_takes_what_nobody_else_uses) {
     ASSERT_STREQ(shared, "12345");
     ASSERT_EQ(env_count(s, "objects", false), 2);
     ASSERT_EQ(env_count(s, "trees", false), 2);
-    ASSERT_OK(store_remove(s, NULL, &two, &freed, &err));
+    ASSERT_OK(store_remove(s, NULL, NULL, &two, &freed, &err));
     ASSERT_EQ(freed, 7);
     ASSERT_EQ(env_count(s, "objects", false), 0);
     ASSERT_EQ(env_count(s, "trees", true), 0);
-    ASSERT_ERR(store_remove(s, NULL, &two, &freed, &err), -ENOENT);
-    ASSERT_ERR(store_remove(s, "two", NULL, &freed, &err), -ENOENT);
+    ASSERT_ERR(store_remove(s, NULL, NULL, &two, &freed, &err), -ENOENT);
+    ASSERT_ERR(store_remove(s, "two", NULL, NULL, &freed, &err), -ENOENT);
 }
 
 TEST(remove_of_one_reference_of_two_keeps_the_artifact) {
@@ -39,12 +39,30 @@ TEST(remove_of_one_reference_of_two_keeps_the_artifact) {
     Err err;
 
     ASSERT_OK(store_set_reference(s, "alias", "linux/arm64", &one, &err));
-    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, &freed, &err));
     ASSERT_EQ(freed, 0);
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
-    ASSERT_OK(store_remove(s, "alias", NULL, &freed, &err));
+    ASSERT_OK(store_remove(s, "alias", NULL, NULL, &freed, &err));
     ASSERT_EQ(freed, 6);
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
+}
+
+TEST(remove_of_one_platform_keeps_the_others) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Digest one = env_artifact(s, "one", ONE, 2), two = env_artifact(s, "two", TWO, 2), d;
+    Err err;
+
+    ASSERT_OK(store_set_reference(s, "name", "linux/arm64", &one, &err));
+    ASSERT_OK(store_set_reference(s, "name", "linux/amd64", &two, &err));
+    ASSERT_ERR(store_remove(s, "name", "linux/s390x", NULL, NULL, &err), -ENOENT);
+    ASSERT_STRSTR(err.text, "name for linux/s390x");
+    ASSERT_OK(store_remove(s, "name", "linux/arm64", NULL, NULL, &err));
+    ASSERT_ERR(store_resolve(s, "name", "linux/arm64", &d, &err), -ENOENT);
+    ASSERT_OK(store_resolve(s, "name", "linux/amd64", &d, &err));
+    ASSERT_OK(store_remove(s, "one", "linux/s390x", NULL, NULL, &err)); /* good for every one */
+    ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
+    ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
 }
 
 TEST(remove_refuses_what_a_volume_uses) {
@@ -55,12 +73,12 @@ TEST(remove_refuses_what_a_volume_uses) {
 
     v.manifest = env_artifact(s, "one", ONE, 2);
     ASSERT_OK(store_volume_add(s, &v, &err));
-    ASSERT_ERR(store_remove(s, "one", NULL, NULL, &err), -EBUSY);
+    ASSERT_ERR(store_remove(s, "one", NULL, NULL, NULL, &err), -EBUSY);
     ASSERT_STRSTR(err.text, "in use by 1 volume");
-    ASSERT_ERR(store_remove(s, NULL, &v.manifest, NULL, &err), -EBUSY);
+    ASSERT_ERR(store_remove(s, NULL, NULL, &v.manifest, NULL, &err), -EBUSY);
     ASSERT_OK(store_resolve(s, "one", NULL, &v.manifest, &err));
     ASSERT_OK(store_volume_remove(s, "v", "/t", &err));
-    ASSERT_OK(store_remove(s, "one", NULL, NULL, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, NULL, &err));
 }
 
 TEST(remove_and_prune_leave_what_a_pull_holds) {
@@ -77,7 +95,7 @@ TEST(remove_and_prune_leave_what_a_pull_holds) {
     tar[1] = env_entry(ENTRY_TYPE_DIRECTORY, "d", NULL);
     ASSERT_OK(store_commit_layer(s, ENV_PULL("p"), &tar_layer, tar, 2, &err));
     ASSERT_EQ(store_lease_layer(s, ENV_PULL("p"), &layer, &err), 1);
-    ASSERT_OK(store_remove(s, "one", NULL, &freed, &err));
+    ASSERT_OK(store_remove(s, "one", NULL, NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, 0);
@@ -164,9 +182,9 @@ TEST(tar_layers_are_shared_and_go_with_the_last_user) {
     ASSERT_OK(store_commit_manifest(s, a, ENV_ORIGIN, "a", &err));
     ASSERT_OK(store_commit_manifest(s, b, ENV_ORIGIN, "b", &err));
     ASSERT_OK(store_ingest_end(s, "p", &err));
-    ASSERT_OK(store_remove(s, "a", NULL, NULL, &err));
+    ASSERT_OK(store_remove(s, "a", NULL, NULL, NULL, &err));
     ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 1);
-    ASSERT_OK(store_remove(s, "b", NULL, NULL, &err));
+    ASSERT_OK(store_remove(s, "b", NULL, NULL, NULL, &err));
     ASSERT_EQ(store_has_layer(s, ENV_ORIGIN, &probe, &err), 0);
     ASSERT_EQ(env_count(s, "objects", false), 0);
 }
@@ -226,7 +244,7 @@ static void *remove_many(void *arg) {
         char name[32];
 
         (void)snprintf(name, sizeof(name), "artifact-%u", (i * 5) % NAMES);
-        (void)!store_remove(w->s, name, NULL, NULL, NULL); /* absent at times */
+        (void)!store_remove(w->s, name, NULL, NULL, NULL, NULL); /* absent at times */
         if (i % 8 == 0)
             w->r = MIN(w->r, store_prune(w->s, NULL, &w->err));
         if (i % 16 == 0)

@@ -104,11 +104,8 @@ TEST(output_ago_grows_coarser) {
         int64_t seconds;
         const char *want;
     } cases[] = {
-        { 0, "now" },
-        { 30, "30 s ago" },
-        { 600, "10 min ago" },
-        { 3 * 3600, "3 h ago" },
-        { 5 * 86400, "5 d ago" },
+        { 0, "just now" },       { 30, "30 s ago" },       { 600, "10 min ago" },
+        { 3 * 3600, "3 h ago" }, { 5 * 86400, "5 d ago" },
     };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

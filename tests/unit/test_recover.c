@@ -171,7 +171,7 @@ _noreturn_ static void work(const char *path, unsigned seed, int done_fd) {
         (void)snprintf(name, sizeof(name), "artifact-%u", i % 12);
         (void)env_artifact(s, name, (const char *const(*)[2])files, 3);
         (void)snprintf(name, sizeof(name), "artifact-%u", (i + 5) % 12);
-        (void)!store_remove(s, name, NULL, NULL, NULL); /* mostly absent */
+        (void)!store_remove(s, name, NULL, NULL, NULL, NULL); /* mostly absent */
         if (write(done_fd, "", 1) != 1)
             _exit(EXIT_FAILURE);
     }
@@ -232,7 +232,7 @@ _noreturn_ static void work_traced(const char *path, unsigned i) {
     (void)snprintf(name, sizeof(name), "artifact-%u", i % 7);
     const char *files[2][2] = { { "a", "same" }, { "d/b", content } };
     (void)env_artifact(s, name, (const char *const(*)[2])files, 2);
-    (void)!store_remove(s, name, NULL, NULL, NULL);
+    (void)!store_remove(s, name, NULL, NULL, NULL, NULL);
     _exit(EXIT_SUCCESS);
 }
 
@@ -423,7 +423,7 @@ TEST(a_full_disk_is_said_so_and_leaves_a_good_store) {
         }
         ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
         ASSERT_OK(unlink(fill));
-        (void)!store_remove(s, "r", NULL, NULL, NULL); /* absent when it failed */
+        (void)!store_remove(s, "r", NULL, NULL, NULL, NULL); /* absent when it failed */
         ASSERT_OK(store_prune(s, NULL, &err));
         ASSERT_EQ(env_count(s, "objects", false), 2);
         ASSERT_EQ(env_count(s, "trees", true), 3);
