@@ -1,14 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What cache-ctl makes of the daemon's answers: none, late ones and large ones."""
+"""What cache-ctl makes of the daemon's answers: none, late ones, large ones, and which fields of JSON are documented."""
+import json
+import os
+import re
 import signal
 import subprocess
 
 import pytest
 
 from lib.artifacts import modelpack, one_tar
-from lib.check import assert_sentence
+from lib.check import assert_sentence, publish
 from lib.content import Tar
+from lib.csi import SOURCE
 from lib.daemon import program
+from lib.sandbox import wait_for
 
 
 @pytest.fixture(name="stocked")
@@ -70,3 +75,62 @@ def test_inspect_of_more_than_one_message(make_daemon, faulty, work):
         leaving.stdout.read(1)
         leaving.kill()
     assert daemon.ctl("status").code == 0
+
+
+def documented_fields():
+    """{command: the words in italics of its JSON} of the man page; those of inspect have those of ls too."""
+    with open(os.path.join(SOURCE, "docs/man/cache-ctl.1"), encoding="utf-8") as file:
+        section = file.read().split(".SH JSON")[1].split(".SH ")[0]
+    fields = {}
+    for paragraph in section.split(".TP\n")[1:]:
+        heads, text = paragraph.split("\n", 1)
+        words = set()
+        for kind, line in re.findall(r"^\.(I|IR|RI) (.*)$", text, re.M):
+            parts = [a or b for a, b in re.findall(r'"([^"]*)"|([^ "]+)', line)]
+            words.update(parts if kind == "I" else parts[0::2] if kind == "IR" else parts[1::2])
+        for head in heads.split(", "):
+            fields[head] = words
+    fields["inspect"] = fields["inspect"] | fields["ls"] - {"artifacts"}
+    fields["status"] = fields["status"] | fields["inspect"]
+    return fields
+
+
+def names_in(value, skip=()):
+    """The names of all members of a JSON document, but not of those beneath `skip`."""
+    if isinstance(value, list):
+        return set().union(*(names_in(item, skip) for item in value))
+    if not isinstance(value, dict):
+        return set()
+    return set(value).union(*(names_in(item, skip) for name, item in value.items() if name not in skip))
+
+
+def printed_fields(daemon, faulty, work, reference):
+    """{command: the names that it prints}."""
+    mounted, fields = os.path.join(work, "mounted"), {}
+    os.mkdir(mounted)
+    publish(daemon, "pod", reference)
+    faulty.rate = 500_000
+    slow = start_ctl(daemon, "pull", faulty.add(modelpack(work, seed="slow"), "team/slow", "v1"))
+    wait_for(lambda: daemon.ctl_json("status")["pulls"], "a pull that runs")
+    for command in (("status",), ("pull", reference), ("ls",), ("inspect", reference), ("mount", reference, mounted),
+                    ("umount", mounted), ("verify",), ("events",)):
+        result = daemon.ctl("--output", "json", *command)
+        assert result.code == 0, result
+        streams = command[0] in ("pull", "verify", "events")
+        document = [json.loads(line) for line in result.stdout.splitlines()] if streams else json.loads(result.stdout)
+        if command[0] == "status":  # the names of features are no fields
+            document["features"] = list(document["features"].values())
+        fields[command[0]] = names_in(document, {"manifest"})
+    faulty.rate = 0
+    slow.communicate(timeout=60)
+    removed = daemon.ctl_json("rm", f"{faulty.host}/team/slow:v1")
+    return {**fields, "rm": names_in(removed)}
+
+
+def test_man_page_has_every_field(stocked, faulty, work):
+    daemon, reference = stocked
+    documented = documented_fields()
+    for command, names in printed_fields(daemon, faulty, work, reference).items():
+        assert names, command
+        missing = names - documented[command]
+        assert not missing, f"cache-ctl(1) does not name {missing} of {command}"
