@@ -29,6 +29,7 @@ static const struct {
       { false, CODEC_NONE, "model.safetensors" } },
     { OLLAMA "model", { false, CODEC_NONE, "model.gguf" } },
     { OLLAMA "adapter", { false, CODEC_NONE, "adapter.gguf" } },
+    { OLLAMA "draft", { false, CODEC_NONE, "draft.gguf" } }, /* of speculative decoding */
     { OLLAMA "projector", { false, CODEC_NONE, "projector.gguf" } },
     { OLLAMA "embed", { false, CODEC_NONE, "embed" } },
     { OLLAMA "template", { false, CODEC_NONE, "template" } },

@@ -33,6 +33,7 @@ TEST(media_layers) {
         { "application/vnd.kitops.modelkit.model.v1.tar+gzip", true, CODEC_GZIP, NULL },
         { "application/vnd.kitops.modelkit.code.v1.tar", true, CODEC_NONE, NULL },
         { "application/vnd.ollama.image.params", false, CODEC_NONE, "params.json" },
+        { "application/vnd.ollama.image.draft", false, CODEC_NONE, "draft.gguf" },
         { "application/vnd.ollama.image.tensor", false, CODEC_NONE, NULL },
         { "application/octet-stream", false, CODEC_NONE, NULL },
         { "application/gzip", false, CODEC_NONE, NULL },
