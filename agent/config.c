@@ -87,6 +87,15 @@ static int read_environment(Config *c, Err *err) {
     return 0;
 }
 
+/* What no key by itself shows. */
+static int check_together(const Config *c, Err *err) {
+    if (streq(c->csi_endpoint, c->control_socket))
+        return err_set(err, -EINVAL,
+                       "csi.endpoint and control.socket are both %s; they need a socket each",
+                       c->control_socket);
+    return 0;
+}
+
 int config_load(Config **ret, const ConfigSources *sources, Err *err) {
     _cleanup_(config_freep) Config *c = xnew(Config);
     int r = set_defaults(c, err);
@@ -97,6 +106,8 @@ int config_load(Config **ret, const ConfigSources *sources, Err *err) {
         r = config_parse_set(c, sources->sets[i], err);
     if (r >= 0)
         r = read_environment(c, err);
+    if (r >= 0)
+        r = check_together(c, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(c);

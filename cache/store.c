@@ -251,7 +251,11 @@ static int open_folders(Store *s, Err *err) {
  * store. */
 static int make_private(Store *s, Err *err) {
     if (fchown(s->fd, 0, 0) < 0 || fchmod(s->fd, 0700) < 0)
-        return err_errno(err, "making the store %s root's alone failed", s->path);
+        return errno == EPERM ? err_set(err, -EPERM,
+                                        "the store %s cannot be made root's alone; run modelcached "
+                                        "as root",
+                                        s->path)
+                              : err_errno(err, "making the store %s root's alone failed", s->path);
     return 0;
 }
 

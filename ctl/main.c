@@ -63,7 +63,7 @@ static int take_global(Ctl *ctl, int option, const CtlCommand *command) {
     switch (option) {
     case OPTION_SOCKET:
         ctl->socket = optarg;
-        return -1;
+        return *optarg ? -1 : usage("--socket is an empty path", NULL);
     case OPTION_OUTPUT:
         ctl->json = streq(optarg, "json");
         return ctl->json || streq(optarg, "table")

@@ -414,7 +414,7 @@ def test_socket_from_the_environment(work):
 @pytest.mark.parametrize("arguments", [
     (), ("dance",), ("--output", "xml", "ls"), ("--nonsense",), ("pull",), ("pull", "a", "b"), ("inspect",), ("rm",),
     ("mount", "a"), ("umount",), ("ls", "extra"), ("pull", "--nonsense", "a"), ("status", "x"), ("verify", "a", "b"),
-    ("events", "--last"), ("--socket",)])
+    ("events", "--last"), ("--socket",), ("--socket", "", "ls"), ("ls", "--socket=")])
 def test_wrong_usage(arguments):
     result = ctl_without_daemon(*arguments)
     assert result.code == 2, result

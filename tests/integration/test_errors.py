@@ -580,6 +580,12 @@ def test_missing_config(make_daemon, work):
     assert path in result.stderr
 
 
+def test_one_socket_for_both(make_daemon, work):
+    result = run_config(make_daemon(start=False), work, "node: x\n", "--set", "csi.endpoint=unix:///run/x.sock", "--set",
+                        "control.socket=/run/x.sock", "--check-config")[1]
+    assert result.code == 2 and "they need a socket each" in result.stderr, result
+
+
 def test_check_config_of_a_good_one(make_daemon, work):
     result = run_config(make_daemon(start=False), work, "node: x\n", "--check-config")[1]
     assert result.code == 0, result

@@ -245,6 +245,17 @@ TEST(config_environment) {
     ASSERT_TRUE(*host->node);
 }
 
+TEST(config_wants_a_socket_each) {
+    _cleanup_(config_freep) Config *c = NULL;
+    const char *sets[] = { "csi.endpoint=unix:///run/one.sock", "control.socket=/run/one.sock" };
+    Err err = { "" };
+
+    ASSERT_ERR(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 2 }, &err), -EINVAL);
+    ASSERT_STREQ(err.text,
+                 "csi.endpoint and control.socket are both /run/one.sock; they need a socket each");
+    ASSERT_OK(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 1 }, &err));
+}
+
 TEST(config_file_that_is_absent) {
     _cleanup_(config_freep) Config *c = NULL;
     Err err = { "" };

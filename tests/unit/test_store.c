@@ -43,6 +43,23 @@ TEST(store_follows_a_symlink_to_a_big_disk) {
     store_close(s);
 }
 
+TEST(store_wants_root) {
+    enum { NOBODY = 65534 };
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = NULL;
+    Err err = { "" };
+    int r;
+
+    ASSERT_OK(fchmod(tmpdir_fd(dir), 0755));
+    ASSERT_OK(mkdirat(tmpdir_fd(dir), "store", 0755));
+    ASSERT_OK(fchownat(tmpdir_fd(dir), "store", NOBODY, NOBODY, 0));
+    ASSERT_OK(seteuid(NOBODY));
+    r = store_open(&s, tmpdir_join(dir, "store"), &err);
+    ASSERT_OK(seteuid(0));
+    ASSERT_ERR(r, -EPERM);
+    ASSERT_STRSTR(err.text, "run modelcached as root");
+}
+
 TEST(store_is_for_one_at_a_time) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) _unused_ Store *s = env_open(dir);
