@@ -25,19 +25,25 @@ def command(work):
 
 
 def test_two_cases(command, work):
-    """A table, a document, a page with plots; nothing is left in the folder."""
+    """A table, a document, a page with plots, which keeps what is not measured again; nothing is left in the folder."""
     out, page = os.path.join(work, "out.json"), os.path.join(work, "page")
-    done = subprocess.run([*command, "--case", "a", "--case", "e", "--json", out, "--report", page],
+    first = subprocess.run([*command, "--case", "e", "--report", page], capture_output=True, text=True, timeout=300,
+                           check=False)
+    done = subprocess.run([*command, "--case", "a", "--json", out, "--report", page],
                           capture_output=True, text=True, timeout=300, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == first.returncode == 0, done.stdout + done.stderr + first.stderr
     with open(out, encoding="utf-8") as file:
         cases = json.load(file)["cases"]
+    assert list(cases) == ["a"]
+    with open(os.path.join(page, "results.json"), encoding="utf-8") as file:
+        joined = json.load(file)["cases"]
+    assert joined["a"]["when"]["started"] > joined["e"]["when"]["started"]
     rows = {(row["contender"], row["mode"]): row for row in cases["a"]["rows"]}
     assert set(rows) == {("modelcached", "cold"), ("modelcached", "warm"), ("lower bound", "cold")}
     assert all(row["wall_seconds"]["median"] > 0 for row in rows.values())
     assert rows["modelcached", "cold"]["peak_bytes"]["max"] > 1 << 20
-    assert cases["e"]["idle_bytes"] > 1 << 20
-    assert "idle daemon in MiB" in done.stdout
+    assert joined["e"]["idle_bytes"] > 1 << 20
+    assert "idle daemon in MiB" in first.stdout
     assert sorted(os.listdir(page)) == ["a.svg", "e.svg", "results.json", "results.md"]
     assert sorted(os.listdir(work)) == ["out.json", "page"]
 
