@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
-/* Enough for the log of removing an artifact of about 100,000 files; on a small disk less. */
-#define RESERVE_BYTES (32ULL << 20)
+/* Enough for the log of removing an artifact of about 80,000 files; on a small disk less. */
+#define RESERVE_BYTES (16ULL << 20)
 #define RESERVE_PART  32 /* of the file system, at most */
 
 struct Reserve {
