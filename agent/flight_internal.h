@@ -61,6 +61,7 @@ struct Flight {
     struct LayerBatch *gathered;  /* layers that have come and are not yet committed, or NULL */
     sd_event_source *batch_timer; /* until they have waited enough */
     bool committing;              /* a batch is in the pool's hands */
+    unsigned n_alone;             /* batches of one large layer that are being committed */
     size_t n_reported;            /* layers that have come and are not in */
     uint64_t own_total, own_done; /* bytes that are ours to fetch */
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;

@@ -4,7 +4,8 @@
  * others. */
 #include "agent/flight_internal.h"
 
-/* A layer of more files is a batch of its own: it waits for none, and none for it. */
+/* A layer of more files, or of as many bytes as make a batch, is a batch of its own: it waits for
+ * none, and none for it. */
 #define ALONE_ENTRIES 256
 /* A batch begins with so much, with less when nothing else is to come, and when it has waited. */
 #define BATCH_LAYERS 512
@@ -19,7 +20,8 @@ typedef struct BatchLayer {
 typedef struct LayerBatch {
     Flight *pull;
     bool alone;
-    bool due; /* it begins as soon as the one before it has ended */
+    bool due;   /* it begins as soon as the one before it has ended */
+    bool needs; /* files that came with a layer before it */
     uint64_t bytes;
     BatchLayer *layers;
     LayerCommit *commits; /* of each */
@@ -78,7 +80,9 @@ static void on_batch(void *arg, int r, const Err *err) {
     LayerBatch *b = arg;
     Flight *p = b->pull;
 
-    if (!b->alone)
+    if (b->alone)
+        p->n_alone--;
+    else
         p->committing = false;
     commit_gathered(p);
     p->n_reported -= b->n;
@@ -99,7 +103,7 @@ static bool is_due(const Flight *p) {
 }
 
 static void commit_gathered(Flight *p) {
-    if (!p->gathered || p->committing || !is_due(p))
+    if (!p->gathered || p->committing || !is_due(p) || (p->gathered->needs && p->n_alone > 0))
         return;
     p->committing = true;
     flight_submit(p, run_batch, on_batch, TAKE_PTR(p->gathered));
@@ -117,14 +121,28 @@ static int on_time(sd_event_source *source, uint64_t usec, void *arg) {
     return 0;
 }
 
-void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
-    LayerBatch *b;
+/* Of equal files in several layers the worker sends one, with the layer that was decoded first. */
+static bool needs_others(const LayerEntry *entries, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (entries[i].type == ENTRY_TYPE_FILE && isempty(entries[i].ingest))
+            return true;
+    return false;
+}
 
-    if (n > ALONE_ENTRIES) {
-        b = batch_new(p);
-        b->alone = true;
-        batch_add(b, layer, entries, n);
-        flight_submit(p, run_batch, on_batch, b);
+static void commit_alone(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
+    LayerBatch *b = batch_new(p);
+
+    b->alone = true;
+    p->n_alone++;
+    batch_add(b, layer, entries, n);
+    flight_submit(p, run_batch, on_batch, b);
+}
+
+void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
+    bool needs = needs_others(entries, n);
+
+    if (!needs && (n > ALONE_ENTRIES || p->manifest->layers[layer].size >= BATCH_BYTES)) {
+        commit_alone(p, layer, entries, n);
         return;
     }
     if (!p->gathered) {
@@ -133,6 +151,7 @@ void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n)
             loop_timer_after(p->context->event, &p->batch_timer, BATCH_USEC, on_time, p) < 0;
     }
     batch_add(p->gathered, layer, entries, n);
+    p->gathered->needs |= needs;
     commit_gathered(p);
 }
 

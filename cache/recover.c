@@ -105,8 +105,11 @@ typedef struct Missing {
 
 static int remove_orphan(Store *s, const ObjectKey *key, Err *err) {
     log_debug("removing object %s, which the index does not know", DIGEST_STR(&key->digest));
-    if (unlinkat(s->objects_fd, OBJECT_NAME(&key->digest, key->exec), 0) < 0)
-        return err_errno(err, "removing orphaned object %s failed", DIGEST_STR(&key->digest));
+    /* It may be anything: see object_unpublish(). */
+    int r = fs_remove_recursive(s->objects_fd, OBJECT_NAME(&key->digest, key->exec), err);
+
+    if (r < 0)
+        return err_prefix(err, r, "removing orphaned object %s", DIGEST_STR(&key->digest));
     s->recovered.objects_removed++;
     return 0;
 }
@@ -189,7 +192,7 @@ static int check_tree(void *arg, const char *entry, Err *err) {
         return r;
     if (shown_has(&c->shown, entry)) {
         log_debug("keeping trees/%s, which the index does not know, because it is mounted", entry);
-        c->found.trees_kept++;
+        c->found.trees_kept += *entry != '.'; /* an old one was told of when it became that */
         return 0;
     }
     log_debug("removing trees/%s, which the index does not know", entry);

@@ -57,7 +57,7 @@ static int make(Reserve *r, uint64_t bytes, Err *err) {
         return errno == ENOSPC || errno == EDQUOT
                    ? no_space(err)
                    : err_errno(err, "making %s, the reserve of the store, failed", r->path);
-    if (fallocate(fd, 0, 0, (off_t)bytes) < 0 && errno != EOPNOTSUPP) {
+    if (fallocate(fd, 0, 0, (off_t)bytes) < 0 && (errno == ENOSPC || errno == EDQUOT)) {
         reserve_give_up(r);
         return no_space(err);
     }

@@ -116,5 +116,24 @@ def test_other_artifacts_put_nothing_through_a_symlink(node, registry, work):
     assert_pulls(node, "model", registry.push(artifact, "layers/model", "v1"), artifact.tree)
 
 
+def test_layer_whose_files_came_with_a_larger_one(registry, work):
+    """It is decoded while the larger one is still being committed, and waits for it."""
+    with running_daemon(os.path.join(work, "d"), [registry.config()],
+                        config={"pull": {"connections": 1}}) as daemon:
+        for attempt in range(3):
+            out, large, small = Builder(work), Tar(work), Tar(work)
+            for i in range(3000):
+                large.add_file(f"large/{i}", Bytes(f"{attempt} {i}"))
+            for i in range(0, 3000, 1000):
+                small.add_file(f"small/{i}", Bytes(f"{attempt} {i}"))
+            for tar in (large, small):
+                out.tar("application/vnd.oci.image.layer.v1.tar", tar)
+                out.tree.update(tar.tree)
+            artifact = out.done(CONFIG, {"os": "linux", "architecture": "amd64", "config": {},
+                                         "rootfs": {"type": "layers", "diff_ids": out.diff_ids}})
+            assert_pulls(daemon, f"v{attempt}", registry.push(artifact, "layers/repeats", f"v{attempt}"), artifact.tree)
+        assert_store_good(daemon)
+
+
 def test_store_is_good_after_all(node):
     assert_store_good(node)
