@@ -134,8 +134,9 @@ static int say_result(int n_bad, int n_incomplete, Err *err) {
                        n_incomplete == 1 ? "it" : "they");
     return err_set(err, -EBADMSG,
                    "%d object%s not what the digest says: taken out, and the next pull of the "
-                   "artifact repairs it",
-                   n_bad, n_bad == 1 ? " is" : "s are");
+                   "artifact repairs it%s",
+                   n_bad, n_bad == 1 ? " is" : "s are",
+                   n_incomplete > 0 ? "; other artifacts are incomplete, see above" : "");
 }
 
 static void on_verified(void *arg, int r, const Err *err) {

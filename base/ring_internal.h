@@ -69,8 +69,8 @@ struct Ring {
 
     struct io_uring uring;
     bool uring_open;
-    unsigned n_registered; /* the first so many buffers are: WRITE_FIXED, READ_FIXED */
-    int broken;            /* negative: the kernel takes no submissions any more, and why */
+    bool registered; /* the buffers are: WRITE_FIXED, READ_FIXED */
+    int broken;      /* negative: the kernel takes no submissions any more, and why */
     int event_fd;
     sd_event_source *completion;
 

@@ -32,12 +32,12 @@ static int restrict_operations(Ring *r, Err *err) {
 
 /* Unregistered buffers cost a page walk a write (0.2 CPU-s/GiB, measured); but a small
  * RLIMIT_MEMLOCK is no reason for threads. */
-static unsigned register_buffers(Ring *r) {
+static bool register_buffers(Ring *r) {
     _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_buffers);
 
     for (unsigned i = 0; i < r->n_buffers; i++)
         iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
-    return io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0 ? r->n_buffers : 0;
+    return io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0;
 }
 
 static void reap(Ring *r) {
@@ -78,7 +78,7 @@ static int prepare(Ring *r, bool restrict_ops, Err *err) {
     k = io_uring_register_eventfd(&r->uring, r->event_fd);
     if (k < 0)
         return err_errnum(err, k, "io_uring refuses an eventfd");
-    r->n_registered = register_buffers(r);
+    r->registered = register_buffers(r);
     if (restrict_ops) {
         k = restrict_operations(r, err);
         if (k < 0)
@@ -116,7 +116,7 @@ void ring_uring_close(Ring *r) {
     if (r->uring_open)
         io_uring_queue_exit(&r->uring);
     r->uring_open = false;
-    r->n_registered = 0;
+    r->registered = false;
     r->event_fd = safe_close(r->event_fd);
 }
 
@@ -133,14 +133,12 @@ void ring_uring_start(RingOp *op) {
         size_t n = op->n - op->at;
         if (r->faults.max_write > 0)
             n = MIN(n, r->faults.max_write);
-        bool fixed = b->index < r->n_registered;
-
-        if (op->kind == RING_READ && fixed)
+        if (op->kind == RING_READ && r->registered)
             io_uring_prep_read_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                      (int)b->index);
         else if (op->kind == RING_READ)
             io_uring_prep_read(sqe, op->fd, data, (unsigned)n, op->offset + op->at);
-        else if (fixed)
+        else if (r->registered)
             io_uring_prep_write_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                       (int)b->index);
         else

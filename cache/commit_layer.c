@@ -461,7 +461,7 @@ static void drop_committed(const Commit *c) {
 
 /* Is it about what came, not about the disk or the index?  No sync fails with one of these. */
 static bool is_of_content(int r) {
-    static const int known[] = { -EPROTO, -EBADMSG, -EBUSY, -EAGAIN, -ENOENT, -EEXIST };
+    static const int known[] = { -EPROTO, -EBADMSG, -EBUSY, -ENOENT, -EEXIST };
 
     for (size_t i = 0; i < ELEMENTSOF(known); i++)
         if (known[i] == r)
@@ -503,18 +503,20 @@ static void set_result(LayerCommit *layer, int r, const Err *err) {
         layer->err = *err;
 }
 
-/* When one of them is not as it must be, each is tried alone: so the one that is at fault is found,
- * and the others get in. */
+/* When one of them is not as it must be, the halves are tried, and theirs: so the one that is at
+ * fault is found, and the others get in.  In order: a layer may need files of an earlier one. */
 static void commit_checked(Store *s, const StorePull *pull, int dir_fd, LayerCommit **layers,
                            size_t n) {
     Err err = { "" };
     int r = commit_together(s, pull, dir_fd, layers, n, &err);
 
+    if (n > 1 && is_of_content(r)) {
+        commit_checked(s, pull, dir_fd, layers, n / 2);
+        commit_checked(s, pull, dir_fd, layers + n / 2, n - n / 2);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
-        if (n > 1 && is_of_content(r))
-            commit_checked(s, pull, dir_fd, &layers[i], 1);
-        else
-            set_result(layers[i], r, &err);
+        set_result(layers[i], r, &err);
 }
 
 static int open_folder(Store *s, const char *ingest, Err *err) {

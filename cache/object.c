@@ -126,7 +126,7 @@ int object_seal(ObjectFile *f, bool sync, Err *err) {
     return 0;
 }
 
-/* Names the very file behind `fd`, whatever its old name stands for by now. */
+/* Names the file behind `fd`, which has no name yet. */
 static int link_fd(int fd, int dir_fd, const char *name) {
     char path[64];
 
