@@ -13,27 +13,56 @@ static bool is_hex(const char *s) {
     return true;
 }
 
+/* Artifacts of one name, as they are found one by one. */
+typedef struct Found {
+    Digest digest;   /* the artifact: the whole rather than a subset */
+    Digest manifest; /* of the first */
+    unsigned n;      /* different manifests */
+    unsigned n_subsets;
+    bool whole;
+} Found;
+
+static void found_add(Found *f, const ArtifactInfo *a) {
+    if (f->n > 0 && !digest_equal(&f->manifest, &a->manifest)) {
+        f->n++;
+        return;
+    }
+    if (f->n == 0 || !a->filter)
+        f->digest = a->digest;
+    f->manifest = a->manifest;
+    f->n = 1;
+    f->n_subsets += a->filter != NULL;
+    f->whole |= !a->filter;
+}
+
+/* As control_find(): 1 when there are several subsets, and not the whole. */
+static int found_take(const Found *f, Digest *ret) {
+    bool several = !f->whole && f->n_subsets > 1;
+
+    *ret = several ? f->manifest : f->digest;
+    return several;
+}
+
 /* `hex` is the beginning of exactly one digest. */
 static int find_prefix(Store *s, const char *hex, Digest *ret, Err *err) {
+    Found found = { 0 };
     ArtifactInfo *list;
-    unsigned found = 0;
     size_t n;
     int r = store_list(s, &list, &n, err);
 
     if (r < 0)
         return r;
     for (size_t i = 0; i < n; i++)
-        if (startswith(DIGEST_HEX(&list[i].digest), hex)) {
-            *ret = list[i].digest;
-            found++;
-        }
+        if (startswith(DIGEST_HEX(&list[i].manifest), hex) ||
+            startswith(DIGEST_HEX(&list[i].digest), hex))
+            found_add(&found, &list[i]);
     artifact_info_array_free(list, n);
-    if (found == 0)
+    if (found.n == 0)
         return err_set(err, -ENOENT, "no stored artifact has a digest that begins with %.64s", hex);
-    if (found > 1)
+    if (found.n > 1)
         return err_set(err, -EINVAL, "%u stored artifacts begin with %.64s; give more digits",
-                       found, hex);
-    return 0;
+                       found.n, hex);
+    return found_take(&found, ret);
 }
 
 int control_platform(char ret[static PLATFORM_TEXT_MAX], const char *text, Err *err) {
@@ -46,30 +75,45 @@ int control_platform(char ret[static PLATFORM_TEXT_MAX], const char *text, Err *
     return r;
 }
 
-/* By its key, for this node's platform, or for whichever it is stored. */
-static int find_reference(Store *s, const char *key, Digest *ret, Err *err) {
+static bool has_reference(const ArtifactInfo *a, const char *key) {
+    for (size_t i = 0; i < a->n_references; i++)
+        if (streq(a->references[i], key))
+            return true;
+    return false;
+}
+
+/* By its key, for the platform; without one for this node's, or for whichever it is stored. */
+static int find_reference(Store *s, const char *key, const char *platform, Digest *ret, Err *err) {
     char buf[PLATFORM_TEXT_MAX];
+    Found found = { 0 };
     ArtifactInfo *list;
-    Platform platform;
+    Platform node;
     size_t n;
     int r;
 
-    platform_of_node(&platform);
-    r = store_resolve(s, key, platform_text(buf, &platform), ret, err);
+    platform_of_node(&node);
+    r = store_resolve(s, key, *platform ? platform : platform_text(buf, &node), NULL, ret, err);
     if (r != -ENOENT)
         return r;
     r = store_list(s, &list, &n, err);
     if (r < 0)
         return r;
-    r = -ENOENT;
-    for (size_t i = 0; i < n && r < 0; i++)
-        for (size_t k = 0; k < list[i].n_references && r < 0; k++)
-            if (streq(list[i].references[k], key)) {
-                *ret = list[i].digest;
-                r = 0;
-            }
+    for (size_t i = 0; i < n; i++)
+        if (has_reference(&list[i], key) &&
+            (!*platform || isempty(list[i].platform) || streq(list[i].platform, platform)))
+            found_add(&found, &list[i]);
     artifact_info_array_free(list, n);
-    return r < 0 ? err_set(err, r, "%s is not stored here; cache-ctl ls shows what is", key) : 0;
+    return found.n > 0
+               ? found_take(&found, ret)
+               : err_set(err, -ENOENT, "%s is not stored here%s%s; cache-ctl ls shows what is", key,
+                         *platform ? " for " : "", platform);
+}
+
+int control_several(const char *text, Err *err) {
+    return err_set(err, -EINVAL,
+                   "of %.300s there are only subsets here, several; name one by its id, which "
+                   "cache-ctl ls --output json shows",
+                   text);
 }
 
 int control_find(Store *s, const char *text, const char *platform, Digest *ret,
@@ -90,9 +134,12 @@ int control_find(Store *s, const char *text, const char *platform, Digest *ret,
     if (r < 0)
         return r;
     key = reference_text(reference);
-    r = *platform ? store_resolve(s, key, platform, ret, err) : find_reference(s, key, ret, err);
-    if (r == -ENOENT && prefix && find_prefix(s, text, ret, NULL) >= 0)
-        return 0;
+    r = find_reference(s, key, platform, ret, err);
+    if (r == -ENOENT && prefix) {
+        int found = find_prefix(s, text, ret, NULL);
+
+        return found >= 0 ? found : r;
+    }
     if (r >= 0)
         *ret_reference = TAKE_PTR(key);
     return r;
@@ -125,7 +172,7 @@ int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__Volu
         const Volume *v = &volumes[i];
         Modelcached__Control__VolumeDetail *m;
 
-        if (manifest && !digest_equal(manifest, &v->manifest))
+        if (manifest && !digest_equal(manifest, &v->manifest) && !digest_equal(manifest, &v->whole))
             continue;
         m = list[n++] = CONTROL_NEW(VolumeDetail, volume_detail);
         m->volume_id = xstrdup(v->volume_id);

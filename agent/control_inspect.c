@@ -2,6 +2,7 @@
 /* control_inspect: Inspect: all about one artifact, its files in as many messages as it takes. */
 #include "agent/clean.h"
 #include "agent/control_internal.h"
+#include "base/limits.h"
 
 #define INTERVAL_USEC    (5 * USEC_PER_MSEC)
 #define MESSAGE_BYTES    KiB(64) /* of paths and targets in one message */
@@ -43,6 +44,7 @@ static char *document_text(const Manifest *manifest) {
 static int add_layers(Modelcached__Control__InspectResponse *m, Store *s, const Digest *digest,
                       Err *err) {
     _cleanup_(manifest_freep) Manifest *manifest = NULL;
+    uint64_t steps = LIMIT_FILTER_LAYER_STEPS;
     int r = store_manifest(s, digest, &manifest, err);
 
     if (r < 0)
@@ -58,6 +60,7 @@ static int add_layers(Modelcached__Control__InspectResponse *m, Store *s, const 
         to->kind = xstrdup(from->kind == LAYER_KIND_RAW ? "raw" : "tar");
         to->bytes = from->size;
         to->path = xstrdup(from->path);
+        to->left_out = !manifest_wants_layer(manifest, i, &steps);
         m->layers[m->n_layers++] = to;
     }
     return 0;
@@ -93,6 +96,8 @@ static int run_inspect(void *arg, Err *err) {
 
     if (r >= 0)
         r = control_find(i->store, q->reference, platform, &digest, &reference, err);
+    if (r > 0)
+        r = control_several(q->reference, err);
     if (r >= 0)
         r = store_inspect(i->store, &digest, &info, err);
     if (r < 0)

@@ -56,14 +56,18 @@ void control_work_start(Control *c, GrpcCall *call, ProtobufCMessage *request,
 /* A platform as it is asked for, in the form the index has; "" stays "".  -EINVAL. */
 int control_platform(char ret[static PLATFORM_TEXT_MAX], const char *text, Err *err) _must_check_;
 /* What people name an artifact by: a reference, "sha256:…", or the unique beginning of a digest (6
- * hex digits at least).  `platform`, as control_platform() gives it, chooses where a reference
+ * hex digits at least) of a manifest or a subset.  A manifest of which only one subset is stored
+ * stands for that; with several, 1 is returned, and the manifest's digest, which inspecting does
+ * not know.  `platform`, as control_platform() gives it, chooses where a reference
  * stands for several; "": the node's, or else whichever is stored.
  * `*ret_reference` is the key in the index, or NULL when it was a digest; the caller frees it.
  * Blocks. Errors: -ENOENT; -EINVAL not unique, malformed. */
 int control_find(Store *s, const char *text, const char *platform, Digest *ret,
                  char **ret_reference, Err *err) _must_check_;
+/* -EINVAL, when control_find() gave 1 and one artifact is needed. */
+int control_several(const char *text, Err *err) _must_check_;
 Modelcached__Control__Artifact *control_artifact(const ArtifactInfo *a) _must_check_;
-/* Volumes that show `manifest` (NULL: all).  Blocks. */
+/* Volumes that show the artifact, or a subset of it (NULL: all).  Blocks. */
 int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__VolumeDetail ***ret,
                     size_t *ret_n, Err *err) _must_check_;
 /* What a pull is at. */

@@ -75,6 +75,8 @@ static int start_mount(MountCall *m, Err *err) {
                     "sub path \"%.200s\" is not a relative path without . or .. components",
                     params.sub_path);
     if (r >= 0)
+        r = filter_parse(&params.filter, q->include, q->exclude, err);
+    if (r >= 0)
         r = reference_parse(&params.reference, q->reference, err);
     if (r >= 0)
         r = volume_publish(m->control->o.volumes, &m->ticket, &request, on_published, m, err);

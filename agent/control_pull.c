@@ -13,7 +13,7 @@ typedef struct PullStream {
     EnsureTicket *ticket;
     sd_event_source *timer;
     char *reference;
-    Digest digest;  /* once done */
+    Digest digest;  /* once done: of the manifest */
     uint64_t bytes; /* of the artifact */
 } PullStream;
 
@@ -28,9 +28,13 @@ static void add_layers(Modelcached__Control__PullProgress *m, const Flight *pull
     size_t n = m->layers_total < LAYERS_MAX ? m->layers_total : LAYERS_MAX;
 
     m->layers = xnew_n(Modelcached__Control__LayerStatus *, n + 1);
-    for (; m->n_layers < n; m->n_layers++) {
-        FlightLayerView v = flight_view_layer(pull, m->n_layers);
-        Modelcached__Control__LayerStatus *l = CONTROL_NEW(LayerStatus, layer_status);
+    for (size_t i = 0; m->n_layers < n; i++) {
+        FlightLayerView v = flight_view_layer(pull, i);
+        Modelcached__Control__LayerStatus *l;
+
+        if (v.left_out)
+            continue;
+        l = CONTROL_NEW(LayerStatus, layer_status);
 
         l->digest = xstrdup(DIGEST_STR(&v.layer->digest));
         l->path = xstrdup(v.layer->path);
@@ -38,7 +42,7 @@ static void add_layers(Modelcached__Control__PullProgress *m, const Flight *pull
         l->bytes_total = v.layer->size;
         l->cached = v.cached;
         l->done = v.done;
-        m->layers[m->n_layers] = l;
+        m->layers[m->n_layers++] = l;
     }
 }
 
@@ -108,6 +112,7 @@ static int run_size(void *arg, Err *err) {
     if (r < 0)
         return r;
     s->bytes = info.bytes;
+    s->digest = info.manifest;
     artifact_info_clear(&info);
     return 0;
 }
@@ -136,13 +141,13 @@ static void on_cancel_late(GrpcCall *call, void *arg) {
     ((PullStream *)arg)->call = NULL; /* on_size frees it */
 }
 
-static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
+static void on_done(void *arg, int r, const Err *err, const Digest *artifact) {
     PullStream *s = arg;
     const Flight *pull = puller_ticket_pull(s->ticket);
 
     s->timer = sd_event_source_disable_unref(s->timer);
     if (r >= 0 && !pull) {
-        s->digest = *manifest;
+        s->digest = *artifact;
         grpc_call_set_on_cancel(s->call, on_cancel_late, s);
         pool_submit(s->control->o.backend->pool, run_size, on_size, s);
         return;
@@ -162,16 +167,20 @@ static int start(PullStream *s, const Modelcached__Control__PullRequest *q,
     EnsureRequest request = { .platform = *q->platform ? q->platform : NULL,
                               .credentials = credentials,
                               .background = q->background };
+    _cleanup_(filter_freep) Filter *filter = NULL;
     int r = reference_parse(&reference, q->reference, err);
 
     if (r >= 0)
         r = pull_policy_parse(&request.policy, q->policy, err);
+    if (r >= 0)
+        r = filter_parse(&filter, q->include, q->exclude, err);
     if (r >= 0 && (*q->username || *q->password))
         r = credential_add(credentials, reference->registry, q->username, q->password, err);
     if (r < 0)
         return r;
     s->reference = reference_text(reference);
     request.reference = reference;
+    request.filter = filter;
     r = puller_ensure(s->control->o.puller, &s->ticket, &request, on_done, s, err);
     if (r < 0)
         return r;

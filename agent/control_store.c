@@ -9,7 +9,12 @@ Modelcached__Control__Artifact *control_artifact(const ArtifactInfo *a) {
     m->references = xnew_n(char *, MAX(a->n_references, (size_t)1));
     for (; m->n_references < a->n_references; m->n_references++)
         m->references[m->n_references] = xstrdup(a->references[m->n_references]);
-    m->digest = xstrdup(DIGEST_STR(&a->digest));
+    m->digest = xstrdup(DIGEST_STR(&a->manifest));
+    if (a->filter) {
+        m->subset_id = xstrdup(DIGEST_STR(&a->digest));
+        m->include = xstrdup(filter_include(a->filter));
+        m->exclude = xstrdup(filter_exclude(a->filter));
+    }
     m->family = xstrdup(a->family);
     m->media_type = xstrdup(a->media_type);
     m->artifact_type = xstrdup(a->artifact_type);
@@ -56,6 +61,8 @@ static int run_remove(ControlWork *w, Err *err) {
 
     if (r >= 0)
         r = control_find(w->store, request->reference, platform, &digest, &reference, err);
+    if (r > 0 && !reference)
+        r = control_several(request->reference, err);
     if (r >= 0)
         r = store_remove(w->store, reference, *platform ? platform : NULL,
                          reference ? NULL : &digest, &freed, err);

@@ -63,6 +63,7 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     p->reference_text = reference_text(from);
     p->reference = reference_copy(from);
     p->origin = reference_origin(from);
+    p->filter = filter_copy(request->filter);
     credential_list_copy(&p->credentials, request->credential);
     return 0;
 }
@@ -102,6 +103,7 @@ Flight *flight_free(Flight *p) {
     (void)index_chain_free(p->index);
     credential_list_done(&p->credentials);
     (void)reference_free(p->reference);
+    (void)filter_free(p->filter);
     free(p->layers);
     free(p->fetch);
     free(p->reference_text);
@@ -298,7 +300,7 @@ static void take_answer(Flight *p, const PlanWork *w, bool all) {
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         FlightLayer *l = &p->layers[i];
 
-        if (!all && !(w->ask[i] && w->cached[i]))
+        if (l->left_out || (!all && !(w->ask[i] && w->cached[i])))
             continue;
         if (w->ask[i])
             sharer_stored(p->sharer, i);
@@ -314,6 +316,8 @@ static void count_layers(Flight *p) {
         uint64_t bytes = p->manifest->layers[i].size;
         const FlightLayer *l = &p->layers[i];
 
+        if (l->left_out)
+            continue;
         if (l->cached || l->same_as != i) {
             p->bytes_cached += bytes;
             continue;
@@ -382,15 +386,23 @@ static void on_planned(void *arg, int r, const Err *err) {
 static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     Flight *p = arg;
     size_t n = MAX(manifest->n_layers, (size_t)1);
-    PlanWork *w = xnew(PlanWork);
+    PlanWork *w;
+    Err err = { "" };
+    int r;
 
     p->manifest = manifest;
+    manifest->filter = TAKE_PTR(p->filter);
     p->layers = xnew_n(FlightLayer, n);
     p->index = index;
+    r = flight_take_layers(p, &err);
+    if (r < 0) {
+        flight_finish(p, err_prefix(&err, r, "pull %s", p->reference_text), &err);
+        return;
+    }
+    w = xnew(PlanWork);
     *w = (PlanWork){ p, xnew_n(bool, n), xnew_n(bool, n), 0 };
-    flight_take_layers(p);
     for (size_t i = 0; i < manifest->n_layers; i++)
-        w->ask[i] = p->layers[i].role == SHARE_FETCH;
+        w->ask[i] = p->layers[i].role == SHARE_FETCH && !p->layers[i].left_out;
     flight_submit(p, run_plan, on_planned, w);
 }
 

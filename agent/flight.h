@@ -40,6 +40,7 @@ typedef struct FlightContext {
 typedef struct FlightRequest {
     const Reference *reference;   /* copied */
     const char *platform;         /* "linux/amd64"; copied */
+    const Filter *filter;         /* what of it is wanted; NULL: all; copied */
     const Credential *credential; /* NULL: none; copied, and wiped at the end */
     bool wanted;                  /* somebody waits for it */
 } FlightRequest;
@@ -82,6 +83,7 @@ typedef struct FlightLayerView {
     const Layer *layer;
     uint64_t bytes;
     bool cached, done;
+    bool left_out; /* nobody wants it */
 } FlightLayerView;
 
 #define FLIGHT_WAITING_MAX 640
@@ -91,8 +93,8 @@ typedef struct FlightView {
     const char *reference;
     const Manifest *manifest; /* NULL until resolved */
     uint64_t bytes_done, bytes_total, bytes_cached, rate, elapsed_usec;
-    uint64_t bytes_resumed; /* of bytes_done: left by an earlier try */
-    unsigned layers_done, layers_total;
+    uint64_t bytes_resumed;             /* of bytes_done: left by an earlier try */
+    unsigned layers_done, layers_total; /* of those that are wanted */
     bool background;
     char waiting[FLIGHT_WAITING_MAX]; /* "" or a sentence */
 } FlightView;

@@ -15,6 +15,7 @@ typedef struct FlightLayer {
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */
     bool done;        /* committed */
+    bool left_out;    /* the subset does not have it: it does not come */
     size_t same_as;   /* the layer that brings its content; mostly itself */
 } FlightLayer;
 
@@ -26,6 +27,7 @@ struct Flight {
     Reference *reference;
     char *reference_text, *platform_text, *origin;
     Platform platform;
+    Filter *filter;             /* until the manifest has it */
     CredentialList credentials; /* one or none */
     PullOptions *options;       /* since flight_start() */
 
@@ -54,6 +56,7 @@ struct Flight {
     Sharer *sharer;
     uint32_t *fetch; /* indexes of the layers to fetch, in the first plan */
     size_t n_fetch;
+    size_t n_left_out;
     size_t n_left; /* layers to come, by this pull or another */
     size_t n_own;  /* of these, ours to fetch */
     size_t
@@ -87,5 +90,6 @@ void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n)
 /* The pull is over: no more will come.  What has come serves the next try. */
 void flight_commit_rest(Flight *p);
 
-/* flight_share.c: takes all layers of the manifest that has come. */
-void flight_take_layers(Flight *p);
+/* flight_share.c: takes all layers of the manifest that has come and that are wanted.  Errors:
+ * -E2BIG finding out which takes too long. */
+int flight_take_layers(Flight *p, Err *err) _must_check_;

@@ -2,6 +2,7 @@
 /* flight_share: the layers of a pull that another pull fetches: waited for, and taken from the
  * store or over. */
 #include "agent/flight_internal.h"
+#include "base/limits.h"
 
 /* A layer of which another pull has told something; the store is asked what it means. */
 typedef struct LateWork {
@@ -88,16 +89,22 @@ static void on_shared_progress(void *arg, size_t layer, uint64_t bytes, uint64_t
     flight_progress(arg, layer, bytes, resumed);
 }
 
-void flight_take_layers(Flight *p) {
+int flight_take_layers(Flight *p, Err *err) {
     const SharerHandlers handlers = { on_stored, on_yours, on_shared_progress, p };
+    uint64_t steps = LIMIT_FILTER_LAYER_STEPS;
 
     p->sharer = sharer_new(p->context->shares, p->origin, p->manifest->n_layers, &handlers);
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         FlightLayer *l = &p->layers[i];
 
+        l->left_out = !manifest_wants_layer(p->manifest, i, &steps);
+        p->n_left_out += l->left_out;
+        if (l->left_out)
+            continue;
         l->role = sharer_take(p->sharer, i, &p->manifest->layers[i], &l->same_as);
         p->n_waiting += l->role == SHARE_WAIT;
     }
+    return filter_check_steps(steps, err);
 }
 
 static bool wanted_itself(const void *arg) {

@@ -35,10 +35,10 @@ void flight_view(const Flight *p, FlightView *ret) {
                     ? rate_get(&p->rate, now, p->bytes_done - p->bytes_resumed)
                     : 0,
         .elapsed_usec = now - p->started_usec,
-        .layers_total = p->planned ? (unsigned)p->manifest->n_layers : 0,
+        .layers_total = p->planned ? (unsigned)(p->manifest->n_layers - p->n_left_out) : 0,
         .background = p->state == FLIGHT_QUEUED ? !flight_is_wanted(p) : p->limits.background,
     };
-    for (size_t i = 0; i < ret->layers_total; i++)
+    for (size_t i = 0; p->planned && i < p->manifest->n_layers; i++)
         ret->layers_done += flight_view_layer(p, i).done;
     if (p->state == FLIGHT_COMMITTING || p->state == FLIGHT_DONE) {
         /* While they came they were progress; in the end they were not fetched here. */
@@ -53,6 +53,8 @@ FlightLayerView flight_view_layer(const Flight *p, size_t i) {
     const FlightLayer *own = &p->layers[i], *source = &p->layers[own->same_as];
     bool cached = own->cached || own->same_as != i;
 
+    if (own->left_out)
+        return (FlightLayerView){ .layer = &p->manifest->layers[i], .left_out = true };
     return (FlightLayerView){
         .layer = &p->manifest->layers[i],
         .bytes =

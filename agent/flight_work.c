@@ -67,7 +67,19 @@ static int check_digest(const FlightPlan *plan, Err *err) {
 /* Only a reference that led to an index depends on the platform; others are good for every one. */
 static int set_reference(Store *s, const Manifest *m, const char *reference, const char *platform,
                          Err *err) {
-    return store_set_reference(s, reference, m->platform ? platform : NULL, &m->digest, err);
+    Digest artifact;
+
+    manifest_key(m, &artifact);
+    return store_set_reference(s, reference, m->platform ? platform : NULL, &artifact, err);
+}
+
+int flight_make_subset(Store *s, const FlightSubset *want, Digest *artifact, Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    int r = store_make_subset(s, &want->manifest, want->filter, artifact, err);
+
+    if (r >= 0)
+        r = store_manifest(s, artifact, &m, err);
+    return r < 0 ? r : set_reference(s, m, want->reference, want->platform, err);
 }
 
 int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err) {
@@ -85,11 +97,13 @@ int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fet
 
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
     const Manifest *m = plan->manifest;
+    Digest artifact;
     int r = check_digest(plan, err);
 
     if (r < 0)
         return r;
-    r = store_has_manifest(s, &m->digest, plan->pull.origin, err);
+    manifest_key(m, &artifact);
+    r = store_has_manifest(s, &artifact, plan->pull.origin, err);
     if (r > 0) {
         r = set_reference(s, m, plan->reference, plan->platform, err);
         return r < 0 ? r : 1;

@@ -38,6 +38,15 @@ typedef struct FlightPlan {
  * the store. */
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 
+typedef struct FlightSubset {
+    Digest manifest; /* stored complete */
+    const Filter *filter;
+    const char *reference, *platform;
+} FlightSubset;
+/* Makes a subset from what is stored, and points the reference at it.  Errors: those of
+ * store_make_subset(). */
+int flight_make_subset(Store *s, const FlightSubset *want, Digest *artifact, Err *err) _must_check_;
+
 /* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
  * `ret_freed`: the bytes that were freed because there was no space. */
 int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err)

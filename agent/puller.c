@@ -3,6 +3,7 @@
  * time. */
 #include "agent/puller.h"
 #include "agent/copy.h"
+#include "agent/flight_work.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -25,6 +26,7 @@ typedef struct Lookup {
     EnsureTicket *ticket; /* NULL: freed */
     Reference *reference;
     char *reference_text, *platform, *key;
+    Filter *filter;
     CredentialList credentials;
     PullPolicy policy;
     bool background;
@@ -144,8 +146,8 @@ const Flight *puller_ticket_pull(const EnsureTicket *t) {
     return t->entry ? t->entry->pull : NULL;
 }
 
-static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *manifest) {
-    t->done(t->done_arg, r, err, manifest); /* may free it */
+static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *artifact) {
+    t->done(t->done_arg, r, err, artifact); /* may free it */
 }
 
 /* Entries. */
@@ -192,6 +194,7 @@ static void entry_free(Entry *f) {
     (void)flight_free(f->pull);
     (void)reference_free((Reference *)f->request.reference);
     free((char *)f->request.platform);
+    (void)filter_free((Filter *)f->request.filter);
     credential_list_done(&f->credentials);
     free(f->key);
     free(f);
@@ -358,6 +361,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     Entry *f = arg;
     Puller *p = f->puller;
     FlightView v;
+    Digest artifact;
     size_t i = 0;
 
     if (try_again(f, pull, r))
@@ -367,8 +371,10 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     memmove(&p->entries[i], &p->entries[i + 1], (--p->n_entries - i) * sizeof(*p->entries));
     say_end(p, pull, r, err);
     flight_view(pull, &v);
+    if (r >= 0)
+        manifest_key(v.manifest, &artifact);
     for (EnsureTicket *t; (t = f->tickets);) {
-        ticket_done(t, r, err, r < 0 ? NULL : &v.manifest->digest);
+        ticket_done(t, r, err, r < 0 ? NULL : &artifact);
         if (f->tickets == t) { /* it was not freed; its entry ends here */
             f->tickets = t->next;
             t->entry = NULL;
@@ -405,6 +411,7 @@ static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
                       .key = xstrdup(l->key),
                       .request = { .reference = reference_copy(l->reference),
                                    .platform = xstrdup(l->platform),
+                                   .filter = filter_copy(l->filter),
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
         r = make_pull(f, err);
@@ -434,40 +441,65 @@ static Lookup *lookup_free(Lookup *l) {
     free(l->reference_text);
     free(l->platform);
     free(l->key);
+    (void)filter_free(l->filter);
     credential_list_done(&l->credentials);
     free(l);
     return NULL;
 }
 
-/* 1: `found` is it; 0: a registry has to be asked. */
+enum { LOOKUP_ASK, LOOKUP_FOUND, LOOKUP_WHOLE };
+
+/* What came under another name of this repository; as store_resolve(). */
+static int look_by_digest(Lookup *l, Err *err) {
+    _cleanup_free_ char *origin = reference_origin(l->reference);
+    Store *s = l->puller->context.store;
+    int r;
+
+    filter_key(l->filter, &l->reference->digest, &l->found);
+    r = store_has_manifest(s, &l->found, origin, err);
+    if (r > 0)
+        return store_set_reference(s, l->reference_text, NULL, &l->found, err);
+    if (r < 0 || !l->filter)
+        return r < 0 ? r : -ENOENT;
+    l->found = l->reference->digest;
+    r = store_has_manifest(s, &l->found, origin, err);
+    return r != 0 ? r : -ENOENT;
+}
+
+static int refuse_never(const Lookup *l, Err *err) {
+    return err_set(err, -ENOENT,
+                   "%s is not stored here for %s%s, and the pull policy is Never; "
+                   "pull it with cache-ctl pull, or use IfNotPresent",
+                   l->reference_text, l->platform, l->filter ? ", nor this subset of it" : "");
+}
+
+/* LOOKUP_FOUND: `found` is it; LOOKUP_WHOLE: the subset is made of it; LOOKUP_ASK: a registry has
+ * to be asked. */
 static int run_lookup(void *arg, Err *err) {
     Lookup *l = arg;
     Store *s = l->puller->context.store;
     int r;
 
     if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest)
-        return 0;
-    r = store_resolve(s, l->reference_text, l->platform, &l->found, err);
-    if (r == -ENOENT && l->reference->has_digest) {
-        _cleanup_free_ char *origin = reference_origin(l->reference);
-
-        l->found = l->reference->digest;
-        r = store_has_manifest(s, &l->found, origin, err);
-        if (r > 0) /* it came under another name of this repository */
-            r = store_set_reference(s, l->reference_text, NULL, &l->found, err);
-        else if (r == 0)
-            r = -ENOENT;
-    }
-    if (r == -ENOENT && l->policy == PULL_POLICY_NEVER)
-        return err_set(err, -ENOENT,
-                       "%s is not stored here for %s, and the pull policy is Never; "
-                       "pull it with cache-ctl pull, or use IfNotPresent",
-                       l->reference_text, l->platform);
+        return LOOKUP_ASK;
+    r = store_resolve(s, l->reference_text, l->platform, l->filter, &l->found, err);
+    if (r == -ENOENT && l->reference->has_digest)
+        r = look_by_digest(l, err);
     if (r == -ENOENT)
-        return 0;
+        return l->policy == PULL_POLICY_NEVER ? refuse_never(l, err) : LOOKUP_ASK;
     if (r >= 0) /* the time of use is not worth failing for */
         (void)!store_touch(s, &l->found, NULL);
-    return r < 0 ? r : 1;
+    return r < 0 ? r : LOOKUP_FOUND + r;
+}
+
+static int run_subset(void *arg, Err *err) {
+    Lookup *l = arg;
+    const FlightSubset want = { l->found, l->filter, l->reference_text, l->platform };
+    int r = flight_make_subset(l->puller->context.store, &want, &l->found, err);
+
+    if (r == -ENOENT && l->policy != PULL_POLICY_NEVER)
+        return LOOKUP_ASK; /* it was removed meanwhile */
+    return r < 0 ? r : LOOKUP_FOUND;
 }
 
 static void on_lookup(void *arg, int r, const Err *err) {
@@ -476,10 +508,14 @@ static void on_lookup(void *arg, int r, const Err *err) {
     EnsureTicket *t = l->ticket;
     Err why = *err;
 
+    if (r == LOOKUP_WHOLE) { /* the tree may be large */
+        pool_submit(p->context.pool, run_subset, on_lookup, l);
+        return;
+    }
     p->n_lookups--;
     if (t)
         t->lookup = NULL;
-    if (r == 0)
+    if (r == LOOKUP_ASK)
         r = p->stopping ? err_set(&why, -ECANCELED, "the daemon is stopping") : join(p, t, l, &why);
     if (t && !t->entry)
         ticket_done(t, r, &why, r < 0 ? NULL : &l->found);
@@ -512,12 +548,13 @@ static int check_platform(const char *text, char **ret, Err *err) {
 
 /* Who asks the same with the same credentials gets the same pull. */
 static char *make_key(const Lookup *l, const Credential *c) {
+    _cleanup_free_ char *filter = filter_text(l->filter);
     uint8_t fingerprint[32];
     char hex[2 * sizeof(fingerprint) + 1];
 
     credential_fingerprint(c, fingerprint);
     format_hex(fingerprint, sizeof(fingerprint), hex);
-    return xasprintf("%s %s %s", l->reference_text, l->platform, hex);
+    return xasprintf("%s %s %s %s", l->reference_text, l->platform, hex, filter);
 }
 
 int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
@@ -543,6 +580,7 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
                    .reference = reference_copy(reference),
                    .reference_text = reference_text(reference),
                    .platform = platform,
+                   .filter = filter_copy(request->filter),
                    .policy = effective_policy(request),
                    .background = request->background };
     credential_list_copy(&l->credentials, credential);

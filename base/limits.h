@@ -27,7 +27,11 @@
 #define LIMIT_TREE_LINK_BYTES MiB(64) /* targets that paths of one image lead through */
 #define LIMIT_SYMLINKS_FOLLOWED \
     40 /* by one path of an image, as the kernel has it: path_resolution(7) */
-#define LIMIT_ZSTD_WINDOW_LOG 27 /* 128 MiB: what zstd --long accepts by default */
+#define LIMIT_FILTER_PATTERNS    64 /* of include, and of exclude */
+#define LIMIT_FILTER_BYTES       KiB(4)
+#define LIMIT_FILTER_LAYER_STEPS (1ULL << 26) /* comparing all raw layers: 0.1 s, on the loop */
+#define LIMIT_FILTER_TREE_STEPS  (1ULL << 32) /* comparing a tree: 10 s, in a thread */
+#define LIMIT_ZSTD_WINDOW_LOG    27           /* 128 MiB: what zstd --long accepts by default */
 
 /* gRPC. */
 #define LIMIT_GRPC_MESSAGE_BYTES MiB(16)

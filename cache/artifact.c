@@ -2,6 +2,7 @@
 /* artifact: what the index knows of manifests, references and their layers. */
 #include "cache/store_internal.h"
 
+#include "base/limits.h"
 #include "cache/tree.h"
 
 void layer_entries_free(LayerEntry *entries, size_t n) {
@@ -26,8 +27,19 @@ Manifest *manifest_free(Manifest *m) {
     free(m->artifact_type);
     free(m->family);
     free(m->platform);
+    (void)filter_free(m->filter);
     free(m);
     return NULL;
+}
+
+void manifest_key(const Manifest *m, Digest *ret) {
+    filter_key(m->filter, &m->digest, ret);
+}
+
+bool manifest_wants_layer(const Manifest *m, size_t layer, uint64_t *steps) {
+    const Layer *l = &m->layers[layer];
+
+    return l->kind == LAYER_KIND_TAR || filter_keeps(m->filter, l->path, steps);
 }
 
 int manifest_lookup(Index *ix, const Digest *digest, bool complete, int64_t *ret_id, Err *err) {
@@ -103,7 +115,10 @@ static int load_entries(Index *ix, int64_t layer_id, LayerEntry **entries, size_
     return r;
 }
 
-static int merge_layer(Index *ix, Tree *tree, const char *origin, const Layer *layer, Err *err) {
+/* `needed`: it must be stored.  The others take part all the same, so that a subset is what it is
+ * of the whole. */
+static int merge_layer(Index *ix, Tree *tree, const char *origin, const Layer *layer, bool needed,
+                       Err *err) {
     LayerEntry *entries = NULL;
     size_t n = 0;
     int64_t id;
@@ -111,7 +126,7 @@ static int merge_layer(Index *ix, Tree *tree, const char *origin, const Layer *l
 
     if (r < 0)
         return r;
-    if (id == 0)
+    if (id == 0 && needed)
         return err_set(err, -ENOENT, "the content of layer %s is not stored",
                        DIGEST_STR(&layer->digest));
     if (layer->kind == LAYER_KIND_RAW) {
@@ -133,55 +148,62 @@ static int merge_layer(Index *ix, Tree *tree, const char *origin, const Layer *l
 int artifact_merge(Index *ix, const Manifest *m, const char *origin, LayerEntry **ret,
                    size_t *ret_n, Err *err) {
     _cleanup_(tree_freep) Tree *tree = tree_new(streq_ptr(m->family, "image"));
+    uint64_t steps = LIMIT_FILTER_LAYER_STEPS;
+    int r;
 
     for (size_t i = 0; i < m->n_layers; i++) {
-        int r = merge_layer(ix, tree, origin, &m->layers[i], err);
+        bool needed = manifest_wants_layer(m, i, &steps);
 
+        r = merge_layer(ix, tree, origin, &m->layers[i], needed, err);
         if (r < 0)
             return err_prefix(err, r, "layer %zu of %zu", i + 1, m->n_layers);
     }
-    tree_entries(tree, ret, ret_n);
-    return 0;
+    r = filter_check_steps(steps, err);
+    return r < 0 ? r : tree_entries(tree, m->filter, ret, ret_n, err);
 }
 
 /* A reference without a platform (it led to no index) is good for every platform, so the two kinds
- * exclude each other. */
+ * exclude each other.  It means one manifest, of which the whole and subsets may be stored. */
 int reference_set(Index *ix, const char *reference, const char *platform, int64_t manifest_id,
                   Err *err) {
-    int r;
+    const char *key = platform ? platform : "";
+    int r = index_run(
+        ix, err,
+        "DELETE FROM refs WHERE reference = ?1 AND (?2 = '' OR platform IN ('', ?2))"
+        " AND (platform != ?2 OR manifest_id NOT IN (SELECT id FROM manifests WHERE manifest ="
+        "  (SELECT manifest FROM manifests WHERE id = ?3)))",
+        "tti", reference, key, manifest_id);
 
-    if (isempty(platform))
-        r = index_run(ix, err, "DELETE FROM refs WHERE reference = ?", "t", reference);
-    else
-        r = index_run(ix, err, "DELETE FROM refs WHERE reference = ? AND platform = ''", "t",
-                      reference);
-    if (r < 0)
-        return r;
-    r = index_run(ix, err, "INSERT OR REPLACE INTO refs VALUES (?, ?, ?)", "tti", reference,
-                  isempty(platform) ? "" : platform, manifest_id);
+    if (r >= 0)
+        r = index_run(ix, err, "INSERT OR IGNORE INTO refs VALUES (?, ?, ?)", "tti", reference, key,
+                      manifest_id);
     return r < 0 ? r : 0;
 }
 
 int store_set_reference(Store *s, const char *reference, const char *platform,
-                        const Digest *manifest, Err *err) {
+                        const Digest *artifact, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     int64_t id;
     int r = index_begin(ix, true, err);
 
     if (r >= 0)
-        r = manifest_lookup(ix, manifest, true, &id, err);
+        r = manifest_lookup(ix, artifact, true, &id, err);
     if (r >= 0)
         r = reference_set(ix, reference, platform, id, err);
     return r < 0 ? r : index_commit(ix, err);
 }
 
-int store_resolve(Store *s, const char *reference, const char *platform, Digest *ret, Err *err) {
+int store_resolve(Store *s, const char *reference, const char *platform, const Filter *filter,
+                  Digest *ret, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    _cleanup_free_ char *text = filter_text(filter);
     int r = index_query(ix, &q, err,
-                        "SELECT m.digest FROM refs AS r JOIN manifests AS m ON m.id = r.manifest_id"
-                        " WHERE r.reference = ? AND r.platform IN ('', ?) AND m.complete",
-                        "tt", reference, platform ? platform : "");
+                        "SELECT m.digest, m.filter != ?3 FROM refs AS r"
+                        " JOIN manifests AS m ON m.id = r.manifest_id"
+                        " WHERE r.reference = ?1 AND r.platform IN ('', ?2) AND m.complete"
+                        " AND m.filter IN ('', ?3) ORDER BY 2 LIMIT 1",
+                        "ttt", reference, platform ? platform : "", text);
 
     if (r < 0)
         return r;
@@ -191,20 +213,21 @@ int store_resolve(Store *s, const char *reference, const char *platform, Digest 
     if (r == 0)
         return err_set(err, -ENOENT, "%.300s is not stored for platform %s", reference,
                        isempty(platform) ? "(any)" : platform);
-    return index_digest(q, 0, ret, err);
+    r = (int)index_int(q, 1);
+    return index_digest(q, 0, ret, err) < 0 ? -EUCLEAN : r;
 }
 
-int store_has_manifest(Store *s, const Digest *manifest, const char *origin, Err *err) {
+int store_has_manifest(Store *s, const Digest *artifact, const char *origin, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     int64_t one;
 
     return index_get(ix, &one, err,
                      "SELECT 1 FROM manifests AS m JOIN manifest_origins AS o ON o.manifest_id = "
                      "m.id WHERE m.digest = ? AND m.complete AND o.origin = ?",
-                     "dt", manifest, origin);
+                     "dt", artifact, origin);
 }
 
-int store_touch(Store *s, const Digest *manifest, Err *err) {
+int store_touch(Store *s, const Digest *artifact, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     /* A time of use that a power cut takes back does no harm, and a publish need not wait for the
      * disk. */
@@ -213,11 +236,11 @@ int store_touch(Store *s, const Digest *manifest, Err *err) {
     if (r < 0)
         return r;
     r = index_run(ix, err, "UPDATE manifests SET used_usec = ? WHERE digest = ?", "id",
-                  (int64_t)now_realtime_usec(), manifest);
+                  (int64_t)now_realtime_usec(), artifact);
     if (r < 0)
         return r;
     if (r == 0)
-        return err_set(err, -ENOENT, "artifact %s is not stored", DIGEST_STR(manifest));
+        return err_set(err, -ENOENT, "artifact %s is not stored", DIGEST_STR(artifact));
     return index_commit(ix, err);
 }
 
@@ -246,21 +269,24 @@ static int load_layers(Index *ix, int64_t id, Manifest *m, Err *err) {
 static int load_manifest(Index *ix, const Digest *digest, bool complete, Manifest **ret, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = xnew(Manifest);
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    _cleanup_free_ char *filter = NULL;
     int64_t id;
     int r = manifest_lookup(ix, digest, complete, &id, err);
 
+    if (r >= 0)
+        r = index_query(ix, &q, err,
+                        "SELECT media_type, artifact_type, family, platform, bytes, manifest,"
+                        " filter FROM manifests WHERE id = ?",
+                        "i", id);
+    if (r >= 0)
+        r = index_step(q, err);
+    if (r >= 0)
+        r = index_digest(q, 5, &m->digest, err);
+    filter = r >= 0 ? index_text(q, 6) : NULL;
+    if (r >= 0)
+        r = filter_from_text(&m->filter, filter, err);
     if (r < 0)
         return r;
-    r = index_query(
-        ix, &q, err,
-        "SELECT media_type, artifact_type, family, platform, bytes FROM manifests WHERE id = ?",
-        "i", id);
-    if (r < 0)
-        return r;
-    r = index_step(q, err);
-    if (r < 0)
-        return r;
-    m->digest = *digest;
     m->media_type = index_text(q, 0);
     m->artifact_type = index_text(q, 1);
     m->family = index_text(q, 2);
@@ -276,17 +302,16 @@ static int load_manifest(Index *ix, const Digest *digest, bool complete, Manifes
     return 0;
 }
 
-int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err) {
+int store_manifest(Store *s, const Digest *artifact, Manifest **ret, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
 
-    return load_manifest(ix, manifest, false, ret, err);
+    return load_manifest(ix, artifact, false, ret, err);
 }
 
-/* The repository whose layers are the tree. */
-static int load_origin(Index *ix, const Digest *manifest, char **ret, Err *err) {
+static int load_origin(Index *ix, const Digest *artifact, char **ret, Err *err) {
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
     int r =
-        index_query(ix, &q, err, "SELECT origin FROM manifests WHERE digest = ?", "d", manifest);
+        index_query(ix, &q, err, "SELECT origin FROM manifests WHERE digest = ?", "d", artifact);
 
     if (r >= 0)
         r = index_step(q, err);
@@ -295,13 +320,17 @@ static int load_origin(Index *ix, const Digest *manifest, char **ret, Err *err) 
     return r;
 }
 
-int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err) {
+int artifact_load(Index *ix, const Digest *artifact, Manifest **ret, char **ret_origin, Err *err) {
+    int r = load_manifest(ix, artifact, true, ret, err);
+
+    return r < 0 ? r : load_origin(ix, artifact, ret_origin, err);
+}
+
+int store_files(Store *s, const Digest *artifact, LayerEntry **ret, size_t *ret_n, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     _cleanup_(manifest_freep) Manifest *m = NULL;
     _cleanup_free_ char *origin = NULL;
-    int r = load_manifest(ix, manifest, true, &m, err);
+    int r = artifact_load(ix, artifact, &m, &origin, err);
 
-    if (r >= 0)
-        r = load_origin(ix, manifest, &origin, err);
     return r < 0 ? r : artifact_merge(ix, m, origin, ret, ret_n, err);
 }

@@ -2,10 +2,14 @@
 /* check: reads objects back from the disk and compares them with their digests. */
 #include "cache/store_internal.h"
 
+#include "base/limits.h"
 #include "cache/object.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
+
+/* Of a row of manifests: all, a manifest with its subsets, or one subset. */
+#define OF_ARTIFACT "(?1 = x'' OR m.digest = ?1 OR m.manifest = ?1)"
 
 enum { CHECK_READ_BYTES = 1 << 20, CHECK_ALIGNMENT = 4096, CHECK_REPORT_BYTES = 16 << 20 };
 
@@ -37,17 +41,21 @@ static int report(Check *c, bool now) {
 static int list(Check *c, const Digest *manifest, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
-    int64_t id = 0;
-    int r = 0;
+    int64_t one;
+    int r = manifest ? index_get(ix, &one, err, "SELECT 1 FROM manifests AS m WHERE " OF_ARTIFACT,
+                                 "b", manifest->bytes, sizeof(manifest->bytes))
+                     : 1;
 
-    if (manifest)
-        r = manifest_lookup(ix, manifest, false, &id, err);
-    if (r >= 0)
+    if (r == 0)
+        return err_set(err, -ENOENT, "artifact %s is not stored", DIGEST_STR(manifest));
+    if (r > 0)
         r = index_query(ix, &q, err,
-                        "SELECT id, digest, exec, size FROM objects WHERE ?1 = 0"
-                        " OR id IN (SELECT object_id FROM manifest_objects WHERE manifest_id = ?1) "
-                        "ORDER BY digest, exec",
-                        "i", id);
+                        "SELECT id, digest, exec, size FROM objects WHERE ?1 = x''"
+                        " OR id IN (SELECT object_id FROM manifest_objects WHERE manifest_id IN"
+                        "  (SELECT id FROM manifests AS m WHERE " OF_ARTIFACT "))"
+                        " ORDER BY digest, exec",
+                        "b", manifest ? manifest->bytes : NULL,
+                        manifest ? sizeof(manifest->bytes) : (size_t)0);
     while (r >= 0 && (r = index_step(q, err)) > 0) {
         ARRAY_GROW(c->keys, c->n, c->cap);
         c->keys[c->n] = (ObjectKey){ .id = index_int(q, 0),
@@ -235,62 +243,74 @@ int check_objects(Store *s, ObjectKey *const *keys, size_t n, Err *err) {
     return r < 0 ? r : 0;
 }
 
-/* Names the layers that the artifact lacks, as far as they fit. */
-static int name_missing(Index *ix, int64_t manifest_id, char *ret, size_t size, Err *err) {
+/* An artifact that lacks something. */
+typedef struct Incomplete {
+    int64_t id;
+    Digest digest;
+    Filter *filter; /* of a subset */
+    char *reference;
+    char missing[512]; /* the layers, as far as they fit */
+} Incomplete;
+
+static void incomplete_done(Incomplete *i) {
+    (void)filter_free(i->filter);
+    free(i->reference);
+}
+
+static int name_missing(Index *ix, Incomplete *i, Err *err) {
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
+    size_t n = 0, shown = 0, used = 0, size = sizeof(i->missing);
+    uint64_t steps = LIMIT_FILTER_LAYER_STEPS;
     int r = index_query(ix, &q, err,
-                        "SELECT coalesce(path, ''), digest FROM manifest_layers AS m"
+                        "SELECT coalesce(path, ''), digest, kind FROM manifest_layers AS m"
                         " WHERE manifest_id = ? AND CASE kind WHEN 0"
                         "  THEN NOT EXISTS (SELECT 1 FROM objects AS o WHERE o.digest = m.digest"
                         "   AND o.exec = m.exec)"
                         "  ELSE NOT EXISTS (SELECT 1 FROM layers AS l WHERE l.digest = m.digest)"
                         "  END ORDER BY seq",
-                        "i", manifest_id);
-    size_t n = 0, shown = 0, used = 0;
+                        "i", i->id);
 
     while (r >= 0 && (r = index_step(q, err)) > 0) {
         _cleanup_free_ char *path = index_text(q, 0);
         Digest d;
 
         r = index_digest(q, 1, &d, err);
+        if (index_int(q, 2) == LAYER_KIND_RAW && !filter_keeps(i->filter, path, &steps))
+            continue;
         n++;
         if (r < 0 || used >= size / 2)
             continue;
-        used += (size_t)snprintf(ret + used, size - used, "%s%.100s", shown > 0 ? ", " : "",
+        used += (size_t)snprintf(i->missing + used, size - used, "%s%.100s", shown > 0 ? ", " : "",
                                  *path ? path : DIGEST_STR(&d));
         shown++;
     }
     if (r < 0)
         return r;
     if (n == 0)
-        (void)snprintf(ret, size, "its tree");
+        (void)snprintf(i->missing, size, "its tree");
     else if (n > shown)
-        (void)snprintf(ret + used, size - used, " and %zu more", n - shown);
+        (void)snprintf(i->missing + used, size - used, " and %zu more", n - shown);
     return 0;
 }
 
-static int report_incomplete(Check *c, Index *ix, int64_t id, const Digest *digest,
-                             const char *reference, Err *err) {
-    char missing[512] = "";
+static void report_incomplete(Check *c, const Incomplete *i) {
     Err why = { "" };
-    int r = name_missing(ix, id, missing, sizeof(missing), err);
 
-    if (r < 0)
-        return r;
-    if (isempty(reference))
+    if (isempty(i->reference))
         (void)err_set(&why, -EBADMSG,
                       "artifact %s is incomplete, it lacks %s, and it has no reference to pull it "
                       "by: cache-ctl rm %s removes it",
-                      DIGEST_STR(digest), missing, DIGEST_STR(digest));
+                      DIGEST_STR(&i->digest), i->missing, DIGEST_STR(&i->digest));
     else
         (void)err_set(&why, -EBADMSG,
-                      "artifact %s is incomplete, it lacks %s: cache-ctl pull %.300s brings it "
+                      "artifact %s is incomplete, it lacks %s: cache-ctl pull %.300s%s brings it "
                       "again",
-                      DIGEST_STR(digest), missing, reference);
+                      DIGEST_STR(&i->digest), i->missing, i->reference,
+                      i->filter ? " with the --include and --exclude that cache-ctl inspect shows"
+                                : "");
     c->n_incomplete++;
     if (c->handlers && c->handlers->incomplete)
-        c->handlers->incomplete(c->handlers->arg, digest, why.text);
-    return 0;
+        c->handlers->incomplete(c->handlers->arg, &i->digest, why.text);
 }
 
 /* What was lost before has no object any more that could be read. */
@@ -300,17 +320,22 @@ static int find_incomplete(Check *c, const Digest *manifest, Err *err) {
     int r = index_query(
         ix, &q, err,
         "SELECT id, digest,"
-        " coalesce((SELECT min(reference) FROM refs WHERE manifest_id = m.id), '')"
-        " FROM manifests AS m WHERE NOT complete AND (?1 = x'' OR digest = ?1) ORDER BY id",
+        " coalesce((SELECT min(reference) FROM refs WHERE manifest_id = m.id), ''), filter"
+        " FROM manifests AS m WHERE NOT complete AND " OF_ARTIFACT " ORDER BY id",
         "b", manifest ? manifest->bytes : NULL, manifest ? sizeof(manifest->bytes) : (size_t)0);
 
     while (r >= 0 && (r = index_step(q, err)) > 0) {
-        _cleanup_free_ char *reference = index_text(q, 2);
-        Digest d;
+        _cleanup_(incomplete_done)
+            Incomplete i = { .id = index_int(q, 0), .reference = index_text(q, 2) };
+        _cleanup_free_ char *filter = index_text(q, 3);
 
-        r = index_digest(q, 1, &d, err);
+        r = index_digest(q, 1, &i.digest, err);
         if (r >= 0)
-            r = report_incomplete(c, ix, index_int(q, 0), &d, reference, err);
+            r = filter_from_text(&i.filter, filter, err);
+        if (r >= 0)
+            r = name_missing(ix, &i, err);
+        if (r >= 0)
+            report_incomplete(c, &i);
     }
     return r;
 }

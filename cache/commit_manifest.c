@@ -18,8 +18,10 @@ typedef struct ManifestCommit {
     Store *s;
     const Manifest *m;
     const char *origin, *reference;
+    Digest key;     /* of the artifact */
     Digest content; /* of the merged tree */
     size_t n_files;
+    uint64_t bytes; /* of these, equal ones once */
 } ManifestCommit;
 
 typedef struct FreshTree {
@@ -90,11 +92,11 @@ static int repair_tree(Store *s, int tree_fd, const LayerEntry *entries, size_t 
     return r < 0 ? r : checkout_repair(s->objects_fd, tree_fd, scratch_fd, entries, n, err);
 }
 
-static int count_volumes(Index *ix, const Digest *manifest, int64_t *ret, Err *err) {
+static int count_volumes(Index *ix, const Digest *artifact, int64_t *ret, Err *err) {
     return index_get(ix, ret, err,
                      "SELECT count(*) FROM volumes WHERE manifest_id = (SELECT id FROM manifests "
                      "WHERE digest = ?)",
-                     "d", manifest);
+                     "d", artifact);
 }
 
 static int remove_tree(Store *s, const char *name, Err *err) {
@@ -132,16 +134,19 @@ static int make_tree(Store *s, const Digest *manifest, const LayerEntry *entries
     return build_tree(s, name, entries, n, err);
 }
 
-static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const char *origin,
-                            const Layer *layer, Err *err) {
+static int insert_layer_row(Index *ix, int64_t manifest_id, const ManifestCommit *c, size_t i,
+                            Err *err) {
+    const Layer *layer = &c->m->layers[i];
+    uint64_t steps = LIMIT_FILTER_LAYER_STEPS; /* the merge found them enough for all */
     int64_t id;
     int r =
         index_run(ix, err, "INSERT INTO manifest_layers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                   "iidiiitt", manifest_id, (int64_t)i, &layer->digest, (int64_t)layer->size,
                   (int64_t)layer->kind, (int64_t)layer->executable, layer->media_type, layer->path);
 
-    if (r >= 0)
-        r = layer_lookup(ix, origin, layer, &id, err);
+    if (r < 0 || !manifest_wants_layer(c->m, i, &steps))
+        return r;
+    r = layer_lookup(ix, c->origin, layer, &id, err);
     if (r < 0)
         return r;
     if (layer->kind == LAYER_KIND_TAR)
@@ -157,17 +162,20 @@ static int insert_layer_row(Index *ix, int64_t manifest_id, size_t i, const char
 static int insert_manifest(Index *ix, const ManifestCommit *c, int64_t *ret_id, Err *err) {
     int64_t now = (int64_t)now_realtime_usec();
     const Manifest *m = c->m;
+    _cleanup_free_ char *filter = filter_text(m->filter);
     int r = index_run(
         ix, err,
         "INSERT INTO manifests (digest, media_type, artifact_type, family, platform, bytes, files,"
-        " complete, created_usec, used_usec, content, origin)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?)"
+        " complete, created_usec, used_usec, content, origin, manifest, filter, bytes_shown)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, ?, ?, ?, ?, ?, ?)"
         " ON CONFLICT (digest) DO UPDATE SET files = excluded.files, complete = 1,"
-        " used_usec = excluded.used_usec, content = excluded.content, origin = excluded.origin",
-        "dttttbiiidt", &m->digest, m->media_type, m->artifact_type, m->family, m->platform,
-        (const void *)m->bytes, m->n_bytes, (int64_t)c->n_files, now, now, &c->content, c->origin);
+        " used_usec = excluded.used_usec, content = excluded.content, origin = excluded.origin,"
+        " bytes_shown = excluded.bytes_shown",
+        "dttttbiiidtdti", &c->key, m->media_type, m->artifact_type, m->family, m->platform,
+        (const void *)m->bytes, m->n_bytes, (int64_t)c->n_files, now, now, &c->content, c->origin,
+        &m->digest, filter, (int64_t)c->bytes);
 
-    return r < 0 ? r : manifest_lookup(ix, &m->digest, true, ret_id, err);
+    return r < 0 ? r : manifest_lookup(ix, &c->key, true, ret_id, err);
 }
 
 static int insert_origin(Index *ix, const ManifestCommit *c, int64_t id, Err *err) {
@@ -191,19 +199,19 @@ static int insert_rows(const ManifestCommit *c, Err *err) {
     if (r >= 0)
         r = index_run(ix, err, "DELETE FROM manifest_objects WHERE manifest_id = ?", "i", id);
     for (size_t i = 0; r >= 0 && i < c->m->n_layers; i++)
-        r = insert_layer_row(ix, id, i, c->origin, &c->m->layers[i], err);
+        r = insert_layer_row(ix, id, c, i, err);
     if (r >= 0)
         r = insert_origin(ix, c, id, err);
     return r < 0 ? r : index_commit(ix, err);
 }
 
-/* 1 when the manifest is complete already; the reference points to it then. */
+/* 1 when the artifact is complete already; the reference points to it then. */
 static int is_committed(const ManifestCommit *c, Err *err) {
-    int r = store_has_manifest(c->s, &c->m->digest, c->origin, err);
+    int r = store_has_manifest(c->s, &c->key, c->origin, err);
 
     if (r <= 0 || !c->reference)
         return r;
-    r = store_set_reference(c->s, c->reference, c->m->platform, &c->m->digest, err);
+    r = store_set_reference(c->s, c->reference, c->m->platform, &c->key, err);
     return r < 0 ? r : 1;
 }
 
@@ -236,7 +244,7 @@ static int compare_stored(const ManifestCommit *c, Err *err) {
                         "SELECT complete, content = ?, EXISTS (SELECT 1 FROM manifest_origins"
                         "  WHERE manifest_id = m.id AND origin != ?)"
                         " FROM manifests AS m WHERE digest = ?",
-                        "dtd", &c->content, c->origin, &c->m->digest);
+                        "dtd", &c->content, c->origin, &c->key);
 
     if (r >= 0)
         r = index_step(q, err);
@@ -257,7 +265,7 @@ static int add_origin(const ManifestCommit *c, Err *err) {
     int r = index_begin(ix, true, err);
 
     if (r >= 0)
-        r = manifest_lookup(ix, &c->m->digest, true, &id, err);
+        r = manifest_lookup(ix, &c->key, true, &id, err);
     if (r >= 0)
         r = insert_origin(ix, c, id, err);
     return r < 0 ? r : index_commit(ix, err);
@@ -284,20 +292,38 @@ static int merge(const ManifestCommit *c, LayerEntry **ret, size_t *ret_n, Err *
     return artifact_merge(ix, c->m, c->origin, ret, ret_n, err);
 }
 
+/* A tar layer may hold more than the tree shows. */
+static void count_files(ManifestCommit *c, const LayerEntry *entries, size_t n) {
+    _cleanup_free_ ObjectKey *keys = xnew_n(ObjectKey, MAX(n, (size_t)1));
+
+    for (size_t i = 0; i < n; i++)
+        if (entries[i].type == ENTRY_TYPE_FILE)
+            keys[c->n_files++] = (ObjectKey){ .digest = entries[i].digest,
+                                              .exec = entries[i].executable,
+                                              .size = entries[i].size };
+    qsort(keys, c->n_files, sizeof(*keys), object_key_compare);
+    for (size_t i = 0; i < c->n_files; i++)
+        if (i == 0 || object_key_compare(&keys[i - 1], &keys[i]) != 0)
+            c->bytes += keys[i].size;
+}
+
 static int commit_tree(ManifestCommit *c, const LayerEntry *entries, size_t n, Err *err) {
     int r;
 
-    for (size_t i = 0; i < n; i++)
-        c->n_files += entries[i].type == ENTRY_TYPE_FILE;
+    count_files(c, entries, n);
+    if (c->m->filter && c->n_files == 0)
+        return err_set(err, -ENOENT,
+                       "include and exclude leave no file of the artifact; patterns without a "
+                       "slash are names in any directory, those with one begin at its root");
     hash_entries(entries, n, &c->content);
     r = compare_stored(c, err);
     if (r != 0)
         return r < 0 ? r : add_origin(c, err);
-    r = make_tree(c->s, &c->m->digest, entries, n, err);
+    r = make_tree(c->s, &c->key, entries, n, err);
     if (r >= 0)
         r = insert_rows(c, err);
     if (r < 0)
-        take_tree_back(c->s, &c->m->digest);
+        take_tree_back(c->s, &c->key);
     return r;
 }
 
@@ -312,6 +338,7 @@ int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const
 
     if (r < 0)
         return r;
+    manifest_key(m, &c.key);
     content = content_lock_shared(s);
     tree = mutex_lock(&s->tree);
     r = is_committed(&c, err);
@@ -323,4 +350,40 @@ int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const
     r = commit_tree(&c, entries, n, err);
     layer_entries_free(entries, n);
     return r < 0 ? r : 0;
+}
+
+/* All that gave the whole gave the subset. */
+static int copy_origins(Store *s, const Digest *manifest, const Digest *subset, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = index_run(ix, err,
+                      "INSERT OR IGNORE INTO manifest_origins SELECT s.id, o.origin"
+                      " FROM manifests AS s, manifests AS m"
+                      " JOIN manifest_origins AS o ON o.manifest_id = m.id"
+                      " WHERE s.digest = ? AND m.digest = ?",
+                      "dd", subset, manifest);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Digest *ret,
+                      Err *err) {
+    _cleanup_(manifest_freep) Manifest *m = NULL;
+    _cleanup_free_ char *origin = NULL;
+    int r;
+
+    {
+        _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+
+        r = artifact_load(ix, manifest, &m, &origin, err);
+    }
+    if (r < 0)
+        return r;
+    m->filter = filter_copy(filter);
+    r = store_commit_manifest(s, m, origin, NULL, err);
+    if (r < 0)
+        return r;
+    manifest_key(m, ret);
+    return copy_origins(s, manifest, ret, err);
 }

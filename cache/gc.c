@@ -88,8 +88,10 @@ static int doom_manifest(Index *ix, int64_t id, Removal *rm, Err *err) {
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
     int64_t volumes = 0;
     Digest d;
+    Digest manifest;
     int r = index_query(ix, &q, err,
-                        "SELECT digest, (SELECT count(*) FROM volumes WHERE manifest_id = m.id)"
+                        "SELECT digest, (SELECT count(*) FROM volumes WHERE manifest_id = m.id),"
+                        " manifest"
                         " FROM manifests AS m WHERE id = ?",
                         "i", id);
 
@@ -101,13 +103,15 @@ static int doom_manifest(Index *ix, int64_t id, Removal *rm, Err *err) {
     assert(r == 1);
     volumes = index_int(q, 1);
     r = index_digest(q, 0, &d, err);
+    if (r >= 0)
+        r = index_digest(q, 2, &manifest, err);
     if (r < 0)
         return r;
     if (volumes > 0)
         return err_set(err, -EBUSY,
                        "artifact %s is in use by %lld volume%s: delete the pod%s first; cache-ctl "
                        "inspect shows which",
-                       DIGEST_STR(&d), (long long)volumes, volumes == 1 ? "" : "s",
+                       DIGEST_STR(&manifest), (long long)volumes, volumes == 1 ? "" : "s",
                        volumes == 1 ? "" : "s");
     index_endp(&q);
     ARRAY_GROW(rm->trees, rm->n_trees, rm->cap_trees);
@@ -223,7 +227,7 @@ static int remove_reference(Index *ix, const char *reference, const char *platfo
 }
 
 static int remove_rows(Index *ix, const char *reference, const char *platform,
-                       const Digest *manifest, Removal *rm, Err *err) {
+                       const Digest *artifact, Removal *rm, Err *err) {
     int64_t id;
     int r = index_begin_removal(ix, err);
 
@@ -232,7 +236,7 @@ static int remove_rows(Index *ix, const char *reference, const char *platform,
     if (reference)
         r = remove_reference(ix, reference, platform, rm, err);
     else {
-        r = manifest_lookup(ix, manifest, false, &id, err);
+        r = manifest_lookup(ix, artifact, false, &id, err);
         if (r >= 0)
             r = doom_manifest(ix, id, rm, err);
     }
@@ -241,14 +245,14 @@ static int remove_rows(Index *ix, const char *reference, const char *platform,
     return r < 0 ? r : index_commit(ix, err);
 }
 
-int store_remove(Store *s, const char *reference, const char *platform, const Digest *manifest,
+int store_remove(Store *s, const char *reference, const char *platform, const Digest *artifact,
                  uint64_t *ret_bytes_freed, Err *err) {
     _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
     _cleanup_(removal_done) Removal rm = { 0 };
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-        int r = remove_rows(ix, reference, platform, manifest, &rm, err);
+        int r = remove_rows(ix, reference, platform, artifact, &rm, err);
 
         if (r < 0)
             return r;

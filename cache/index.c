@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 
-enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
+enum { INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
 
 /* Rows of `layers` are tar layers only; a raw layer is its object.  A layer row implies all its
  * objects (foreign key), so dropping an object drops the layers that hold it.
@@ -18,7 +18,7 @@ enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 
  * the object's own, that gave it as a raw layer.  `manifest_origins`: those whose own layers make
  * the tree with the digest `content`; the rows of the layers of `manifests.origin` are there.  The
  * number of an object is never given to another one: who checks it may come late. */
-static const char schema[] =
+static const char schema_1[] =
     "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL,"
     " exec INTEGER NOT NULL, size INTEGER NOT NULL, origin TEXT NOT NULL,"
     " proved INTEGER NOT NULL DEFAULT 0, UNIQUE (digest, exec));"
@@ -64,6 +64,32 @@ static const char schema[] =
     "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_usec INTEGER NOT NULL, type "
     "TEXT NOT NULL,"
     " reference TEXT, digest TEXT, volume_id TEXT, text TEXT NOT NULL);";
+
+/* Subsets.  A row of `manifests` is all of a manifest, or a subset of it: `manifest` is the digest
+ * of its bytes, `filter` the text of filter.h, "" for all of it, `digest` the key that filter_key()
+ * makes of both; `bytes_shown` what its tree shows, NULL: all its objects.  A reference means one
+ * manifest, and has a row for each of these that came by it. */
+static const char schema_2[] =
+    "ALTER TABLE manifests ADD COLUMN manifest BLOB;"
+    "ALTER TABLE manifests ADD COLUMN filter TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE manifests ADD COLUMN bytes_shown INTEGER;"
+    "UPDATE manifests SET manifest = digest;"
+    "CREATE INDEX manifests_manifest ON manifests (manifest);"
+    "CREATE TABLE refs_2 (reference TEXT NOT NULL, platform TEXT NOT NULL,"
+    " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
+    " PRIMARY KEY (reference, platform, manifest_id)) WITHOUT ROWID;"
+    "INSERT INTO refs_2 SELECT reference, platform, manifest_id FROM refs;"
+    "DROP TABLE refs;"
+    "ALTER TABLE refs_2 RENAME TO refs;"
+    "CREATE INDEX refs_manifest ON refs (manifest_id);";
+
+/* A new index goes through all of them, an older one through the rest. */
+static const struct {
+    const char *sql, *version;
+} schemas[] = {
+    { schema_1, "PRAGMA application_id = 0x6d636978; PRAGMA user_version = 1" },
+    { schema_2, "PRAGMA user_version = 2" },
+};
 
 /* In memory, of this process: what running pulls hold, and scratch space of removal. */
 static const char temporary_schema[] =
@@ -150,24 +176,23 @@ static int prepare_schema(Index *ix, Err *err) {
 
     if (r < 0)
         return r;
-    if (version > INDEX_SCHEMA_VERSION)
+    if (version < 0 || version > (int64_t)ELEMENTSOF(schemas))
         return err_set(
             err, -ENOTSUP,
-            "the store's index has schema version %lld, this modelcached knows %d: use the newer"
+            "the store's index has schema version %lld, this modelcached knows %zu: use the newer"
             " modelcached that wrote it",
-            (long long)version, INDEX_SCHEMA_VERSION);
-    if (version == INDEX_SCHEMA_VERSION)
+            (long long)version, ELEMENTSOF(schemas));
+    if (version == (int64_t)ELEMENTSOF(schemas))
         return 0;
     r = index_begin(ix, true, err);
+    for (size_t i = (size_t)version; r >= 0 && i < ELEMENTSOF(schemas); i++) {
+        r = run_script(ix, schemas[i].sql, err);
+        if (r >= 0)
+            r = run_script(ix, schemas[i].version, err);
+    }
     if (r < 0)
         return r;
-    r = run_script(ix, schema, err);
-    if (r < 0)
-        return r;
-    r = run_script(ix, "PRAGMA application_id = 0x6d636978; PRAGMA user_version = 1", err);
-    if (r < 0)
-        return r;
-    ix->made = true;
+    ix->made = version == 0;
     return index_commit(ix, err);
 }
 

@@ -73,11 +73,13 @@ int store_volume_add(Store *s, const Volume *v, Err *err) {
 
 #define SELECT_VOLUME                                                                           \
     "SELECT volume_id, target, v.reference, sub_path, parameters, m.digest, exec, multi_node, " \
-    "v.created_usec"                                                                            \
+    "v.created_usec, m.manifest"                                                                \
     " FROM volumes AS v JOIN manifests AS m ON m.id = v.manifest_id "
 
 /* On failure, too, `v` must be cleared. */
 static int load_volume(sqlite3_stmt *q, Volume *v, Err *err) {
+    int r;
+
     *v = (Volume){
         .volume_id = index_text(q, 0),
         .target = index_text(q, 1),
@@ -88,7 +90,8 @@ static int load_volume(sqlite3_stmt *q, Volume *v, Err *err) {
         .multi_node = index_int(q, 7) != 0,
         .created_usec = index_int(q, 8),
     };
-    return index_digest(q, 5, &v->manifest, err);
+    r = index_digest(q, 5, &v->manifest, err);
+    return r < 0 ? r : index_digest(q, 9, &v->whole, err);
 }
 
 int store_volume_get(Store *s, const char *volume_id, const char *target, Volume *ret, Err *err) {

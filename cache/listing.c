@@ -6,14 +6,15 @@
     "SELECT id, digest, family, media_type, artifact_type, platform, files, created_usec, "      \
     "used_usec, complete,"                                                                       \
     " (SELECT count(*) FROM volumes AS v WHERE v.manifest_id = m.id),"                           \
-    " (SELECT coalesce(sum(o.size), 0) FROM manifest_objects AS mo JOIN objects AS o ON o.id = " \
-    "mo.object_id"                                                                               \
-    "  WHERE mo.manifest_id = m.id),"                                                            \
+    " coalesce(CASE WHEN complete THEN bytes_shown END, (SELECT sum(o.size) FROM"                \
+    "  manifest_objects AS mo JOIN objects AS o ON o.id = mo.object_id WHERE mo.manifest_id = "  \
+    "m.id),"                                                                                     \
+    "  0),"                                                                                      \
     " (SELECT coalesce(sum(o.size), 0) FROM manifest_objects AS mo JOIN objects AS o ON o.id = " \
     "mo.object_id"                                                                               \
     "  WHERE mo.manifest_id = m.id AND NOT EXISTS (SELECT 1 FROM manifest_objects AS other"      \
     "   WHERE other.object_id = mo.object_id AND other.manifest_id != m.id))"                    \
-    " FROM manifests AS m "
+    ", manifest, filter FROM manifests AS m "
 
 void artifact_info_clear(ArtifactInfo *a) {
     for (size_t i = 0; i < a->n_references; i++)
@@ -23,6 +24,7 @@ void artifact_info_clear(ArtifactInfo *a) {
     free(a->media_type);
     free(a->artifact_type);
     free(a->platform);
+    (void)filter_free(a->filter);
     *a = (ArtifactInfo){ 0 };
 }
 
@@ -49,6 +51,7 @@ static int load_references(Index *ix, int64_t id, ArtifactInfo *a, Err *err) {
 /* Fills `a` from the row of SELECT_ARTIFACT that `q` stands on; on failure, too, it must be
  * cleared. */
 static int load_artifact(Index *ix, sqlite3_stmt *q, ArtifactInfo *a, Err *err) {
+    _cleanup_free_ char *filter = index_text(q, 14);
     int r;
 
     *a = (ArtifactInfo){
@@ -65,6 +68,10 @@ static int load_artifact(Index *ix, sqlite3_stmt *q, ArtifactInfo *a, Err *err) 
         .unique_bytes = (uint64_t)index_int(q, 12),
     };
     r = index_digest(q, 1, &a->digest, err);
+    if (r >= 0)
+        r = index_digest(q, 13, &a->manifest, err);
+    if (r >= 0)
+        r = filter_from_text(&a->filter, filter, err);
     return r < 0 ? r : load_references(ix, index_int(q, 0), a, err);
 }
 

@@ -14,7 +14,8 @@
  *                       move to ingest/ of the next pull that wants the blob; they go when the
  *                       blob is an object, after 7 days, the oldest beyond 64, and when there is
  *                       no space.  Only workers read them, and believe neither of the two
- *   trees/<64 hex>/     one directory a manifest digest: hard links to objects, directories 0555
+ *   trees/<64 hex>/     one directory an artifact, named by its key (below): hard links to
+ *                       objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
  *   trees/.old-<hex>/   a tree that is gone, but that a mount still shows
  *   staging/            mount points on which a mount becomes read-only before it is shown
@@ -26,11 +27,15 @@
  * removed when the store is opened; but a tree stays as long as a mount shows it, and with it the
  * content that it links.
  *
+ * An artifact is a manifest, or a subset of one (filter.h).  The store knows it by its key, which
+ * is the manifest's digest, or for a subset what filter_key() makes: where a function takes or
+ * gives the digest of an artifact, it is this.
+ *
  * All functions may block (fsync, SQLite): call them from a pool thread.  They may be called from
  * several threads at once. */
 #pragma once
 
-#include "cache/digest.h"
+#include "cache/filter.h"
 
 typedef struct Store Store;
 
@@ -133,10 +138,14 @@ typedef struct Manifest {
     size_t n_bytes;
     Layer *layers; /* lowest first */
     size_t n_layers;
+    Filter *filter; /* what of it is meant; NULL: all */
 } Manifest;
 
 void layer_entries_free(LayerEntry *entries, size_t n); /* with all strings */
 Manifest *manifest_free(Manifest *m);
+void manifest_key(const Manifest *m, Digest *ret);
+/* Does the layer have content that is meant?  A tar always may.  `steps` as filter_keeps(). */
+bool manifest_wants_layer(const Manifest *m, size_t layer, uint64_t *steps);
 DEFINE_CLEANUP(Manifest, manifest_free);
 
 /* A pull.  What a worker says of content, digests above all, is believed for the repository it
@@ -174,27 +183,36 @@ typedef struct LayerCommit {
  * damaged meanwhile; -ENOSPC; -EIO. */
 void store_commit_layers(Store *s, const StorePull *pull, LayerCommit *layers, size_t n);
 
-/* Commits a manifest whose layers, as `origin` gave them, are all stored: checks that its bytes
- * have its digest, merges the layers, builds the tree, makes it durable, writes the rows; and
- * points `reference` at it (NULL: none).  Committing again is fine; for another origin, too, when
- * its layers make the same tree. Errors: -EBADMSG the bytes are others, or the tree is; -ENOENT a
- * layer is not stored; -EPROTO paths contradict each other; -E2BIG; -ENOSPC; -EIO. */
+/* Commits a manifest whose layers, those that are meant, are all stored as `origin` gave them:
+ * checks that its bytes have its digest, merges the layers, builds the tree of what is meant, makes
+ * it durable, writes the rows; and points `reference` at it (NULL: none).  Committing again is
+ * fine; for another origin, too, when its layers make the same tree. Errors: -EBADMSG the bytes are
+ * others, or the tree is; -ENOENT a layer is not stored, or a subset has no file; -EPROTO paths
+ * contradict each other; -E2BIG; -ENOSPC; -EIO. */
 int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const char *reference,
                           Err *err) _must_check_;
 
-/* Points the reference ("host/repository:tag" or "host/repository@sha256:…") at a stored manifest.
- */
+/* Makes a subset of the manifest, all of which is stored, from that: nothing has to come.  It
+ * belongs to the same origins.  Errors: -ENOENT it is not stored (any more); as
+ * store_commit_manifest(). */
+int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Digest *ret, Err *err)
+    _must_check_;
+
+/* Points the reference ("host/repository:tag" or "host/repository@sha256:…") at a stored artifact;
+ * one that it pointed at stays when it is of the same manifest. */
 int store_set_reference(Store *s, const char *reference, const char *platform,
-                        const Digest *manifest, Err *err) _must_check_;
+                        const Digest *artifact, Err *err) _must_check_;
 /* `platform`: "linux/amd64"; references are kept per platform asked for.  One that was set without
  * a platform (it led to no index) is good for all of them, and setting it either way replaces the
- * other.  Errors: -ENOENT not stored (complete with tree). */
-int store_resolve(Store *s, const char *reference, const char *platform, Digest *ret, Err *err)
-    _must_check_;
-/* 1 when the manifest is stored complete, and a pull of `origin` brought all of it; else 0. */
-int store_has_manifest(Store *s, const Digest *manifest, const char *origin, Err *err) _must_check_;
+ * other.  `filter`: the subset that is meant; NULL: all.  Returns 0, or 1 when it is the whole that
+ * is stored, from which store_make_subset() makes the subset.  Errors: -ENOENT not stored (complete
+ * with tree). */
+int store_resolve(Store *s, const char *reference, const char *platform, const Filter *filter,
+                  Digest *ret, Err *err) _must_check_;
+/* 1 when the artifact is stored complete, and a pull of `origin` brought all of it; else 0. */
+int store_has_manifest(Store *s, const Digest *artifact, const char *origin, Err *err) _must_check_;
 /* Marks it as used now (LRU). */
-int store_touch(Store *s, const Digest *manifest, Err *err) _must_check_;
+int store_touch(Store *s, const Digest *artifact, Err *err) _must_check_;
 
 /* Volumes: a lease with a mount.  Key: (volume id, target). */
 typedef struct Volume {
@@ -203,7 +221,8 @@ typedef struct Volume {
     char *reference;  /* as asked for */
     char *sub_path;   /* NULL: the root of the tree */
     char *parameters; /* canonical text of what must be equal when it is published again */
-    Digest manifest;
+    Digest manifest;  /* the artifact: its key */
+    Digest whole;     /* the manifest that it is, or is a subset of; only given, not taken */
     bool exec;
     bool multi_node; /* access mode allows other targets at the same time */
     int64_t created_usec;
@@ -223,7 +242,9 @@ int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) _must_che
 
 /* For people: what is stored. */
 typedef struct ArtifactInfo {
-    Digest digest;
+    Digest digest;   /* its key */
+    Digest manifest; /* the same, but of a subset */
+    Filter *filter;  /* of a subset; NULL: it is all of the manifest */
     char **references;
     size_t n_references;
     char *family, *media_type, *artifact_type, *platform;
@@ -235,19 +256,19 @@ typedef struct ArtifactInfo {
 void artifact_info_clear(ArtifactInfo *a);
 void artifact_info_array_free(ArtifactInfo *a, size_t n);
 int store_list(Store *s, ArtifactInfo **ret, size_t *ret_n, Err *err) _must_check_;
-int store_inspect(Store *s, const Digest *manifest, ArtifactInfo *ret, Err *err)
+int store_inspect(Store *s, const Digest *artifact, ArtifactInfo *ret, Err *err)
     _must_check_; /* -ENOENT */
-int store_manifest(Store *s, const Digest *manifest, Manifest **ret, Err *err)
+int store_manifest(Store *s, const Digest *artifact, Manifest **ret, Err *err)
     _must_check_; /* -ENOENT */
 /* The merged files of the artifact, sorted by path (free with layer_entries_free). */
-int store_files(Store *s, const Digest *manifest, LayerEntry **ret, size_t *ret_n, Err *err)
+int store_files(Store *s, const Digest *artifact, LayerEntry **ret, size_t *ret_n, Err *err)
     _must_check_;
 
-/* Removes a reference (for one platform; NULL: for all) or (reference NULL) a manifest with its
- * references, its tree and the content that no other manifest and no running pull uses.  Removing
- * the last reference removes the manifest.  Errors: -ENOENT; -EBUSY a volume uses it: nothing is
- * removed. */
-int store_remove(Store *s, const char *reference, const char *platform, const Digest *manifest,
+/* Removes a reference (for one platform; NULL: for all) or (reference NULL) an artifact with its
+ * references, its tree and the content that no other artifact and no running pull uses.  Removing
+ * the last reference removes what it named, subsets too.  Errors: -ENOENT; -EBUSY a volume uses
+ * it: nothing is removed. */
+int store_remove(Store *s, const char *reference, const char *platform, const Digest *artifact,
                  uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
 /* Removes content that no manifest and no running pull uses, and all partial blobs: what failed
@@ -265,13 +286,14 @@ typedef struct StoreStats {
 } StoreStats;
 int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
 
-/* Reads objects (of one manifest, or all with NULL) from the disk, past the page cache, and
- * compares digests.  A bad object is forgotten and removed, what uses it becomes incomplete (a
- * later pull repairs it), and `bad` is called with a sentence.  Trees that have it are removed, but
- * those that volumes show: these are mended in place by the next pull.  For each artifact that was
- * incomplete already, `incomplete` is called with a sentence that says what it lacks.  Returns the
- * number of bad objects and incomplete artifacts. `progress` is called about every 16 MiB;
- * returning < 0 there ends it with that. Errors: -ENOENT the manifest is not stored; -EIO. */
+/* Reads objects (of one manifest with its subsets, of one subset, or all with NULL) from the disk,
+ * past the page cache, and compares digests.  A bad object is forgotten and removed, what uses it
+ * becomes incomplete (a later pull repairs it), and `bad` is called with a sentence.  Trees that
+ * have it are removed, but those that volumes show: these are mended in place by the next pull. For
+ * each artifact that was incomplete already, `incomplete` is called with a sentence that says what
+ * it lacks.  Returns the number of bad objects and incomplete artifacts. `progress` is called about
+ * every 16 MiB; returning < 0 there ends it with that. Errors: -ENOENT the manifest is not stored;
+ * -EIO. */
 typedef struct VerifyHandlers {
     int (*progress)(void *arg, uint64_t objects, uint64_t n_objects, uint64_t bytes,
                     uint64_t n_bytes);

@@ -58,8 +58,12 @@ int check_objects(Store *s, ObjectKey *const *keys, size_t n, Err *err) _must_ch
  * is not stored. */
 int layer_lookup(Index *ix, const char *origin, const Layer *layer, int64_t *ret_id, Err *err)
     _must_check_;
-/* artifact.c: the merged tree of a manifest whose layers are all stored, as `origin` gave them;
- * -ENOENT one is not. */
+/* artifact.c: a complete artifact, and the repository whose layers are its tree; both are the
+ * caller's, also on failure.  -ENOENT it is not stored. */
+int artifact_load(Index *ix, const Digest *artifact, Manifest **ret, char **ret_origin, Err *err)
+    _must_check_;
+/* artifact.c: the merged tree of a manifest whose layers, those that are meant, are all stored, as
+ * `origin` gave them; -ENOENT one is not. */
 int artifact_merge(Index *ix, const Manifest *m, const char *origin, LayerEntry **ret,
                    size_t *ret_n, Err *err) _must_check_;
 /* artifact.c: the row id of a manifest; -ENOENT it is not stored, or (with `complete`) not

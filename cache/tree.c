@@ -17,6 +17,7 @@ typedef struct Node {
     struct Node *same_bucket;
     unsigned type; /* ENTRY_TYPE_FILE, _DIRECTORY, _SYMLINK or TREE_TYPE_NONE */
     bool executable;
+    bool kept; /* belongs to the subset that tree_entries() is asked for */
     Digest digest;
     uint64_t size;
     char *target; /* owned; symlinks */
@@ -474,6 +475,13 @@ int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_
     return r;
 }
 
+static bool has_children(const Node *node) {
+    for (const Node *child = node->children; child; child = child->next)
+        if (child->type != TREE_TYPE_NONE)
+            return true;
+    return false;
+}
+
 static char *node_path(const Node *node) {
     size_t n = 0;
     char *path, *end;
@@ -495,26 +503,52 @@ static int compare_paths(const void *a, const void *b) {
     return strcmp(((const LayerEntry *)a)->path, ((const LayerEntry *)b)->path);
 }
 
-void tree_entries(const Tree *t, LayerEntry **ret, size_t *ret_n) {
-    LayerEntry *entries = NULL;
-    size_t n = 0, cap = 0;
+/* Sets `kept` of all nodes that belong to the subset, with the directories above them. */
+static int keep_nodes(Tree *t, const Filter *filter, Err *err) {
+    uint64_t steps = LIMIT_FILTER_TREE_STEPS;
 
     for (size_t i = 0; i < t->n_buckets; i++)
+        for (Node *node = t->buckets[i]; node; node = node->same_bucket) {
+            _cleanup_free_ char *path = NULL;
+
+            if (node->type == TREE_TYPE_NONE || has_children(node))
+                continue;
+            path = node_path(node);
+            if (filter_keeps(filter, path, &steps))
+                for (Node *p = node; p && !p->kept; p = p->parent)
+                    p->kept = true;
+        }
+    return filter_check_steps(steps, err);
+}
+
+static void add_entry(const Node *node, LayerEntry *ret) {
+    *ret = (LayerEntry){
+        .type = (EntryType)node->type,
+        .executable = node->executable,
+        .digest = node->digest,
+        .size = node->type == ENTRY_TYPE_FILE ? node->size : 0,
+        .path = node_path(node),
+        .target = xstrdup(node->target),
+    };
+}
+
+int tree_entries(Tree *t, const Filter *filter, LayerEntry **ret, size_t *ret_n, Err *err) {
+    LayerEntry *entries = NULL;
+    size_t n = 0, cap = 0;
+    int r = filter ? keep_nodes(t, filter, err) : 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < t->n_buckets; i++)
         for (const Node *node = t->buckets[i]; node; node = node->same_bucket) {
-            if (node->type == TREE_TYPE_NONE)
+            if (node->type == TREE_TYPE_NONE || (filter && !node->kept))
                 continue;
             ARRAY_GROW(entries, n, cap);
-            entries[n++] = (LayerEntry){
-                .type = (EntryType)node->type,
-                .executable = node->executable,
-                .digest = node->digest,
-                .size = node->type == ENTRY_TYPE_FILE ? node->size : 0,
-                .path = node_path(node),
-                .target = xstrdup(node->target),
-            };
+            add_entry(node, &entries[n++]);
         }
     if (n > 0)
         qsort(entries, n, sizeof(*entries), compare_paths);
     *ret = entries;
     *ret_n = n;
+    return 0;
 }

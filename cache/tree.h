@@ -36,6 +36,9 @@ int tree_check_entry(const LayerEntry *e, Err *err) _must_check_;
 int tree_add_layer(Tree *t, const char *prefix, const LayerEntry *entries, size_t n, Err *err)
     _must_check_;
 
-/* All files, directories and symlinks, sorted by path, so that a directory comes before what is in
- * it.  Free with layer_entries_free(). */
-void tree_entries(const Tree *t, LayerEntry **ret, size_t *ret_n);
+/* All files, directories and symlinks that belong to the subset (NULL: to the tree), sorted by
+ * path, so that a directory comes before what is in it: one belongs to it with what is in it, or,
+ * when it is empty, by its path.  Free with layer_entries_free().  For one filter a tree.  Errors:
+ * -E2BIG it costs more than LIMIT_FILTER_TREE_STEPS. */
+int tree_entries(Tree *t, const Filter *filter, LayerEntry **ret, size_t *ret_n, Err *err)
+    _must_check_;

@@ -23,13 +23,14 @@ typedef struct EnsureRequest {
     const Reference *reference; /* borrowed for the call; copied */
     const char *platform;       /* NULL: the node's */
     PullPolicy policy;
+    const Filter *filter;              /* the subset that is wanted; NULL: all; copied */
     const CredentialList *credentials; /* of the asker; NULL or empty: the node's; copied */
     bool background;                   /* nobody waits */
 } EnsureRequest;
 
-/* Called once, on the loop: r >= 0 and the manifest, which is stored complete; or an error of
- * proto/status.h. */
-typedef void (*EnsureDone)(void *arg, int r, const Err *err, const Digest *manifest);
+/* Called once, on the loop: r >= 0 and the artifact (store.h), which is stored complete; or an
+ * error of proto/status.h. */
+typedef void (*EnsureDone)(void *arg, int r, const Err *err, const Digest *artifact);
 
 /* One asker's ticket.  The pull outlives it: freeing a ticket only forgets the callback. */
 typedef struct EnsureTicket EnsureTicket;

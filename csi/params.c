@@ -7,7 +7,7 @@
 #include "base/limits.h"
 
 #define KUBELET_PREFIX "csi.storage.k8s.io/"
-#define KNOWN          "reference (or image), pullPolicy, platform, subPath, noexec"
+#define KNOWN          "reference (or image), pullPolicy, platform, subPath, include, exclude, noexec"
 
 /* The attributes as text, before they are understood. */
 typedef enum Attribute {
@@ -16,6 +16,8 @@ typedef enum Attribute {
     ATTRIBUTE_PULL_POLICY,
     ATTRIBUTE_PLATFORM,
     ATTRIBUTE_SUB_PATH,
+    ATTRIBUTE_INCLUDE,
+    ATTRIBUTE_EXCLUDE,
     ATTRIBUTE_NOEXEC,
     ATTRIBUTE_POD_NAMESPACE,
     ATTRIBUTE_POD_NAME,
@@ -29,6 +31,8 @@ static const char *const attribute_keys[ATTRIBUTE_COUNT] = {
     [ATTRIBUTE_PULL_POLICY] = "pullPolicy",
     [ATTRIBUTE_PLATFORM] = "platform",
     [ATTRIBUTE_SUB_PATH] = "subPath",
+    [ATTRIBUTE_INCLUDE] = "include",
+    [ATTRIBUTE_EXCLUDE] = "exclude",
     [ATTRIBUTE_NOEXEC] = "noexec",
     [ATTRIBUTE_POD_NAMESPACE] = KUBELET_PREFIX "pod.namespace",
     [ATTRIBUTE_POD_NAME] = KUBELET_PREFIX "pod.name",
@@ -42,6 +46,11 @@ bool params_is_plain(const char *text) {
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             return false;
     return checked;
+}
+
+/* Lists may have line ends, and check what they hold. */
+static bool is_list(Attribute a) {
+    return a == ATTRIBUTE_INCLUDE || a == ATTRIBUTE_EXCLUDE;
 }
 
 /* Sorts the entries by their keys. */
@@ -62,7 +71,7 @@ static int attributes_collect(const char *values[static ATTRIBUTE_COUNT], const 
         }
         if (values[a])
             return err_set(err, -EINVAL, "the volume attribute %s is given twice", key);
-        if (!params_is_plain(context[i].value))
+        if (!is_list(a) && !params_is_plain(context[i].value))
             return err_set(err, -EINVAL,
                            "the volume attribute %s has a control character or is not UTF-8", key);
         values[a] = context[i].value;
@@ -130,6 +139,8 @@ int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) {
     if (r >= 0)
         r = params_parse_platform(&p, values[ATTRIBUTE_PLATFORM], err);
     if (r >= 0)
+        r = filter_parse(&p.filter, values[ATTRIBUTE_INCLUDE], values[ATTRIBUTE_EXCLUDE], err);
+    if (r >= 0)
         r = params_parse_rest(&p, values, err);
     if (r < 0)
         return r;
@@ -141,6 +152,7 @@ int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) {
 void params_done(Params *p) {
     (void)reference_free(p->reference);
     free(p->platform);
+    (void)filter_free(p->filter);
     free(p->sub_path);
     free(p->pod_namespace);
     free(p->pod_name);
@@ -150,8 +162,9 @@ void params_done(Params *p) {
 
 char *params_text(const Params *p) {
     _cleanup_free_ char *reference = reference_text(p->reference);
+    _cleanup_free_ char *filter = filter_text(p->filter);
 
-    return xasprintf("reference=%s\nplatform=%s\npolicy=%d\nsubPath=%s\nexec=%d\n", reference,
+    return xasprintf("reference=%s\nplatform=%s\npolicy=%d\nsubPath=%s\nexec=%d\n%s%s", reference,
                      p->platform ? p->platform : "", (int)p->policy, p->sub_path ? p->sub_path : "",
-                     p->exec);
+                     p->exec, filter, *filter ? "\n" : "");
 }

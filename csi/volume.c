@@ -241,7 +241,7 @@ static void op_take_ensured(VolumeOp *op) {
         op_goto(op, VOLUME_MOUNT);
 }
 
-static void op_on_ensured(void *arg, int r, const Err *err, const Digest *manifest) {
+static void op_on_ensured(void *arg, int r, const Err *err, const Digest *artifact) {
     VolumeOp *op = arg;
 
     op->ensured = true;
@@ -249,7 +249,7 @@ static void op_on_ensured(void *arg, int r, const Err *err, const Digest *manife
     if (r < 0 && err)
         op->ensure_err = *err;
     if (r >= 0)
-        op->volume.manifest = *manifest;
+        op->volume.manifest = *artifact;
     if (!op->in_ensure)
         op_take_ensured(op);
 }
@@ -261,6 +261,7 @@ static int op_enter_ensure(VolumeOp *op) {
         .reference = op->params.reference,
         .platform = op->params.platform,
         .policy = op->params.policy,
+        .filter = op->params.filter,
         .credentials = &op->credentials,
     };
     int r;

@@ -4,16 +4,24 @@
 
 #include "ctl/output.h"
 
+static json_t *subset_json(const Modelcached__Control__Artifact *a) {
+    return isempty(a->subset_id)
+               ? json_null()
+               : json_pack("{s:o,s:o,s:o}", "id", output_json_string(a->subset_id), "include",
+                           output_json_string(a->include), "exclude",
+                           output_json_string(a->exclude));
+}
+
 json_t *artifact_json(const Modelcached__Control__Artifact *a) {
-    return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:b}", "references",
-                     output_json_strings(a->references, a->n_references), "digest",
-                     output_json_string(a->digest), "family", output_json_string(a->family),
-                     "media_type", output_json_string(a->media_type), "artifact_type",
-                     output_json_string(a->artifact_type), "platform",
-                     output_json_string(a->platform), "bytes", (json_int_t)a->bytes, "unique_bytes",
-                     (json_int_t)a->unique_bytes, "files", (json_int_t)a->files, "created",
-                     output_json_time(a->created_usec), "used", output_json_time(a->used_usec),
-                     "volumes", (json_int_t)a->volumes, "complete", !a->incomplete);
+    return json_pack(
+        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:o,s:o,s:I,s:b,s:o}", "references",
+        output_json_strings(a->references, a->n_references), "digest",
+        output_json_string(a->digest), "family", output_json_string(a->family), "media_type",
+        output_json_string(a->media_type), "artifact_type", output_json_string(a->artifact_type),
+        "platform", output_json_string(a->platform), "bytes", (json_int_t)a->bytes, "unique_bytes",
+        (json_int_t)a->unique_bytes, "files", (json_int_t)a->files, "created",
+        output_json_time(a->created_usec), "used", output_json_time(a->used_usec), "volumes",
+        (json_int_t)a->volumes, "complete", !a->incomplete, "subset", subset_json(a));
 }
 
 const char *pull_state_name(Modelcached__Control__PullState state) {

@@ -11,10 +11,10 @@ static json_t *layers_json(const Modelcached__Control__InspectResponse *i) {
     for (size_t k = 0; k < i->n_layers; k++) {
         const Modelcached__Control__LayerDetail *l = i->layers[k];
         (void)json_array_append_new(
-            layers, json_pack("{s:o,s:o,s:o,s:I,s:o}", "digest", output_json_string(l->digest),
+            layers, json_pack("{s:o,s:o,s:o,s:I,s:o,s:b}", "digest", output_json_string(l->digest),
                               "media_type", output_json_string(l->media_type), "kind",
                               output_json_string(l->kind), "bytes", (json_int_t)l->bytes, "path",
-                              output_json_string(l->path)));
+                              output_json_string(l->path), "left_out", l->left_out));
     }
     return layers;
 }
@@ -48,6 +48,10 @@ static void show_head(const Modelcached__Control__Artifact *a) {
         _cleanup_free_ char *reference = output_clean(a->references[i]);
         printf("%s%s\n", i == 0 ? "reference  " : "           ", reference);
     }
+    if (!isempty(a->subset_id))
+        printf("subset     %s\ninclude    %s\nexclude    %s\n", a->subset_id,
+               isempty(a->include) ? "(all)" : a->include,
+               isempty(a->exclude) ? "(nothing)" : a->exclude);
     printf("digest     %s\nkind       %s (%s)%s%s\n", a->digest, a->family, type,
            isempty(a->platform) ? "" : " for ", a->platform);
     printf("size       %s in %llu files, %s of it its own\n", FORMAT_BYTES(a->bytes),
@@ -64,7 +68,8 @@ static void show_layers(const Modelcached__Control__InspectResponse *i) {
 
     for (size_t k = 0; k < i->n_layers; k++) {
         const Modelcached__Control__LayerDetail *l = i->layers[k];
-        char *cells[] = { output_digest(l->digest, false), xstrdup(l->kind),
+        char *cells[] = { output_digest(l->digest, false),
+                          xasprintf("%s%s", l->kind, l->left_out ? ", left out" : ""),
                           xstrdup(FORMAT_BYTES(l->bytes)), xstrdup(l->media_type),
                           xstrdup(l->path) };
         output_table_row(t, cells);
@@ -161,7 +166,8 @@ const CtlCommand ctl_inspect = {
     .help =
         "Shows an artifact of the cache: names, size, layers, files and the volumes that use "
         "it. DIGEST is\n"
-        "\"sha256:…\" of the manifest, or its first digits as `cache-ctl ls` prints them.\n\n"
+        "\"sha256:…\" of the manifest, or its first digits as `cache-ctl ls` prints them, or the "
+        "id of a subset.\n\n"
         "  cache-ctl inspect registry.example/team/llama:8b\n"
         "  cache-ctl inspect 4f1d2c3b9a00 --output json\n\n"
         "Options of inspect:\n"

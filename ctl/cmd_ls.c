@@ -17,7 +17,8 @@ static void add_row(OutputTable *t, const Modelcached__Control__Artifact *a, con
                     bool full) {
     char *cells[] = { xstrdup(reference),
                       output_digest(a->digest, full),
-                      xasprintf("%s%s", a->family, a->incomplete ? ", incomplete" : ""),
+                      xasprintf("%s%s%s", a->family, isempty(a->subset_id) ? "" : ", subset",
+                                a->incomplete ? ", incomplete" : ""),
                       xstrdup(isempty(a->platform) ? "any" : a->platform),
                       xstrdup(FORMAT_BYTES(a->bytes)),
                       xstrdup(FORMAT_BYTES(a->unique_bytes)),
@@ -98,7 +99,10 @@ const CtlCommand ctl_ls = {
             "it would free. PLATFORM is what was taken from an index; \"any\": there was no "
             "choice. What "
             "is \"incomplete\" lost\n"
-            "content or has it damaged: the next pull repairs it.\n\n"
+            "content or has it damaged: the next pull repairs it. A \"subset\" has only what "
+            "--include and "
+            "--exclude left;\n"
+            "cache-ctl inspect shows these.\n\n"
             "  cache-ctl ls\n"
             "  cache-ctl ls --output json | jq -r '.artifacts[].digest'\n\n"
             "Options of ls:\n"

@@ -6,17 +6,19 @@
 
 #include <limits.h>
 
-enum { OPTION_SUB_PATH = 1000, OPTION_PLATFORM, OPTION_EXEC };
+enum { OPTION_SUB_PATH = 1000, OPTION_PLATFORM, OPTION_INCLUDE, OPTION_EXCLUDE, OPTION_EXEC };
 
 static const struct option options[] = {
     { "sub-path", required_argument, NULL, OPTION_SUB_PATH },
     { "platform", required_argument, NULL, OPTION_PLATFORM },
+    { "include", required_argument, NULL, OPTION_INCLUDE },
+    { "exclude", required_argument, NULL, OPTION_EXCLUDE },
     { "exec", no_argument, NULL, OPTION_EXEC },
     { NULL, 0, NULL, 0 },
 };
 
 typedef struct MountArguments {
-    char *sub_path, *platform; /* borrowed from argv */
+    char *sub_path, *platform, *include, *exclude; /* borrowed from argv */
     bool exec;
 } MountArguments;
 
@@ -27,6 +29,10 @@ static int take_option(void *arg, int val, const char *value) {
         a->sub_path = (char *)value;
     else if (val == OPTION_PLATFORM)
         a->platform = (char *)value;
+    else if (val == OPTION_INCLUDE)
+        a->include = (char *)value;
+    else if (val == OPTION_EXCLUDE)
+        a->exclude = (char *)value;
     else
         a->exec = true;
     return 0;
@@ -107,6 +113,8 @@ static CtlExit run_mount(const Ctl *ctl, void *arg, char **arguments, int n) {
     request.directory = directory;
     request.sub_path = a->sub_path ? a->sub_path : request.sub_path;
     request.platform = a->platform ? a->platform : request.platform;
+    request.include = a->include ? a->include : request.include;
+    request.exclude = a->exclude ? a->exclude : request.exclude;
     request.exec = a->exec;
     return ctl_call(ctl, &call);
 }
@@ -153,6 +161,8 @@ const CtlCommand ctl_mount = {
         "Options of mount:\n"
         "      --sub-path PATH          only this directory of the artifact\n"
         "      --platform OS/ARCH       of a name that stands for several (default: the node's)\n"
+        "      --include PATTERNS       only these files, as in cache-ctl pull\n"
+        "      --exclude PATTERNS       without these\n"
         "      --exec                   programs in it may be run\n",
     .options = options,
     .n_arguments_min = 2,

@@ -12,6 +12,8 @@
 enum {
     OPTION_POLICY = 1000,
     OPTION_PLATFORM,
+    OPTION_INCLUDE,
+    OPTION_EXCLUDE,
     OPTION_USERNAME,
     OPTION_PASSWORD_STDIN,
     OPTION_BACKGROUND,
@@ -21,6 +23,8 @@ enum {
 static const struct option options[] = {
     { "policy", required_argument, NULL, OPTION_POLICY },
     { "platform", required_argument, NULL, OPTION_PLATFORM },
+    { "include", required_argument, NULL, OPTION_INCLUDE },
+    { "exclude", required_argument, NULL, OPTION_EXCLUDE },
     { "username", required_argument, NULL, OPTION_USERNAME },
     { "password-stdin", no_argument, NULL, OPTION_PASSWORD_STDIN },
     { "background", no_argument, NULL, OPTION_BACKGROUND },
@@ -29,7 +33,7 @@ static const struct option options[] = {
 };
 
 typedef struct PullArguments {
-    char *policy, *platform, *username; /* borrowed from argv */
+    char *policy, *platform, *include, *exclude, *username; /* borrowed from argv */
     bool password_stdin, background, quiet;
 } PullArguments;
 
@@ -118,6 +122,12 @@ static int take_option(void *arg, int val, const char *value) {
     case OPTION_PLATFORM:
         a->platform = (char *)value;
         return 0;
+    case OPTION_INCLUDE:
+        a->include = (char *)value;
+        return 0;
+    case OPTION_EXCLUDE:
+        a->exclude = (char *)value;
+        return 0;
     case OPTION_USERNAME:
         a->username = (char *)value;
         return 0;
@@ -171,6 +181,8 @@ static CtlExit run(const Ctl *ctl, void *arg, char **arguments, int n) {
     request.background = a->background;
     request.policy = a->policy ? a->policy : request.policy;
     request.platform = a->platform ? a->platform : request.platform;
+    request.include = a->include ? a->include : request.include;
+    request.exclude = a->exclude ? a->exclude : request.exclude;
     if (a->username) {
         exit = read_password(&password);
         if (exit != CTL_EXIT_DONE)
@@ -202,6 +214,12 @@ const CtlCommand ctl_pull = {
         "                               default as in Kubernetes: Always for :latest, else "
         "IfNotPresent\n"
         "      --platform OS/ARCH       what to take from an index (default: the node's)\n"
+        "      --include PATTERNS       only these files: patterns with commas between; \"*.json\" "
+        "in any directory,\n"
+        "                               \"a/*\" and \"/*.json\" from the root of the artifact; "
+        "\"**\" is any directories\n"
+        "      --exclude PATTERNS       without these; what is left out and is a layer of its own "
+        "is not fetched\n"
         "      --username NAME          with --password-stdin: who asks; default: the node's "
         "credentials\n"
         "      --password-stdin         read the password from standard input\n"

@@ -40,10 +40,10 @@ _cache_ctl() {
     fi
     if [[ $cur == -* ]]; then
         case $command in
-        pull) global+=' --policy --platform --username --password-stdin --background --quiet' ;;
+        pull) global+=' --policy --platform --include --exclude --username --password-stdin --background --quiet' ;;
         ls) global+=' --full' ;;
         inspect | rm) global+=' --platform' ;;
-        mount) global+=' --sub-path --platform --exec' ;;
+        mount) global+=' --sub-path --platform --include --exclude --exec' ;;
         events) global+=' --follow --last' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$global" -- "$cur")

@@ -30,6 +30,8 @@ complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l password-stdin -d
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l background -d 'nobody waits for it'
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull' -l quiet -d 'print only the digest'
 complete -c cache-ctl -n '__fish_seen_subcommand_from ls' -l full -d 'whole digests'
+complete -c cache-ctl -n '__fish_seen_subcommand_from pull mount' -l include -x -d 'only these files'
+complete -c cache-ctl -n '__fish_seen_subcommand_from pull mount' -l exclude -x -d 'not these files'
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount' -l sub-path -x -d 'only this directory of the artifact'
 complete -c cache-ctl -n '__fish_seen_subcommand_from inspect mount' -l platform -x -d 'which one, when the name stands for several'
 complete -c cache-ctl -n '__fish_seen_subcommand_from rm' -l platform -x -d 'the name for this platform only'

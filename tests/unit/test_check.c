@@ -96,7 +96,7 @@ TEST(verify_finds_each_kind_of_damage_and_a_pull_repairs_it) {
         ASSERT_STRSTR(seen.sentence, words[i]);
         ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
         ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
-        ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
+        ASSERT_ERR(store_resolve(s, "one", NULL, NULL, &d, &err), -ENOENT);
         ASSERT_EQ(access(path, F_OK), -1);
         ASSERT_EQ(access(tree, F_OK), -1);
         /* It is said again until a pull mends it. */

@@ -146,7 +146,7 @@ TEST(commit_manifest_of_another_repository_with_the_same_content) {
     ASSERT_OK(pull_one(s, "two", "good", &d, &err));
     ASSERT_EQ(store_has_manifest(s, &d, "one", &err), 1);
     ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 1);
-    ASSERT_OK(store_resolve(s, "two", NULL, &found, &err));
+    ASSERT_OK(store_resolve(s, "two", NULL, NULL, &found, &err));
     ASSERT_OK(store_remove(s, NULL, NULL, &d, NULL, &err));
     ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 0);
     env_check_invariants(s);
@@ -331,4 +331,127 @@ TEST(tree_of_twenty_thousand_files_takes_seconds) {
            (double)(middle.tv_sec - start.tv_sec) + (double)(middle.tv_nsec - start.tv_nsec) / 1e9,
            (double)(end.tv_sec - middle.tv_sec) + (double)(end.tv_nsec - middle.tv_nsec) / 1e9);
     ASSERT_TRUE(end.tv_sec - start.tv_sec < 30); /* sanitizers, a shared machine */
+}
+
+/* Of "m", with the raw files a.json and b.bin and a tar with t/c.json and t/d.bin, what `include`
+ * means; without b.bin when `whole` is false. */
+static Manifest *subset_parts(Store *s, const char *pull, bool whole, const char *include) {
+    _cleanup_close_ int fd = env_ingest(s, pull);
+    LayerEntry *files = xnew_n(LayerEntry, 2), *tar = xnew_n(LayerEntry, 2);
+    Layer layers[3];
+    Manifest *m;
+    Err err = { "" };
+
+    files[0] = env_file(fd, "a.json", "raw json");
+    files[1] = env_file(fd, "b.bin", "raw bin");
+    tar[0] = env_file(fd, "t/c.json", "tar json");
+    tar[1] = env_file(fd, "t/d.bin", "tar bin");
+    layers[0] = env_raw(&files[0]);
+    layers[1] = env_raw(&files[1]);
+    layers[2] = env_tar("tar");
+    ASSERT_OK(env_commit(s, ENV_PULL(pull), &layers[0], &files[0], 1, &err));
+    if (whole)
+        ASSERT_OK(env_commit(s, ENV_PULL(pull), &layers[1], &files[1], 1, &err));
+    ASSERT_OK(env_commit(s, ENV_PULL(pull), &layers[2], tar, 2, &err));
+    layer_entries_free(files, 2);
+    layer_entries_free(tar, 2);
+    m = env_manifest("m", layers, 3);
+    ASSERT_OK(filter_parse(&m->filter, include, NULL, &err));
+    return m;
+}
+
+TEST(commit_manifest_of_a_subset) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(manifest_freep) Manifest *m = subset_parts(s, "p", false, "*.json");
+    _cleanup_(filter_freep) Filter *other = NULL;
+    Digest key, found;
+    LayerEntry *entries;
+    ArtifactInfo info;
+    size_t n;
+    Err err = { "" };
+
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    manifest_key(m, &key);
+    ASSERT_EQ(env_count(s, "trees", true), 4); /* the tree, a.json, t, t/c.json */
+    ASSERT_EQ(store_has_manifest(s, &key, ENV_ORIGIN, &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &m->digest, ENV_ORIGIN, &err), 0);
+    ASSERT_EQ(store_resolve(s, "r", NULL, m->filter, &found, &err), 0);
+    ASSERT_TRUE(digest_equal(&found, &key));
+    ASSERT_ERR(store_resolve(s, "r", NULL, NULL, &found, &err), -ENOENT);
+    ASSERT_OK(filter_parse(&other, "*.bin", NULL, &err));
+    ASSERT_ERR(store_resolve(s, "r", NULL, other, &found, &err), -ENOENT);
+    ASSERT_ERR(store_make_subset(s, &m->digest, other, &found, &err), -ENOENT);
+    ASSERT_OK(store_inspect(s, &key, &info, &err));
+    ASSERT_EQ(info.bytes, strlen("raw json") + strlen("tar json")); /* of what is shown */
+    ASSERT_EQ(info.unique_bytes, info.bytes + strlen("tar bin"));
+    ASSERT_EQ(info.files, 2);
+    artifact_info_clear(&info);
+    ASSERT_OK(store_files(s, &key, &entries, &n, &err));
+    ASSERT_EQ(n, 3);
+    layer_entries_free(entries, n);
+    env_check_invariants(s);
+    s = store_close(s);
+    s = env_open(dir); /* recovery knows it */
+    ASSERT_EQ(store_recovered(s)->trees_removed, 0);
+    ASSERT_EQ(store_resolve(s, "r", NULL, m->filter, &found, &err), 0);
+    ASSERT_ERR(store_remove(s, NULL, NULL, &m->digest, NULL, &err), -ENOENT);
+    ASSERT_OK(store_remove(s, NULL, NULL, &key, NULL, &err));
+    ASSERT_EQ(env_count(s, "objects", false), 0);
+    ASSERT_EQ(env_count(s, "trees", true), 0);
+}
+
+TEST(commit_manifest_makes_a_subset_of_the_whole) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(manifest_freep) Manifest *m = subset_parts(s, "p", true, NULL);
+    _cleanup_(filter_freep) Filter *json = NULL, *none = NULL;
+    Digest key, found;
+    Err err = { "" };
+
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(filter_parse(&json, "*.json", NULL, &err));
+    ASSERT_OK(filter_parse(&none, "*.gguf", NULL, &err));
+    ASSERT_EQ(store_resolve(s, "r", NULL, json, &found, &err), 1);
+    ASSERT_TRUE(digest_equal(&found, &m->digest));
+    for (int i = 0; i < 2; i++)
+        ASSERT_OK(store_make_subset(s, &found, json, &key, &err));
+    ASSERT_EQ(store_has_manifest(s, &key, ENV_ORIGIN, &err), 1);
+    ASSERT_OK(store_set_reference(s, "r", NULL, &key, &err));
+    ASSERT_EQ(store_resolve(s, "r", NULL, json, &found, &err), 0);
+    ASSERT_EQ(store_resolve(s, "r", NULL, NULL, &found, &err), 0);
+    ASSERT_TRUE(digest_equal(&found, &m->digest));
+    ASSERT_ERR(store_make_subset(s, &m->digest, none, &key, &err), -ENOENT);
+    ASSERT_STRSTR(err.text, "leave no file");
+    /* The whole goes alone, and with it what the subset does not need: b.bin. */
+    ASSERT_OK(store_remove(s, NULL, NULL, &m->digest, NULL, &err));
+    ASSERT_EQ(store_resolve(s, "r", NULL, json, &found, &err), 0);
+    ASSERT_EQ(env_count(s, "objects", false), 3);
+    env_check_invariants(s);
+    ASSERT_OK(store_remove(s, "r", NULL, NULL, NULL, &err));
+    ASSERT_ERR(store_resolve(s, "r", NULL, json, &found, &err), -ENOENT);
+    ASSERT_EQ(env_count(s, "objects", false), 0);
+    env_check_invariants(s);
+}
+
+/* The reference means another manifest: what it named before loses the name, all of it. */
+TEST(commit_manifest_moves_a_reference_with_its_subsets) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(manifest_freep) Manifest *m = subset_parts(s, "p", false, "*.json");
+    Digest key, found, other;
+    Err err = { "" };
+
+    ASSERT_OK(store_commit_manifest(s, m, ENV_ORIGIN, "r", &err));
+    ASSERT_OK(store_ingest_end(s, "p", &err));
+    manifest_key(m, &key);
+    other = env_artifact(s, "other", (const char *const[][2]){ { "x.json", "x" } }, 1);
+    ASSERT_OK(store_set_reference(s, "r", NULL, &other, &err));
+    ASSERT_EQ(store_resolve(s, "r", NULL, m->filter, &found, &err), 1);
+    ASSERT_TRUE(digest_equal(&found, &other));
+    ASSERT_OK(store_remove(s, NULL, NULL, &key, NULL, &err));
+    ASSERT_OK(store_resolve(s, "r", NULL, NULL, &found, &err));
+    env_check_invariants(s);
 }

@@ -18,7 +18,7 @@ TEST(remove_takes_what_nobody_else_uses) {
     ASSERT_OK(store_remove(s, "one", NULL, NULL, &freed, &err));
     ASSERT_EQ(freed, 1);
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
-    ASSERT_ERR(store_resolve(s, "one", NULL, &d, &err), -ENOENT);
+    ASSERT_ERR(store_resolve(s, "one", NULL, NULL, &d, &err), -ENOENT);
     shared = env_read(s, &two, "shared");
     ASSERT_STREQ(shared, "12345");
     ASSERT_EQ(env_count(s, "objects", false), 2);
@@ -58,8 +58,8 @@ TEST(remove_of_one_platform_keeps_the_others) {
     ASSERT_ERR(store_remove(s, "name", "linux/s390x", NULL, NULL, &err), -ENOENT);
     ASSERT_STRSTR(err.text, "name for linux/s390x");
     ASSERT_OK(store_remove(s, "name", "linux/arm64", NULL, NULL, &err));
-    ASSERT_ERR(store_resolve(s, "name", "linux/arm64", &d, &err), -ENOENT);
-    ASSERT_OK(store_resolve(s, "name", "linux/amd64", &d, &err));
+    ASSERT_ERR(store_resolve(s, "name", "linux/arm64", NULL, &d, &err), -ENOENT);
+    ASSERT_OK(store_resolve(s, "name", "linux/amd64", NULL, &d, &err));
     ASSERT_OK(store_remove(s, "one", "linux/s390x", NULL, NULL, &err)); /* good for every one */
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 0);
     ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
@@ -76,7 +76,7 @@ TEST(remove_refuses_what_a_volume_uses) {
     ASSERT_ERR(store_remove(s, "one", NULL, NULL, NULL, &err), -EBUSY);
     ASSERT_STRSTR(err.text, "in use by 1 volume");
     ASSERT_ERR(store_remove(s, NULL, NULL, &v.manifest, NULL, &err), -EBUSY);
-    ASSERT_OK(store_resolve(s, "one", NULL, &v.manifest, &err));
+    ASSERT_OK(store_resolve(s, "one", NULL, NULL, &v.manifest, &err));
     ASSERT_OK(store_volume_remove(s, "v", "/t", &err));
     ASSERT_OK(store_remove(s, "one", NULL, NULL, NULL, &err));
 }

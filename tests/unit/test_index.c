@@ -105,3 +105,42 @@ TEST(index_refuses_other_files) {
     ASSERT_OK(mkdir(path, 0700));
     ASSERT_ERR(index_open(&db, path, &err), -EIO);
 }
+
+/* As version 1 left it, as far as it was changed since. */
+TEST(index_of_an_older_version_is_brought_up) {
+    static const char old[] =
+        "CREATE TABLE manifests (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);"
+        "CREATE TABLE refs (reference TEXT NOT NULL, platform TEXT NOT NULL,"
+        " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
+        " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
+        "CREATE INDEX refs_manifest ON refs (manifest_id);"
+        "INSERT INTO manifests VALUES (7, x'00112233');"
+        "INSERT INTO refs VALUES ('r', '', 7); PRAGMA user_version = 1";
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    const char *path = tmpdir_join(dir, "index.db");
+    sqlite3 *raw = NULL;
+    Index *db = NULL;
+    int64_t n = 0;
+    Err err;
+
+    ASSERT_EQ(sqlite3_open(path, &raw), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(raw, old, NULL, NULL, NULL), SQLITE_OK);
+    ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
+    for (int i = 0; i < 2; i++) {
+        ASSERT_OK(index_open(&db, path, &err));
+        ASSERT_TRUE(!index_was_made(db));
+        {
+            _cleanup_(index_releasep) Index *ix = index_acquire(db);
+
+            ASSERT_EQ(index_get(ix, &n, &err,
+                                "SELECT m.id FROM refs AS r JOIN manifests AS m ON m.id = "
+                                "r.manifest_id WHERE m.manifest = m.digest AND m.filter = ''",
+                                ""),
+                      1);
+            ASSERT_EQ(n, 7);
+            ASSERT_EQ(index_get(ix, &n, &err, "PRAGMA user_version", ""), 1);
+            ASSERT_EQ(n, 2);
+        }
+        db = index_close(db);
+    }
+}

@@ -14,19 +14,19 @@ TEST(references_are_kept_by_platform) {
 
     ASSERT_OK(store_set_reference(s, "r", "linux/amd64", &one, &err));
     ASSERT_OK(store_set_reference(s, "r", "linux/arm64", &two, &err));
-    ASSERT_OK(store_resolve(s, "r", "linux/amd64", &d, &err));
+    ASSERT_OK(store_resolve(s, "r", "linux/amd64", NULL, &d, &err));
     ASSERT_TRUE(digest_equal(&d, &one));
-    ASSERT_OK(store_resolve(s, "r", "linux/arm64", &d, &err));
+    ASSERT_OK(store_resolve(s, "r", "linux/arm64", NULL, &d, &err));
     ASSERT_TRUE(digest_equal(&d, &two));
-    ASSERT_ERR(store_resolve(s, "r", "linux/riscv64", &d, &err), -ENOENT);
-    ASSERT_ERR(store_resolve(s, "nothing", "linux/amd64", &d, &err), -ENOENT);
+    ASSERT_ERR(store_resolve(s, "r", "linux/riscv64", NULL, &d, &err), -ENOENT);
+    ASSERT_ERR(store_resolve(s, "nothing", "linux/amd64", NULL, &d, &err), -ENOENT);
     /* The tag moves to a manifest without an index: good for all platforms. */
     ASSERT_OK(store_set_reference(s, "r", NULL, &two, &err));
-    ASSERT_OK(store_resolve(s, "r", "linux/amd64", &d, &err));
+    ASSERT_OK(store_resolve(s, "r", "linux/amd64", NULL, &d, &err));
     ASSERT_TRUE(digest_equal(&d, &two));
     /* And back. */
     ASSERT_OK(store_set_reference(s, "r", "linux/amd64", &one, &err));
-    ASSERT_ERR(store_resolve(s, "r", "linux/arm64", &d, &err), -ENOENT);
+    ASSERT_ERR(store_resolve(s, "r", "linux/arm64", NULL, &d, &err), -ENOENT);
     d.bytes[0]++;
     ASSERT_ERR(store_set_reference(s, "r", NULL, &d, &err), -ENOENT);
 }

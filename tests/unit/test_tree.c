@@ -46,12 +46,13 @@ static int add_layer(Tree *t, const char *text, Err *err) {
 }
 
 /* One line a name: "d a", "f a/b 3" (size), "x …", "l a target". */
-static char *dump(const Tree *t) {
+static char *dump(Tree *t, const Filter *filter) {
     LayerEntry *entries;
     size_t n;
     char *text = xstrdup("");
+    Err err = { "" };
 
-    tree_entries(t, &entries, &n);
+    ASSERT_OK(tree_entries(t, filter, &entries, &n, &err));
     for (size_t i = 0; i < n; i++) {
         const LayerEntry *e = &entries[i];
         char *old = text;
@@ -87,7 +88,7 @@ static void assert_merges(bool image, const Merge *m) {
         ASSERT_ERR(r, -EPROTO);
         return;
     }
-    got = r < 0 ? xstrdup(err.text) : dump(t);
+    got = r < 0 ? xstrdup(err.text) : dump(t, NULL);
     labelled = xasprintf("%s:\n%s", m->name, got);
     want = xasprintf("%s:\n%s", m->name, m->want);
     /* tree_entries() sorts by strcmp(3), the tables are written for reading. */
@@ -374,7 +375,7 @@ TEST(tree_of_an_image_keeps_absolute_symlinks_and_no_others_that_lead_out) {
     Err err = { "" };
 
     ASSERT_OK(add_layer(t, "l bin/sh /bin/busybox\nh x bin/sh", &err));
-    got = dump(t);
+    got = dump(t, NULL);
     ASSERT_STREQ(got, "d bin\nl bin/sh /bin/busybox\nl x /bin/busybox\n");
     ASSERT_ERR(add_layer(t, "l y ../z", &err), -EPROTO);
 }
@@ -455,9 +456,34 @@ TEST(tree_takes_a_hundred_thousand_files) {
             (LayerEntry){ .type = ENTRY_TYPE_FILE, .path = xasprintf("d%zu/f%zu", i % 100, i) };
     ASSERT_OK(tree_add_layer(t, NULL, entries, N, &err));
     layer_entries_free(entries, N);
-    tree_entries(t, &merged, &n);
+    ASSERT_OK(tree_entries(t, NULL, &merged, &n, &err));
     ASSERT_EQ(n, N + 100);
     for (size_t i = 1; i < n; i++)
         ASSERT_TRUE(strcmp(merged[i - 1].path, merged[i].path) < 0);
     layer_entries_free(merged, n);
+}
+
+TEST(tree_of_a_subset) {
+    static const struct {
+        const char *include, *exclude, *want;
+    } cases[] = {
+        { "*.json", NULL, "d a\nd a/b\nf a/b/c.json 1\nf d.json 1\n" },
+        { "a", "*.json", "d a\nd a/b\nf a/b/x 1\nd a/empty\nl a/l b/c.json\n" },
+        { NULL, "a", "f d.json 1\n" },
+        { "empty", NULL, "d a\nd a/empty\n" },
+        { "no", NULL, "" },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(tree_freep) Tree *t = tree_new(false);
+        _cleanup_(filter_freep) Filter *f = NULL;
+        _cleanup_free_ char *got = NULL;
+        Err err = { "" };
+
+        ASSERT_OK(
+            add_layer(t, "f a/b/c.json 1\nf a/b/x 1\nd a/empty\nl a/l b/c.json\nf d.json 1", &err));
+        ASSERT_OK(filter_parse(&f, cases[i].include, cases[i].exclude, &err));
+        got = dump(t, f);
+        ASSERT_STREQ(got, cases[i].want);
+    }
 }

@@ -129,7 +129,8 @@ def assert_store_good(daemon):
     assert_objects_good(daemon)
     trees = store_names(daemon)[1]
     assert not [name for name in trees if name.startswith(".")], trees
-    listed = {a["digest"].removeprefix("sha256:") for a in daemon.ctl_json("ls")["artifacts"]}
+    listed = {(a["subset"] or {"id": a["digest"]})["id"].removeprefix("sha256:")
+              for a in daemon.ctl_json("ls")["artifacts"]}
     assert trees == listed, f"trees {trees}, artifacts {listed}"
     result = daemon.ctl("verify")
     assert result.code == 0, result
