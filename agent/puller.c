@@ -3,7 +3,7 @@
  * time. */
 #include "agent/puller.h"
 #include "agent/copy.h"
-#include "agent/flight_work.h"
+#include "agent/lookup.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -17,28 +17,30 @@ typedef struct Entry {
     FlightRequest request; /* what `pull` was made of, to make another; its strings are ours */
     CredentialList credentials;
     bool running;
-    bool retried; /* after there was no space */
+    bool retried;            /* after there was no space */
+    uint64_t until_usec;     /* the last deadline of all who asked, also of those who left; 0: one
+                                has none */
+    sd_event_source *expiry; /* the next deadline */
 } Entry;
 
 /* A look into the store on behalf of a request; goes on when its ticket is freed. */
-typedef struct Lookup {
+typedef struct Look {
     Puller *puller;
     EnsureTicket *ticket; /* NULL: freed */
-    Reference *reference;
-    char *reference_text, *platform, *key;
-    Filter *filter;
+    char *key;
     CredentialList credentials;
-    PullPolicy policy;
     bool background;
-    Digest found;
-} Lookup;
+    uint64_t deadline_usec;
+    Lookup q;
+} Look;
 
 struct EnsureTicket {
     EnsureDone done;
     void *done_arg;
-    Lookup *lookup; /* one of the two, or neither once it is done */
+    Look *lookup; /* one of the two, or neither once it is done */
     Entry *entry;
-    EnsureTicket *next; /* of the entry */
+    uint64_t deadline_usec; /* 0: none */
+    EnsureTicket *next;     /* of the entry */
 };
 
 struct Puller {
@@ -191,6 +193,7 @@ static void say_end(Puller *p, const Flight *pull, int r, const Err *err) {
 }
 
 static void entry_free(Entry *f) {
+    (void)sd_event_source_disable_unref(f->expiry);
     (void)flight_free(f->pull);
     (void)reference_free((Reference *)f->request.reference);
     free((char *)f->request.platform);
@@ -385,6 +388,72 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     check_stopped(p);
 }
 
+/* Deadlines: who has one leaves the pull then, and when all have left it ends. */
+
+static bool is_past(uint64_t deadline_usec, uint64_t now) {
+    return deadline_usec > 0 && deadline_usec <= now;
+}
+
+static void set_expiry(Entry *f);
+
+/* The callback may free its ticket, and end the interest of others. */
+static void expire_tickets(Entry *f, uint64_t now, int r, const Err *err) {
+    EnsureTicket **link = &f->tickets;
+
+    while (*link) {
+        EnsureTicket *t = *link;
+
+        if (!is_past(t->deadline_usec, now)) {
+            link = &t->next;
+            continue;
+        }
+        *link = t->next;
+        t->entry = NULL;
+        ticket_done(t, r, err, NULL);
+        link = &f->tickets;
+    }
+}
+
+static int on_expiry(sd_event_source *source, uint64_t usec, void *arg) {
+    Entry *f = arg;
+    uint64_t now = now_usec();
+    char progress[FLIGHT_WAITING_MAX + 128];
+    FlightView v;
+    Err err;
+    int r;
+
+    (void)source;
+    (void)usec;
+    flight_view(f->pull, &v);
+    flight_text(f->pull, progress, sizeof(progress));
+    r = err_set(&err, -ETIMEDOUT, "%.300s is not here in time (%.600s)", v.reference, progress);
+    if (v.state < FLIGHT_COMMITTING && is_past(f->until_usec, now))
+        flight_cancel(f->pull, r, &err);
+    expire_tickets(f, now, r, &err);
+    set_expiry(f);
+    return 0;
+}
+
+static void set_expiry(Entry *f) {
+    uint64_t now = now_usec(), next = f->until_usec > now ? f->until_usec : 0;
+
+    for (const EnsureTicket *t = f->tickets; t; t = t->next)
+        if (t->deadline_usec > 0 && (next == 0 || t->deadline_usec < next))
+            next = t->deadline_usec;
+    f->expiry = sd_event_source_disable_unref(f->expiry);
+    if (next > 0 && loop_timer_after(f->puller->context.event, &f->expiry,
+                                     next > now ? next - now : 0, on_expiry, f) < 0)
+        log_warn("cannot set a timer: the pull is waited for as long as it takes");
+}
+
+static void note_deadline(Entry *f, uint64_t deadline_usec, bool is_new) {
+    if (deadline_usec == 0)
+        f->until_usec = 0;
+    else if (is_new || f->until_usec > 0)
+        f->until_usec = MAX(f->until_usec, deadline_usec);
+    set_expiry(f);
+}
+
 /* A pull that is over, but is still being cleaned up, is not joined: each call tries anew. */
 static Entry *find_entry(const Puller *p, const char *key) {
     for (size_t i = 0; i < p->n_entries; i++) {
@@ -399,19 +468,25 @@ static Entry *find_entry(const Puller *p, const char *key) {
 
 /* The ticket is the entry's from now on; a new entry is made when there is none.  Errors: as
  * flight_new(). */
-static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
+static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
     const Credential *credential =
-        credential_find(&l->credentials, l->reference->registry, l->reference->repository);
+        credential_find(&l->credentials, l->q.reference->registry, l->q.reference->repository);
     Entry *f = find_entry(p, l->key);
+    bool is_new = !f;
 
-    if (!f) {
+    if (is_past(l->deadline_usec, now_usec()))
+        return err_set(err, -ETIMEDOUT,
+                       "%.300s is not stored here, and is not pulled any more; cache-ctl pull "
+                       "brings it, and the next try mounts it then",
+                       l->q.reference_text);
+    if (is_new) {
         int r;
         f = xnew(Entry);
         *f = (Entry){ .puller = p,
                       .key = xstrdup(l->key),
-                      .request = { .reference = reference_copy(l->reference),
-                                   .platform = xstrdup(l->platform),
-                                   .filter = filter_copy(l->filter),
+                      .request = { .reference = reference_copy(l->q.reference),
+                                   .platform = xstrdup(l->q.platform),
+                                   .filter = filter_copy(l->q.filter),
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
         r = make_pull(f, err);
@@ -430,80 +505,35 @@ static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
         t->next = f->tickets;
         f->tickets = t;
     }
+    note_deadline(f, l->deadline_usec, is_new);
     schedule(p);
     return 0;
 }
 
 /* Lookups: what the store knows, before a registry is asked. */
 
-static Lookup *lookup_free(Lookup *l) {
-    (void)reference_free(l->reference);
-    free(l->reference_text);
-    free(l->platform);
+static Look *look_free(Look *l) {
+    lookup_done(&l->q);
     free(l->key);
-    (void)filter_free(l->filter);
     credential_list_done(&l->credentials);
     free(l);
     return NULL;
 }
 
-enum { LOOKUP_ASK, LOOKUP_FOUND, LOOKUP_WHOLE };
-
-/* What came under another name of this repository; as store_resolve(). */
-static int look_by_digest(Lookup *l, Err *err) {
-    _cleanup_free_ char *origin = reference_origin(l->reference);
-    Store *s = l->puller->context.store;
-    int r;
-
-    filter_key(l->filter, &l->reference->digest, &l->found);
-    r = store_has_manifest(s, &l->found, origin, err);
-    if (r > 0)
-        return store_set_reference(s, l->reference_text, NULL, &l->found, err);
-    if (r < 0 || !l->filter)
-        return r < 0 ? r : -ENOENT;
-    l->found = l->reference->digest;
-    r = store_has_manifest(s, &l->found, origin, err);
-    return r != 0 ? r : -ENOENT;
-}
-
-static int refuse_never(const Lookup *l, Err *err) {
-    return err_set(err, -ENOENT,
-                   "%s is not stored here for %s%s, and the pull policy is Never; "
-                   "pull it with cache-ctl pull, or use IfNotPresent",
-                   l->reference_text, l->platform, l->filter ? ", nor this subset of it" : "");
-}
-
-/* LOOKUP_FOUND: `found` is it; LOOKUP_WHOLE: the subset is made of it; LOOKUP_ASK: a registry has
- * to be asked. */
 static int run_lookup(void *arg, Err *err) {
-    Lookup *l = arg;
-    Store *s = l->puller->context.store;
-    int r;
+    Look *l = arg;
 
-    if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest)
-        return LOOKUP_ASK;
-    r = store_resolve(s, l->reference_text, l->platform, l->filter, &l->found, err);
-    if (r == -ENOENT && l->reference->has_digest)
-        r = look_by_digest(l, err);
-    if (r == -ENOENT)
-        return l->policy == PULL_POLICY_NEVER ? refuse_never(l, err) : LOOKUP_ASK;
-    if (r >= 0) /* the time of use is not worth failing for */
-        (void)!store_touch(s, &l->found, NULL);
-    return r < 0 ? r : LOOKUP_FOUND + r;
+    return lookup_run(l->puller->context.store, &l->q, err);
 }
 
 static int run_subset(void *arg, Err *err) {
-    Lookup *l = arg;
-    const FlightSubset want = { l->found, l->filter, l->reference_text, l->platform };
-    int r = flight_make_subset(l->puller->context.store, &want, &l->found, err);
+    Look *l = arg;
 
-    if (r == -ENOENT && l->policy != PULL_POLICY_NEVER)
-        return LOOKUP_ASK; /* it was removed meanwhile */
-    return r < 0 ? r : LOOKUP_FOUND;
+    return lookup_make_subset(l->puller->context.store, &l->q, err);
 }
 
 static void on_lookup(void *arg, int r, const Err *err) {
-    Lookup *l = arg;
+    Look *l = arg;
     Puller *p = l->puller;
     EnsureTicket *t = l->ticket;
     Err why = *err;
@@ -518,8 +548,8 @@ static void on_lookup(void *arg, int r, const Err *err) {
     if (r == LOOKUP_ASK)
         r = p->stopping ? err_set(&why, -ECANCELED, "the daemon is stopping") : join(p, t, l, &why);
     if (t && !t->entry)
-        ticket_done(t, r, &why, r < 0 ? NULL : &l->found);
-    (void)lookup_free(l);
+        ticket_done(t, r, &why, r < 0 ? NULL : &l->q.found);
+    (void)look_free(l);
     check_stopped(p);
 }
 
@@ -547,14 +577,14 @@ static int check_platform(const char *text, char **ret, Err *err) {
 }
 
 /* Who asks the same with the same credentials gets the same pull. */
-static char *make_key(const Lookup *l, const Credential *c) {
-    _cleanup_free_ char *filter = filter_text(l->filter);
+static char *make_key(const Look *l, const Credential *c) {
+    _cleanup_free_ char *filter = filter_text(l->q.filter);
     uint8_t fingerprint[32];
     char hex[2 * sizeof(fingerprint) + 1];
 
     credential_fingerprint(c, fingerprint);
     format_hex(fingerprint, sizeof(fingerprint), hex);
-    return xasprintf("%s %s %s %s", l->reference_text, l->platform, hex, filter);
+    return xasprintf("%s %s %s %s", l->q.reference_text, l->q.platform, hex, filter);
 }
 
 int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
@@ -567,7 +597,7 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
         credential_find(credentials, reference->registry, reference->repository);
     EnsureTicket *t = xnew(EnsureTicket);
     char *platform = NULL;
-    Lookup *l;
+    Look *l;
     int r = p->stopping ? err_set(err, -ECANCELED, "the daemon is stopping")
                         : check_platform(request->platform, &platform, err);
 
@@ -575,17 +605,20 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
         free(t);
         return r;
     }
-    l = xnew(Lookup);
-    *l = (Lookup){ .puller = p,
-                   .reference = reference_copy(reference),
-                   .reference_text = reference_text(reference),
-                   .platform = platform,
-                   .filter = filter_copy(request->filter),
-                   .policy = effective_policy(request),
-                   .background = request->background };
+    l = xnew(Look);
+    *l = (Look){ .puller = p,
+                 .background = request->background,
+                 .deadline_usec = request->deadline_usec,
+                 .q = { .reference = reference_copy(reference),
+                        .reference_text = reference_text(reference),
+                        .platform = platform,
+                        .filter = filter_copy(request->filter),
+                        .policy = effective_policy(request) } };
     credential_list_copy(&l->credentials, credential);
     l->key = make_key(l, credential);
-    *t = (EnsureTicket){ .done = done, .done_arg = done_arg, .lookup = l };
+    *t = (EnsureTicket){
+        .done = done, .done_arg = done_arg, .lookup = l, .deadline_usec = request->deadline_usec
+    };
     l->ticket = t;
     p->n_lookups++;
     pool_submit(p->pool, run_lookup, on_lookup, l);

@@ -312,7 +312,7 @@ static int commit_tree(ManifestCommit *c, const LayerEntry *entries, size_t n, E
 
     count_files(c, entries, n);
     if (c->m->filter && c->n_files == 0)
-        return err_set(err, -ENOENT,
+        return err_set(err, -EINVAL,
                        "include and exclude leave no file of the artifact; patterns without a "
                        "slash are names in any directory, those with one begin at its root");
     hash_entries(entries, n, &c->content);

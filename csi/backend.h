@@ -26,10 +26,12 @@ typedef struct EnsureRequest {
     const Filter *filter;              /* the subset that is wanted; NULL: all; copied */
     const CredentialList *credentials; /* of the asker; NULL or empty: the node's; copied */
     bool background;                   /* nobody waits */
+    uint64_t deadline_usec; /* of now_usec(): until then a pull is waited for, and when it ends
+                               nobody who asked for it waits longer, it ends; 0: for ever */
 } EnsureRequest;
 
 /* Called once, on the loop: r >= 0 and the artifact (store.h), which is stored complete; or an
- * error of proto/status.h. */
+ * error of proto/status.h, of which -ETIMEDOUT also is the deadline's. */
 typedef void (*EnsureDone)(void *arg, int r, const Err *err, const Digest *artifact);
 
 /* One asker's ticket.  The pull outlives it: freeing a ticket only forgets the callback. */

@@ -5,9 +5,11 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/limits.h"
+#include "base/parse.h"
 
 #define KUBELET_PREFIX "csi.storage.k8s.io/"
-#define KNOWN          "reference (or image), pullPolicy, platform, subPath, include, exclude, noexec"
+#define KNOWN \
+    "reference (or image), pullPolicy, platform, subPath, include, exclude, timeout, noexec"
 
 /* The attributes as text, before they are understood. */
 typedef enum Attribute {
@@ -18,6 +20,7 @@ typedef enum Attribute {
     ATTRIBUTE_SUB_PATH,
     ATTRIBUTE_INCLUDE,
     ATTRIBUTE_EXCLUDE,
+    ATTRIBUTE_TIMEOUT,
     ATTRIBUTE_NOEXEC,
     ATTRIBUTE_POD_NAMESPACE,
     ATTRIBUTE_POD_NAME,
@@ -33,6 +36,7 @@ static const char *const attribute_keys[ATTRIBUTE_COUNT] = {
     [ATTRIBUTE_SUB_PATH] = "subPath",
     [ATTRIBUTE_INCLUDE] = "include",
     [ATTRIBUTE_EXCLUDE] = "exclude",
+    [ATTRIBUTE_TIMEOUT] = "timeout",
     [ATTRIBUTE_NOEXEC] = "noexec",
     [ATTRIBUTE_POD_NAMESPACE] = KUBELET_PREFIX "pod.namespace",
     [ATTRIBUTE_POD_NAME] = KUBELET_PREFIX "pod.name",
@@ -107,6 +111,19 @@ static int params_parse_platform(Params *p, const char *text, Err *err) {
     return 0;
 }
 
+static int params_parse_timeout(Params *p, const char *text, Err *err) {
+    uint64_t usec;
+
+    if (isempty(text))
+        return 0;
+    if (parse_duration(text, &usec) < 0 || usec < USEC_PER_SEC || usec > PARAMS_TIMEOUT_MAX_USEC)
+        return err_set(err, -EINVAL,
+                       "timeout is \"%.32s\"; it is a time from 1s to 24h, as in 30s, 10m or 2h",
+                       text);
+    p->timeout_usec = usec;
+    return 0;
+}
+
 static int params_parse_rest(Params *p, const char *const *values, Err *err) {
     const char *sub_path = values[ATTRIBUTE_SUB_PATH], *noexec = values[ATTRIBUTE_NOEXEC];
 
@@ -140,6 +157,8 @@ int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) {
         r = params_parse_platform(&p, values[ATTRIBUTE_PLATFORM], err);
     if (r >= 0)
         r = filter_parse(&p.filter, values[ATTRIBUTE_INCLUDE], values[ATTRIBUTE_EXCLUDE], err);
+    if (r >= 0)
+        r = params_parse_timeout(&p, values[ATTRIBUTE_TIMEOUT], err);
     if (r >= 0)
         r = params_parse_rest(&p, values, err);
     if (r < 0)

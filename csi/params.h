@@ -9,6 +9,8 @@ typedef struct KeyValue {
     const char *key, *value;
 } KeyValue;
 
+#define PARAMS_TIMEOUT_MAX_USEC (24 * 3600 * USEC_PER_SEC)
+
 typedef struct Params {
     Reference *reference;
     char *platform; /* "linux/arm64"; NULL: the node's */
@@ -16,17 +18,19 @@ typedef struct Params {
     Filter *filter;                           /* include, exclude; NULL: all */
     char *sub_path;                           /* safe relative; NULL: the root of the tree */
     bool exec;                                /* noexec="false" */
+    uint64_t timeout_usec;                    /* for the artifact, over all tries; 0: none */
     char *pod_namespace, *pod_name, *pod_uid; /* of the kubelet's podInfoOnMount; NULL: not said */
 } Params;
 
 /* Reads the `n` attributes.  Known: reference (alias image), pullPolicy, platform, subPath,
- * include, exclude, noexec; those of the kubelet (csi.storage.k8s.io/…) are ignored but for the
- * pod's names.  Free with params_done(). Errors: -EINVAL unknown or contradicting attributes, bad
- * values, no reference. */
+ * include, exclude, timeout, noexec; those of the kubelet (csi.storage.k8s.io/…) are ignored but
+ * for the pod's names.  Free with params_done(). Errors: -EINVAL unknown or contradicting
+ * attributes, bad values, no reference. */
 int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) _must_check_;
 void params_done(Params *p);
 
-/* What must be equal when a volume is published again, one line each: the caller frees it. */
+/* What must be equal when a volume is published again, one line each: the caller frees it.  What
+ * changes nothing of the mount is not in it. */
 char *params_text(const Params *p) _must_check_;
 
 /* Credentials of a volume's secrets: .dockerconfigjson, .dockercfg, or username with password,

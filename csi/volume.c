@@ -45,6 +45,7 @@ struct VolumeOp {
     EnsureTicket *ensure;
     bool in_ensure; /* the backend is being called: its answer is taken when it returns */
     bool ensured;
+    uint64_t deadline_usec; /* 0: it waits as long as it takes */
     int ensure_r;
     Err ensure_err;
 
@@ -165,9 +166,14 @@ static VolumeOp *op_find(const Volumes *v, const char *target) {
     return NULL;
 }
 
+static VolumeKey op_key(const VolumeOp *op) {
+    return (VolumeKey){ op->volume.volume_id, op->volume.target };
+}
+
 /* The only caller of `done`: last, when the operation is in no list any more. */
 static void op_finish(VolumeOp *op, int r, const Err *err) {
     Volumes *v = op->volumes;
+    VolumeKey key = op_key(op);
     VolumeOp *next;
     Err copy = { "" };
 
@@ -178,6 +184,8 @@ static void op_finish(VolumeOp *op, int r, const Err *err) {
         copy = *err;
     if (op->ensure)
         op->ensure = v->backend->ticket_free(op->ensure);
+    if (r >= 0)
+        patience_forget(v->patience, &key);
     op_report(op, r, &copy);
     op_unlink(op);
     next = op_find(v, op->volume.target);
@@ -248,6 +256,9 @@ static void op_on_ensured(void *arg, int r, const Err *err, const Digest *artifa
     op->ensure_r = r;
     if (r < 0 && err)
         op->ensure_err = *err;
+    if (r == -ETIMEDOUT && op->deadline_usec > 0 && now_usec() >= op->deadline_usec)
+        (void)err_prefix(&op->ensure_err, r, "gave up after %s, the volume's timeout",
+                         FORMAT_DURATION(op->params.timeout_usec));
     if (r >= 0)
         op->volume.manifest = *artifact;
     if (!op->in_ensure)
@@ -257,6 +268,7 @@ static void op_on_ensured(void *arg, int r, const Err *err, const Digest *artifa
 /* The backend may answer before it returns. */
 static int op_enter_ensure(VolumeOp *op) {
     const Backend *b = op->volumes->backend;
+    VolumeKey key = op_key(op);
     EnsureRequest request = {
         .reference = op->params.reference,
         .platform = op->params.platform,
@@ -266,6 +278,9 @@ static int op_enter_ensure(VolumeOp *op) {
     };
     int r;
 
+    if (op->params.timeout_usec > 0)
+        op->deadline_usec = request.deadline_usec =
+            patience_until(op->volumes->patience, &key, op->params.timeout_usec, op->begun_usec);
     op->in_ensure = true;
     r = b->ensure(b->arg, &op->ensure, &request, op_on_ensured, op, &op->ensure_err);
     op->in_ensure = false;
@@ -296,6 +311,7 @@ static int op_enter_mount(VolumeOp *op) {
 
 static int op_run_unmount(void *arg, Err *err) {
     VolumeOp *op = arg;
+    VolumeKey key = op_key(op);
     Volume have = { 0 };
 
     /* For the report; what happens is decided by volume_unmount(). */
@@ -304,7 +320,7 @@ static int op_run_unmount(void *arg, Err *err) {
         op->volume.manifest = have.manifest;
     }
     volume_clear(&have);
-    return volume_unmount(op->store, &(VolumeKey){ op->volume.volume_id, op->volume.target }, err);
+    return volume_unmount(op->store, &key, err);
 }
 
 static int op_enter_unmount(VolumeOp *op) {
@@ -469,6 +485,7 @@ int volumes_new(Volumes **ret, const Backend *backend, Err *err) {
                        "can make read-only bind mounts are needed");
     *ret = xnew(Volumes);
     (*ret)->backend = backend;
+    (*ret)->patience = patience_new();
     return 0;
 }
 
@@ -486,6 +503,7 @@ Volumes *volumes_free(Volumes *v) {
         if (op->state == VOLUME_ENSURE || op->state == VOLUME_WAIT)
             (void)op_free(op); /* No pool work has it. */
     }
+    (void)patience_free(v->patience);
     free(v);
     return NULL;
 }

@@ -49,7 +49,7 @@ typedef struct VolumeTicket VolumeTicket;
  *   -EINVAL target or subPath cannot be (nothing is mounted in the store); -ENOENT no such artifact
  * or subPath; -EEXIST published with other attributes; -EBUSY published at another target, or the
  * target is in use; -EINPROGRESS another operation works on the target; -ECANCELED unpublished
- * meanwhile; those of EnsureDone; -EPERM, -EIO of mounting. */
+ * meanwhile; -ETIMEDOUT its timeout is over; those of EnsureDone; -EPERM, -EIO of mounting. */
 int volume_publish(Volumes *v, VolumeTicket **ret, const VolumePublishRequest *request,
                    VolumeDone done, void *arg, Err *err) _must_check_;
 /* Unmounts, removes the empty directory, forgets; ends a publish that still waits for its artifact.

@@ -2,13 +2,15 @@
 /* volume_internal: what the files volume*.c share. */
 #pragma once
 
+#include "csi/patience.h"
 #include "csi/volume_work.h"
 
 typedef struct VolumeOp VolumeOp;
 
 struct Volumes {
     const Backend *backend; /* borrowed */
-    VolumeOp *ops;          /* running and waiting, oldest first */
+    Patience *patience;
+    VolumeOp *ops; /* running and waiting, oldest first */
 };
 
 /* Tells the backend what became of `volume` (NULL: none). */

@@ -218,9 +218,13 @@ def test_bad_patterns(case, options, word):
     assert not case.registry.seen("/manifests/")
 
 
-def test_nothing_is_left(case):
+@pytest.mark.parametrize("first", [False, True])
+def test_nothing_is_left(case, first):
+    if first:
+        assert case.daemon.ctl("pull", case.reference).code == 0
+        case.registry.stop()
     code, text = publish_error(case.daemon, "empty", case.reference, include="*.gguf")
-    assert code == grpc.StatusCode.NOT_FOUND and "leave no file" in text, (code, text)
+    assert code == grpc.StatusCode.INVALID_ARGUMENT and "leave no file" in text, (code, text)
     assert_sentence(text)
     wait_idle(case.daemon)
-    assert not store_names(case.daemon)[1]
+    assert len(store_names(case.daemon)[1]) == first

@@ -231,7 +231,7 @@ TEST(publish_refuses) {
         { { .id = "v\xff", .target = "@/m" }, "not UTF-8" },
         { { .id = long_id, .target = "@/m" }, "at most" },
         { { .id = "v", .target = "@/m", .reference = "UPPER/../x" }, "reference" },
-        { { .id = "v", .target = "@/m", .attribute = "timeout" }, "known are reference" },
+        { { .id = "v", .target = "@/m", .attribute = "timeOut" }, "known are reference" },
         { { .id = "v", .target = "@/m", .secret = "token" }, "known are .dockerconfigjson" },
         { { .id = "v", .target = "@/m", .secret = "password" }, "no username" },
     };
