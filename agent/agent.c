@@ -203,10 +203,12 @@ static int start_store(Agent *a, Err *err) {
     start_puller(a);
     a->parts = (BackendParts){ a->puller, a->events };
     a->backend = (Backend){
+        .loop = a->event,
         .store = a->store,
         .pool = a->pool,
         .mount_method = mount_method_probe(store_trees_fd(a->store), &a->mount_why),
         .node = a->config->node,
+        .warm_bytes_per_second = a->config->csi_warm_bandwidth,
     };
     backend_init(&a->backend, &a->parts);
     note_mount_method(a);

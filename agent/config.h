@@ -44,6 +44,7 @@ typedef struct Config {
     char *csi_endpoint; /* "unix://" is taken off: a path */
     ConfigPaths csi_kubelet_dir;
     char *csi_registration_dir;
+    uint64_t csi_warm_bandwidth; /* bytes per second; 0: no limit */
     char *control_socket;
     uint64_t pull_concurrent;
     uint64_t pull_connections;

@@ -23,6 +23,9 @@
     KEY("csi.registration_dir", OPTIONAL_PATH, csi_registration_dir,                               \
         "/var/lib/kubelet/plugins_registry", 1, 4095, NULL, false,                                 \
         "Where the kubelet looks for sockets of plugins. Empty: no registration.")                 \
+    KEY("csi.warm_bandwidth", SIZE, csi_warm_bandwidth, "512MiB", 0, GiB(1024), NULL, false,       \
+        "Bytes per second of reading volumes with warm: \"true\" into the page cache. 0: no "      \
+        "limit.")                                                                                  \
     KEY("control.socket", PATH, control_socket, "/run/modelcached/control.sock", 2,                \
         UNIX_PATH_MAX_BYTES, NULL, false, "Socket for cache-ctl, mode 0660.")                      \
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \

@@ -39,10 +39,12 @@ typedef struct EnsureTicket EnsureTicket;
 
 /* The daemon's side; every function is called on the loop. */
 typedef struct Backend {
+    sd_event *loop; /* borrowed */
     Store *store;
     Pool *pool; /* blocking work that somebody waits for goes here */
     MountMethod mount_method;
-    const char *node; /* node id */
+    const char *node;               /* node id */
+    uint64_t warm_bytes_per_second; /* 0: no limit */
     void *arg;
     int (*ensure)(void *arg, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
                   void *done_arg, Err *err);

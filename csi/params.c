@@ -9,7 +9,7 @@
 
 #define KUBELET_PREFIX "csi.storage.k8s.io/"
 #define KNOWN \
-    "reference (or image), pullPolicy, platform, subPath, include, exclude, timeout, noexec"
+    "reference (or image), pullPolicy, platform, subPath, include, exclude, timeout, warm, noexec"
 
 /* The attributes as text, before they are understood. */
 typedef enum Attribute {
@@ -21,6 +21,7 @@ typedef enum Attribute {
     ATTRIBUTE_INCLUDE,
     ATTRIBUTE_EXCLUDE,
     ATTRIBUTE_TIMEOUT,
+    ATTRIBUTE_WARM,
     ATTRIBUTE_NOEXEC,
     ATTRIBUTE_POD_NAMESPACE,
     ATTRIBUTE_POD_NAME,
@@ -37,6 +38,7 @@ static const char *const attribute_keys[ATTRIBUTE_COUNT] = {
     [ATTRIBUTE_INCLUDE] = "include",
     [ATTRIBUTE_EXCLUDE] = "exclude",
     [ATTRIBUTE_TIMEOUT] = "timeout",
+    [ATTRIBUTE_WARM] = "warm",
     [ATTRIBUTE_NOEXEC] = "noexec",
     [ATTRIBUTE_POD_NAMESPACE] = KUBELET_PREFIX "pod.namespace",
     [ATTRIBUTE_POD_NAME] = KUBELET_PREFIX "pod.name",
@@ -124,9 +126,25 @@ static int params_parse_timeout(Params *p, const char *text, Err *err) {
     return 0;
 }
 
-static int params_parse_rest(Params *p, const char *const *values, Err *err) {
-    const char *sub_path = values[ATTRIBUTE_SUB_PATH], *noexec = values[ATTRIBUTE_NOEXEC];
+/* Text is what YAML gives: "true", not yes or 1, which it would have changed. */
+static int params_parse_bool(bool *ret, const char *key, const char *text, Err *err) {
+    if (isempty(text))
+        return 0;
+    if (!streq(text, "true") && !streq(text, "false"))
+        return err_set(err, -EINVAL, "%s is \"%.32s\"; it is \"true\" or \"false\"", key, text);
+    *ret = streq(text, "true");
+    return 0;
+}
 
+static int params_parse_rest(Params *p, const char *const *values, Err *err) {
+    const char *sub_path = values[ATTRIBUTE_SUB_PATH];
+    bool noexec = true;
+    int r = params_parse_bool(&noexec, "noexec", values[ATTRIBUTE_NOEXEC], err);
+
+    if (r >= 0)
+        r = params_parse_bool(&p->warm, "warm", values[ATTRIBUTE_WARM], err);
+    if (r < 0)
+        return r;
     if (!isempty(sub_path) && !path_is_safe_relative(sub_path))
         return err_set(err, -EINVAL,
                        "subPath \"%.128s\" must be relative, without \"..\", \".\", double and "
@@ -134,9 +152,7 @@ static int params_parse_rest(Params *p, const char *const *values, Err *err) {
                        sub_path);
     if (!isempty(sub_path))
         p->sub_path = xstrdup(sub_path);
-    if (!isempty(noexec) && !streq(noexec, "true") && !streq(noexec, "false"))
-        return err_set(err, -EINVAL, "noexec is \"%.32s\"; it is \"true\" or \"false\"", noexec);
-    p->exec = noexec && streq(noexec, "false");
+    p->exec = !noexec;
     p->pod_namespace = xstrdup(values[ATTRIBUTE_POD_NAMESPACE]);
     p->pod_name = xstrdup(values[ATTRIBUTE_POD_NAME]);
     p->pod_uid = xstrdup(values[ATTRIBUTE_POD_UID]);

@@ -18,13 +18,14 @@ typedef struct Params {
     Filter *filter;                           /* include, exclude; NULL: all */
     char *sub_path;                           /* safe relative; NULL: the root of the tree */
     bool exec;                                /* noexec="false" */
+    bool warm;                                /* read into the page cache after the mount */
     uint64_t timeout_usec;                    /* for the artifact, over all tries; 0: none */
     char *pod_namespace, *pod_name, *pod_uid; /* of the kubelet's podInfoOnMount; NULL: not said */
 } Params;
 
 /* Reads the `n` attributes.  Known: reference (alias image), pullPolicy, platform, subPath,
- * include, exclude, timeout, noexec; those of the kubelet (csi.storage.k8s.io/…) are ignored but
- * for the pod's names.  Free with params_done(). Errors: -EINVAL unknown or contradicting
+ * include, exclude, timeout, warm, noexec; those of the kubelet (csi.storage.k8s.io/…) are ignored
+ * but for the pod's names.  Free with params_done(). Errors: -EINVAL unknown or contradicting
  * attributes, bad values, no reference. */
 int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) _must_check_;
 void params_done(Params *p);

@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/limits.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/parse.h"
 #include "csi/volume_internal.h"
 
@@ -297,16 +298,26 @@ static int op_run_mount(void *arg, Err *err) {
     return volume_mount(op->store, op->method, &op->volume, op->look == VOLUME_LOOK_STALE, err);
 }
 
-static void op_worked(void *arg, int r, const Err *err) {
+static void op_mounted(void *arg, int r, const Err *err) {
+    VolumeOp *op = arg;
+
+    if (!op_is_owned(op))
+        return;
+    if (r >= 0 && op->params.warm && !op->cancelled)
+        warmer_add(op->volumes->warmer, &op->volume);
+    op_finish(op, r, err);
+}
+
+static int op_enter_mount(VolumeOp *op) {
+    pool_submit(op->volumes->backend->pool, op_run_mount, op_mounted, op);
+    return 0;
+}
+
+static void op_unmounted(void *arg, int r, const Err *err) {
     VolumeOp *op = arg;
 
     if (op_is_owned(op))
         op_finish(op, r, err);
-}
-
-static int op_enter_mount(VolumeOp *op) {
-    pool_submit(op->volumes->backend->pool, op_run_mount, op_worked, op);
-    return 0;
 }
 
 static int op_run_unmount(void *arg, Err *err) {
@@ -324,7 +335,7 @@ static int op_run_unmount(void *arg, Err *err) {
 }
 
 static int op_enter_unmount(VolumeOp *op) {
-    pool_submit(op->volumes->backend->pool, op_run_unmount, op_worked, op);
+    pool_submit(op->volumes->backend->pool, op_run_unmount, op_unmounted, op);
     return 0;
 }
 
@@ -438,6 +449,7 @@ int volume_unpublish(Volumes *v, VolumeTicket **ret, const VolumeKey *key, Volum
 
     if (r < 0)
         return r;
+    warmer_stop(v->warmer, key->volume_id, key->target);
     cancel_publishes(v, key);
     for (op = v->ops; op; op = op->next)
         if (op->unpublish && streq(op->volume.volume_id, key->volume_id) &&
@@ -478,14 +490,31 @@ VolumeTicket *volume_ticket_free(VolumeTicket *t) {
     return NULL;
 }
 
+static uint64_t room_for_cache(void) {
+    return memory_room("/proc", "/sys/fs/cgroup");
+}
+
+static void on_warmed(void *arg, const Volume *volume, int r, const char *sentence) {
+    volumes_event(arg, volume, r < 0 ? "volume.not-warmed" : "volume.warmed", "%s", sentence);
+}
+
 int volumes_new(Volumes **ret, const Backend *backend, Err *err) {
+    Volumes *v;
+
     if (!backend->store || !backend->pool || backend->mount_method == MOUNT_METHOD_NONE)
         return err_set(err, -ENOTSUP,
                        "volumes cannot be mounted on this machine: CAP_SYS_ADMIN and a kernel that "
                        "can make read-only bind mounts are needed");
-    *ret = xnew(Volumes);
-    (*ret)->backend = backend;
-    (*ret)->patience = patience_new();
+    v = xnew(Volumes);
+    v->backend = backend;
+    v->patience = patience_new();
+    warmer_new(&v->warmer, &(WarmerOptions){ .event = backend->loop,
+                                             .store = backend->store,
+                                             .bytes_per_second = backend->warm_bytes_per_second,
+                                             .room = room_for_cache,
+                                             .done = on_warmed,
+                                             .arg = v });
+    *ret = v;
     return 0;
 }
 
@@ -504,6 +533,7 @@ Volumes *volumes_free(Volumes *v) {
             (void)op_free(op); /* No pool work has it. */
     }
     (void)patience_free(v->patience);
+    (void)warmer_free(v->warmer);
     free(v);
     return NULL;
 }

@@ -4,12 +4,14 @@
 
 #include "csi/patience.h"
 #include "csi/volume_work.h"
+#include "csi/warm.h"
 
 typedef struct VolumeOp VolumeOp;
 
 struct Volumes {
     const Backend *backend; /* borrowed */
     Patience *patience;
+    Warmer *warmer;
     VolumeOp *ops; /* running and waiting, oldest first */
 };
 

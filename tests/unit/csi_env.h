@@ -157,6 +157,7 @@ _unused_ static void env_start(Env *env) {
         test_fail(__FILE__, __LINE__, "%s", err.text);
     ASSERT_OK(pool_new(&env->pool, env->event, 4, &err));
     env->backend = (Backend){
+        .loop = env->event,
         .store = env->store,
         .pool = env->pool,
         .mount_method = mount_method_probe(store_trees_fd(env->store), &why),

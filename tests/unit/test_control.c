@@ -26,7 +26,8 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     c->set = xasprintf("control.socket=%s/run/control.sock", tmpdir_path(dir));
     agent_env_init(&c->e, dir, c->set);
     c->parts = (BackendParts){ c->e.puller, c->e.events };
-    c->backend = (Backend){ .store = c->e.store,
+    c->backend = (Backend){ .loop = c->e.event,
+                            .store = c->e.store,
                             .pool = c->e.pool,
                             .node = "n",
                             .mount_method = mount_method_probe(store_trees_fd(c->e.store), &why) };
