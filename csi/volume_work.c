@@ -66,9 +66,43 @@ int volume_is_mounted(Store *s, const Volume *v, Err *err) {
     return r == -EEXIST ? err_set(err, -EBUSY, "something else is mounted on %s", v->target) : r;
 }
 
+/* The device is asked of the files: mountinfo's is another one on btrfs. */
+static bool is_same_device(const Store *s, const char *target) {
+    _cleanup_close_ int fd = -EBADF;
+    struct stat a, b;
+    Err ignored = { "" };
+
+    return target_open_existing(target, &fd, &ignored) >= 0 && fstat(fd, &a) >= 0 &&
+           fstat(store_trees_fd(s), &b) >= 0 && a.st_dev == b.st_dev;
+}
+
+bool volume_mount_is_ours(const Store *s, const Shown *shown, size_t i) {
+    return shown_is_tree(shown, i) && is_same_device(s, shown->list[i].target);
+}
+
+/* 1: a tree of ours is on top of `target`; 0: nothing is mounted there; -EBUSY something else is.
+ */
+static int mounted_by_us(Store *s, const char *target, Err *err) {
+    _cleanup_(shown_done) Shown shown = { 0 };
+    int r = shown_read(&shown, s, err), found = 0;
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < shown.n; i++)
+        if (streq(shown.list[i].target, target))
+            found = volume_mount_is_ours(s, &shown, i) ? 1 : -EBUSY;
+    return found == -EBUSY
+               ? err_set(err, -EBUSY,
+                         "what is mounted on %s is no volume of this driver; it is left "
+                         "alone",
+                         target)
+               : found;
+}
+
 static int look_recorded(Store *s, const Volume *want, const Volume *have, VolumeLook *ret,
                          Err *err) {
     _cleanup_close_ int tree = -EBADF;
+    Err ignored = { "" };
     int r;
 
     if (!streq_ptr(want->parameters, have->parameters))
@@ -77,6 +111,8 @@ static int look_recorded(Store *s, const Volume *want, const Volume *have, Volum
                        "first",
                        have->target, have->reference);
     r = volume_is_mounted(s, have, err);
+    if (r == -EBUSY && mounted_by_us(s, have->target, &ignored) > 0)
+        r = 0; /* what was to be replaced is still there: a crash came between */
     if (r < 0)
         return r;
     if (r > 0) {
@@ -128,39 +164,6 @@ static int volume_record(Store *s, const Volume *v, bool replaces, Err *err) {
     return r;
 }
 
-/* The device is asked of the files: mountinfo's is another one on btrfs. */
-static bool is_same_device(const Store *s, const char *target) {
-    _cleanup_close_ int fd = -EBADF;
-    struct stat a, b;
-    Err ignored = { "" };
-
-    return target_open_existing(target, &fd, &ignored) >= 0 && fstat(fd, &a) >= 0 &&
-           fstat(store_trees_fd(s), &b) >= 0 && a.st_dev == b.st_dev;
-}
-
-bool volume_mount_is_ours(const Store *s, const Shown *shown, size_t i) {
-    return shown_is_tree(shown, i) && is_same_device(s, shown->list[i].target);
-}
-
-/* 1: a tree of ours is on top of `target`; 0: nothing is mounted there; -EBUSY something else is.
- */
-static int mounted_by_us(Store *s, const char *target, Err *err) {
-    _cleanup_(shown_done) Shown shown = { 0 };
-    int r = shown_read(&shown, s, err), found = 0;
-
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < shown.n; i++)
-        if (streq(shown.list[i].target, target))
-            found = volume_mount_is_ours(s, &shown, i) ? 1 : -EBUSY;
-    return found == -EBUSY
-               ? err_set(err, -EBUSY,
-                         "what is mounted on %s is no volume of this driver; it is left "
-                         "alone",
-                         target)
-               : found;
-}
-
 /* Takes our mounts off the target, down to what is none of ours, which is -EBUSY.  1: there was
  * one. */
 static int detach_ours(Store *s, const char *target, Err *err) {
@@ -201,26 +204,24 @@ static int detach_unknown(Store *s, const char *target, Err *err) {
     return r;
 }
 
-/* A new mount takes the place of such a one.  Workloads keep what they have open.  1: there was
- * one. */
-static int detach_leftover(Store *s, const Volume *v, Err *err) {
-    int r = is_target_of_another(s, &(VolumeKey){ v->volume_id, v->target }, err);
+/* Is what is mounted on the volume's target such a one, whose place it may take? */
+static bool is_leftover(Store *s, const Volume *v) {
+    Err ignored = { "" };
 
-    return r != 0 ? MIN(r, 0) : detach_unknown(s, v->target, err);
+    return is_target_of_another(s, &(VolumeKey){ v->volume_id, v->target }, &ignored) == 0 &&
+           mounted_by_us(s, v->target, &ignored) > 0;
 }
 
-/* Opens what is shown and where; both must be right before anything is written. */
+/* Opens what is shown and where; both must be right before anything is written.  A leftover on the
+ * target stays until the volume is recorded: then `ret_target` stays closed. */
 static int volume_open_ends(Store *s, const Volume *v, int *ret_tree, Target *ret_target,
                             Err *err) {
-    Err ignored = { "" };
     int r = volume_open_tree(s, v, ret_tree, err);
 
     if (r < 0)
         return r == -ESTALE ? -EAGAIN : r;
     r = target_open(ret_target, v->target, err);
-    if (r == -EBUSY && detach_leftover(s, v, &ignored) > 0)
-        r = target_open(ret_target, v->target, err);
-    return r;
+    return r == -EBUSY && is_leftover(s, v) ? 0 : r;
 }
 
 /* EINVAL and the like of the kernel are not the caller's fault; EPERM is the administrator's. */
@@ -248,6 +249,20 @@ static int check_tree_lives(const Volume *v, int tree_fd, Err *err) {
     return 0;
 }
 
+/* The volume is recorded.  A leftover goes now, so that a crash leaves either it or the record of
+ * what takes its place; workloads keep what they have open. */
+static int volume_show(Store *s, MountMethod method, const Volume *v, int tree_fd, Target *target,
+                       Err *err) {
+    int r = check_tree_lives(v, tree_fd, err);
+
+    if (r >= 0 && target->fd < 0) {
+        r = detach_unknown(s, v->target, err);
+        if (r >= 0)
+            r = target_open(target, v->target, err);
+    }
+    return r < 0 ? r : volume_mount_at(s, method, v, tree_fd, target->fd, err);
+}
+
 int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, Err *err) {
     _cleanup_(target_done) Target target = TARGET_INIT;
     _cleanup_close_ int tree = -EBADF;
@@ -258,9 +273,7 @@ int volume_mount(Store *s, MountMethod method, const Volume *v, bool replaces, E
         return r;
     r = volume_record(s, v, replaces, err);
     if (r >= 0) {
-        r = check_tree_lives(v, tree, err);
-        if (r >= 0)
-            r = volume_mount_at(s, method, v, tree, target.fd, err);
+        r = volume_show(s, method, v, tree, &target, err);
         if (r < 0 && store_volume_remove(s, v->volume_id, v->target, &ignored) < 0)
             log_debug("cannot take the record of %s back: %s", v->volume_id, ignored.text);
     }
