@@ -444,11 +444,16 @@ static void cancel_publishes(Volumes *v, const VolumeKey *key) {
 
 int volume_unpublish(Volumes *v, VolumeTicket **ret, const VolumeKey *key, VolumeDone done,
                      void *arg, Err *err) {
-    VolumeOp *op;
+    VolumeOp *op = op_find(v, key->target);
     int r = volume_key_check(key, err);
 
     if (r < 0)
         return r;
+    if (op && !op->unpublish && !streq(op->volume.volume_id, key->volume_id))
+        return err_set(err, -EINPROGRESS,
+                       "the target %.200s is being published as another volume; try again when "
+                       "that is done",
+                       key->target);
     warmer_stop(v->warmer, key->volume_id, key->target);
     cancel_publishes(v, key);
     for (op = v->ops; op; op = op->next)

@@ -53,7 +53,8 @@ typedef struct VolumeTicket VolumeTicket;
 int volume_publish(Volumes *v, VolumeTicket **ret, const VolumePublishRequest *request,
                    VolumeDone done, void *arg, Err *err) _must_check_;
 /* Unmounts, removes the empty directory, forgets; ends a publish that still waits for its artifact.
- * What is not there is fine.  Errors through `done`: -EBUSY the directory is not empty, or a
+ * What is not there is fine.  Errors: -EINPROGRESS another volume is being published at the target;
+ * through `done`: -EBUSY the directory is not empty, or a
  * foreign mount is there; -EIO. */
 int volume_unpublish(Volumes *v, VolumeTicket **ret, const VolumeKey *key, VolumeDone done,
                      void *arg, Err *err) _must_check_;

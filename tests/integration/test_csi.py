@@ -245,7 +245,7 @@ def test_block_volumes_and_mount_flags(csi, volume):
 
 ATTRIBUTES = [({"reference": None}, "reference is missing"), ({"image": "other/image"}, "differ"),
               ({"pullPolicy": "Sometimes"}, "IfNotPresent"), ({"platform": "x"}, "platform"),
-              ({"noexec": "maybe"}, "noexec"), ({"timeout": "5m"}, "known are reference"),
+              ({"noexec": "maybe"}, "noexec"), ({"timeOut": "5m"}, "known are reference"),
               ({"subPath": "../.."}, "subPath"), ({"subPath": "/etc"}, "subPath"),
               ({"subPath": "config.json"}, "is a file"), ({"secrets": {"token": "hunter2"}}, "known are"),
               ({"secrets": {"username": "u"}}, "password"), ({"secrets": {".dockerconfigjson": "{hunter2"}}, "secret")]

@@ -325,7 +325,9 @@ TEST(free_with_operations_in_every_state) {
     ASSERT_OK(ask_publish(env, &(Ask){ 0 }, &t[0], &o, &err));
     env_wait_ticket(env);
     ASSERT_OK(ask_publish(env, &(Ask){ .id = "v2", .name = "b" }, &t[1], &o, &err));
-    ASSERT_OK(ask_unpublish(env, &(Ask){ .id = "v3", .name = "b" }, &t[2], &o, &err));
+    ASSERT_ERR(ask_unpublish(env, &(Ask){ .id = "v3", .name = "b" }, &t[2], &o, &err),
+               -EINPROGRESS);
+    ASSERT_OK(ask_unpublish(env, &(Ask){ .id = "v2", .name = "b" }, &t[2], &o, &err));
     ASSERT_OK(ask_unpublish(env, &(Ask){ .id = "v3", .name = "c" }, &t[3], &o, &err));
     env->volumes = volumes_free(env->volumes);
     env->pool = pool_free(env->pool);
