@@ -238,13 +238,13 @@ def test_unpublish_does_not_follow_a_symlink_to_another_volume(node):
     node.publish("attacker")
     volumes = os.path.dirname(attacker)
     os.rename(volumes, volumes + ".moved")
-    os.symlink(os.path.dirname(victim), volumes)
+    os.symlink(os.path.relpath(os.path.dirname(victim), os.path.dirname(volumes)), volumes)
     code, _ = error_of(node.unpublish, "attacker", attacker)
     assert code == INVALID
     node.unpublish("victim", attacker)  # it is published elsewhere: nothing is done
     code, _ = error_of(node.publish, "attacker", attacker)
     assert code == INVALID
-    os.symlink(os.path.join(pods, "victim"), os.path.join(pods, "through"))
+    os.symlink("victim", os.path.join(pods, "through"))
     code, _ = error_of(node.unpublish, "victim", victim.replace("/victim/", "/through/"))
     assert code == INVALID
     assert_tree(victim, node.tree)
@@ -261,7 +261,7 @@ def test_a_parent_that_becomes_a_symlink_in_between(node, work):
     parent = os.path.dirname(node.daemon.target("race"))
     outside, aside = os.path.join(work, "outside"), parent + ".aside"
     os.makedirs(os.path.join(outside, "mount"))
-    os.symlink(outside, aside)
+    os.symlink(os.path.relpath(outside, os.path.dirname(parent)), aside)
     stop, turns = threading.Event(), [0]
 
     def exchange():  # renameat2(RENAME_EXCHANGE): the name is a directory or a symlink, and nothing else
