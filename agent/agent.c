@@ -7,6 +7,7 @@
 #include "agent/trim.h"
 #include "base/log.h"
 #include "base/version.h"
+#include "cache/label.h"
 #include "csi/server.h"
 
 #include <signal.h>
@@ -185,6 +186,25 @@ static void note_mount_method(const Agent *a) {
                  a->mount_why);
 }
 
+/* Volumes are mounted in any case: whoever labels the store otherwise knows better. */
+static void label_store(const Agent *a) {
+    const char *label = a->config->store_selinux_label;
+    uint64_t n = 0;
+    Err err = { "" };
+    int r;
+
+    if (isempty(label) || !label_is_needed("/proc"))
+        return;
+    r = label_content(a->store, label, &n, &err);
+    if (r < 0)
+        log_warn("SELinux: %s; containers read volumes only when the store's files have a label "
+                 "that they may read",
+                 err_text(&err, r));
+    else if (n > 0)
+        log_info("SELinux: %llu files of the store have the label %s now", (unsigned long long)n,
+                 label);
+}
+
 static int start_store(Agent *a, Err *err) {
     int r;
 
@@ -192,6 +212,7 @@ static int start_store(Agent *a, Err *err) {
     r = store_open(&a->store, a->config->store_path, err);
     if (r < 0)
         return r;
+    label_store(a);
     r = pool_new(&a->pool, a->event, POOL_THREADS, err);
     if (r >= 0)
         r = pool_new(&a->bulk, a->event, BULK_THREADS, err);

@@ -40,6 +40,7 @@ typedef struct ConfigRegistry {
 typedef struct Config {
     char *node;
     char *store_path;
+    char *store_selinux_label; /* "": none */
     char *csi_driver;
     char *csi_endpoint; /* "unix://" is taken off: a path */
     ConfigPaths csi_kubelet_dir;

@@ -12,6 +12,10 @@
         "Name of this node, as Kubernetes knows it. Empty: $NODE_NAME, then the host name.")       \
     KEY("store.path", PATH, store_path, "/var/lib/modelcached", 1, 4095, NULL, false,              \
         "Directory of the store, on ext4, xfs or btrfs.")                                          \
+    KEY("store.selinux_label", NAME, store_selinux_label,                                          \
+        "system_u:object_r:container_ro_file_t:s0", 0, 511, NULL, false,                           \
+        "Label of the store's content where the kernel has SELinux, which containers may read. "   \
+        "Empty: it stays as it is.")                                                               \
     KEY("csi.driver", DRIVER, csi_driver, "csi.modelcached.dev", 1, 63, NULL, false,               \
         "Name of the CSI driver; pods name it in their volumes.")                                  \
     KEY("csi.endpoint", ENDPOINT, csi_endpoint,                                                    \

@@ -42,6 +42,14 @@ static int refuse_flag(const char *flag, Err *err) {
     int n = (int)strspn(flag, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
     char known[160] = "";
 
+    /* context=, fscontext= and the like belong to a whole file system. */
+    if (n >= 7 && startswith(flag + n - 7, "context="))
+        return err_set(
+            err, -EINVAL,
+            "the mount flag \"%.*s\" has no effect on a volume, which shows files of the "
+            "store with their labels: leave it out, and see store.selinux_label",
+            MIN(n, 32), flag);
+
     for (size_t i = 0; i < ELEMENTSOF(mount_flags); i++) {
         if (i > 0)
             strcat(known, ", ");

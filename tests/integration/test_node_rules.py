@@ -124,6 +124,22 @@ def test_mount_flags_that_cannot(node, flag):
     assert not os.path.exists(node.daemon.target("flags"))
 
 
+@pytest.mark.parametrize("flag", ["context", "fscontext", "defcontext", "rootcontext"])
+def test_a_label_has_no_effect_on_a_bind_mount(node, flag):
+    request = node.request("flags")
+    request.volume_capability.mount.mount_flags.append(f'{flag}="system_u:object_r:container_file_t:s0:c1,c2"')
+    node.refused(request, INVALID, f'"{flag}" has no effect .* store.selinux_label')
+
+
+def test_without_selinux_nothing_is_labelled(node):
+    """Where the kernel has it, tests/unit/test_label.c says what is."""
+    with open("/proc/filesystems", encoding="ascii") as file:
+        if "selinuxfs" in file.read():
+            pytest.skip("this kernel has SELinux")
+    for folder in ("objects", "ingest", "trees"):
+        assert "security.selinux" not in os.listxattr(os.path.join(node.daemon.store, folder))
+
+
 def test_unknown_attributes_name_all_that_are_known(node):
     code, text = error_of(node.publish, "typo", refrence="x")
     assert code == INVALID and '"refrence" is not known' in text, (code, text)
