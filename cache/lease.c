@@ -61,7 +61,8 @@ static int insert_volume(Index *ix, const Volume *v, Err *err) {
 
 int store_volume_add(Store *s, const Volume *v, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-    int r = index_begin(ix, true, err);
+    /* What a power cut takes back, it takes with the mount; a crash of ours takes nothing back. */
+    int r = index_begin(ix, false, err);
 
     if (r >= 0)
         r = check_others(ix, v, err);
