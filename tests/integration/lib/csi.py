@@ -18,11 +18,11 @@ SOURCE = os.environ.get("MC_SRC") or os.path.abspath(os.path.join(os.path.dirnam
 
 
 @functools.cache
-def messages(name):
-    """The message classes of proto/<name>.proto."""
+def messages(name, where="proto"):
+    """The message classes of <where>/<name>.proto."""
     folder = tempfile.mkdtemp(prefix="mc-it-proto-")
     atexit.register(shutil.rmtree, folder, True)
-    subprocess.run(["protoc", "-I", os.path.join(SOURCE, "proto"), f"--python_out={folder}", f"{name}.proto"],
+    subprocess.run(["protoc", "-I", os.path.join(SOURCE, where), f"--python_out={folder}", f"{name}.proto"],
                    check=True)
     sys.path.insert(0, folder)
     try:
