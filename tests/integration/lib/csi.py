@@ -66,8 +66,8 @@ def control_client(socket_path):
 class CsiClient(GrpcClient):
     """Of the CSI socket, with publish() and unpublish() as the kubelet calls them."""
 
-    def __init__(self, socket_path):
-        super().__init__("csi", socket_path)
+    def __init__(self, socket_path, options=()):
+        super().__init__("csi", socket_path, options)
 
     def publish_request(self, volume_id, target, reference, secrets=None, readonly=True, **attributes):
         """A NodePublishVolumeRequest of an inline volume; attributes are more volumeAttributes."""
