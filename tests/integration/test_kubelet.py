@@ -107,6 +107,20 @@ def test_restart_of_the_daemon(kubelet, make, faulty, work, how):
     assert pod.is_gone()
 
 
+def test_killed_daemon_and_a_kubelet_that_does_not_ask(kubelet, make):
+    """Those before 1.34 only watch the folder: the stale socket goes, and a new one comes."""
+    kubelet.poll = 3600
+    daemon = make()
+    kubelet.start()
+    daemon.start()
+    wait_registered(kubelet)
+    daemon.kill9()
+    assert DRIVER in kubelet.drivers
+    daemon.start()
+    wait_for(lambda: len(kubelet.happened) >= 3, "the second registration")
+    assert kubelet.happened == [("registered", DRIVER), ("unregistered", DRIVER), ("registered", DRIVER)]
+
+
 def test_restart_of_the_kubelet(kubelet, make, faulty, work):
     daemon, made = make([faulty.config()]), modelpack(work)
     pod = Pod(kubelet.start(), DRIVER, "pod", {"reference": faulty.add(made, "team/model", "v1")})
@@ -212,6 +226,7 @@ def test_fifty_pods_with_deadlines_of_a_second_and_pulls_of_ten(kubelet, make, f
     waited = [answer for answer in answers if answer[0] is not None]
     show(f"{PODS} pods: {len(answers)} calls, {len(waited)} of them told to wait, the slowest answer after "
          f"{max(seconds for _, _, seconds in answers):.2f} s")
+    assert kubelet.happened == [("registered", DRIVER)], "GetInfo was not answered meanwhile"
     assert {code for code, _, _ in waited} <= {grpc.StatusCode.ABORTED, grpc.StatusCode.DEADLINE_EXCEEDED}
     aborted = [text for code, text, _ in waited if code == grpc.StatusCode.ABORTED]
     assert len(aborted) > len(waited) / 2 and len(waited) >= 2 * PODS

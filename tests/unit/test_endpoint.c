@@ -6,7 +6,10 @@
 #include "tests/unit/test.h"
 
 #include <dirent.h>
+#include <sched.h>
+#include <sys/inotify.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 typedef struct Place {
     TmpDir *dir;
@@ -131,6 +134,41 @@ TEST(endpoint_comes_again_when_it_is_removed) {
         place_wait(p, true);
     }
     ASSERT_TRUE(count_fds() <= n);
+}
+
+/* A name space of users of its own, in which no inotify can be had. */
+static void without_inotify(void) {
+    FILE *limit;
+
+    ASSERT_OK(unshare(CLONE_NEWUSER));
+    limit = fopen("/proc/sys/user/max_inotify_instances", "we");
+    ASSERT_TRUE(limit && fputs("0", limit) >= 0 && fclose(limit) == 0);
+    ASSERT_TRUE(inotify_init1(IN_CLOEXEC) < 0);
+}
+
+static void look_without_inotify(void) {
+    _cleanup_(place_freep) Place *p = place_new();
+    Err err;
+
+    without_inotify();
+    ASSERT_OK(place_begin(p, true, &err));
+    place_wait(p, true);
+    ASSERT_OK(unlink(p->path));
+    place_wait(p, false);
+    place_wait(p, true);
+}
+
+TEST(endpoint_looks_by_itself_where_nothing_can_be_watched) {
+    pid_t pid = fork();
+    int status;
+
+    ASSERT_OK(pid);
+    if (pid == 0) {
+        look_without_inotify();
+        _exit(EXIT_SUCCESS);
+    }
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    ASSERT_EQ(status, 0);
 }
 
 TEST(endpoint_leaves_the_place_to_another) {

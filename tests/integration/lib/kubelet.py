@@ -25,6 +25,11 @@ IN_MOVED_FROM, IN_MOVED_TO, IN_CREATE, IN_DELETE, IN_NONBLOCK = 0x40, 0x80, 0x10
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+def connection(path):
+    """Options of a connection of its own, with the authority that kubelets up to 1.25 send: the socket's path."""
+    return [*OWN_CONNECTION, ("grpc.default_authority", path)]
+
+
 class FolderWatch:
     """inotify of one folder; events(): [(name, is there)] since the last time."""
 
@@ -55,7 +60,8 @@ class Refused(Exception):
 
 class Kubelet:
     """`root`: its folder, as it names it; `host`: what is before that on this machine, when it is a node's.  poll: seconds
-    between two GetInfo of a plugin that is registered (10 in a real one), backoff: seconds before the first retry (0.5).
+    between two GetInfo of a plugin that is registered (10 in a real one, never in those before 1.34), backoff: seconds
+    before the first retry (0.5).
 
     .drivers: {driver: endpoint} that are registered; .happened: what became of them, in order: ("registered" or
     "unregistered", driver), ("failed", why)."""
@@ -125,7 +131,7 @@ class Kubelet:
     def _care_for(self, path):
         """Registers, or, once it is, asks whether it still answers; `sockets` counts the failures."""
         try:
-            with GrpcClient("registration", path, OWN_CONNECTION) as plugin:
+            with GrpcClient("registration", path, connection(path)) as plugin:
                 if path in self.registered:
                     plugin.GetInfo(plugin.pb.InfoRequest(), timeout=DIAL_SECONDS)
                 else:
@@ -143,7 +149,7 @@ class Kubelet:
         info = plugin.GetInfo(plugin.pb.InfoRequest(), timeout=INFO_SECONDS)
         try:
             self._validate(info)
-            with CsiClient(self.host + info.endpoint, OWN_CONNECTION) as csi:
+            with CsiClient(self.host + info.endpoint, connection(info.endpoint)) as csi:
                 self.nodes[info.name] = csi.NodeGetInfo(csi.pb.NodeGetInfoRequest(), timeout=CSI_SECONDS).node_id
             if not self.nodes[info.name]:
                 raise Refused("the node_id is empty")
@@ -167,7 +173,7 @@ class Kubelet:
 
     def csi(self, driver):
         """A client on a connection of its own; a driver that is not registered is an error, as for a pod."""
-        return CsiClient(self.host + self.drivers[driver], OWN_CONNECTION)
+        return CsiClient(self.host + self.drivers[driver], connection(self.drivers[driver]))
 
 
 class Pod:
