@@ -2,6 +2,7 @@
 """A stand-in kubelet: registration whoever of the two comes first, goes, or is killed; and pods as it mounts them."""
 import os
 import shutil
+import signal
 import socket
 from concurrent.futures import ThreadPoolExecutor
 
@@ -16,7 +17,7 @@ from lib.kubelet import Kubelet, Pod
 from lib.sandbox import mounts_beneath, wait_for
 
 DRIVER = "csi.modelcached.dev"
-PODS, RPC_SECONDS, PULL_SECONDS = 50, 1.0, 10
+PODS, RPC_SECONDS, PULL_SECONDS, VOLUMES = 50, 1.0, 10, 300
 
 
 @pytest.fixture(name="kubelet")
@@ -242,6 +243,34 @@ def test_fifty_pods_with_deadlines_of_a_second_and_pulls_of_ten(kubelet, make, f
     assert all(pod.is_gone() for pod in pods) and not mounts_beneath(kubelet.root)
     assert daemon.ctl_json("status")["volumes"] == 0
     assert_store_good(daemon)
+
+
+def test_all_volumes_of_a_large_node_at_once(kubelet, make, make_registry, work):
+    """After a reboot the kubelet asks for all of its volumes, with a connection for each call, and they wait for a pull;
+    meanwhile other calls are answered."""
+    registry = make_registry()
+    reference = registry.push(modelpack(work), "team/all", "v1")
+    kubelet.start()
+    daemon = make([registry.config()]).start()
+    wait_registered(kubelet)
+    os.kill(registry.processes[0].pid, signal.SIGSTOP)
+    pods = [Pod(kubelet, DRIVER, f"pod{i}", {"reference": reference}) for i in range(VOLUMES)]
+    clients = [kubelet.csi(DRIVER) for _ in pods]
+    calls = []
+    for pod, client in zip(pods, clients):
+        os.makedirs(os.path.dirname(pod.path), 0o750)
+        calls.append(client.NodePublishVolume.future(pod.request(client), timeout=60))
+    wait_for(lambda: len(os.listdir(f"/proc/{daemon.pid}/fd")) > VOLUMES, "all connections")
+    Pod(kubelet, DRIVER, "other", {"reference": reference}).tear_down_at(5)
+    assert not any(call.done() for call in calls)
+    os.kill(registry.processes[0].pid, signal.SIGCONT)
+    for call in calls:
+        call.result()
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda client: client.close(), clients))
+        list(pool.map(Pod.tear_down_at, pods))
+    assert all(pod.is_gone() for pod in pods)
+    assert kubelet.happened == [("registered", DRIVER)]
 
 
 def test_final_answer_lets_the_kubelet_tidy_up(kubelet, make, faulty, work):
