@@ -46,7 +46,7 @@ def go_build(name, folder, *command, env=None):
     path = os.path.join(CACHE, name)
     if not shutil.which("go"):
         pytest.skip(f"{name} is not there, and no go to make it")
-    done = subprocess.run(["go", *command], cwd=folder, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+    done = subprocess.run(["nice", "go", *command], cwd=folder, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"go could not make {name}: {done.stderr.strip()[-300:]}")
