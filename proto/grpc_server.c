@@ -72,7 +72,7 @@ bool grpc_server_is_reachable(const GrpcServer *s) {
     for (const Listener *l = s->listeners; l; l = l->next)
         if (!unix_listener_is_there(l->socket))
             return false;
-    return true;
+    return s->listeners;
 }
 
 GrpcServer *grpc_server_free(GrpcServer *s) {
