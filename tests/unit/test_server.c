@@ -417,6 +417,9 @@ TEST(options_are_checked) {
     s->server = csi_server_free(s->server);
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         ASSERT_ERR(serve(s, names[i], NULL, &err), -EINVAL);
+    ASSERT_OK(serve(s, DRIVER, "/nowhere/at/all", &err)); /* it waits */
+    ASSERT_STREQ(csi_server_registration(s->server), "cannot be asked");
+    s->server = csi_server_free(s->server);
     ASSERT_OK(serve(s, DRIVER, "", &err));
     ASSERT_STREQ(csi_server_registration(s->server), "off");
     s->server = csi_server_free(s->server);
