@@ -22,7 +22,9 @@
         "paths with commas between them.")                                                         \
     KEY("csi.registration_dir", OPTIONAL_PATH, csi_registration_dir,                               \
         "/var/lib/kubelet/plugins_registry", 1, 4095, NULL, false,                                 \
-        "Where the kubelet looks for sockets of plugins. Empty: no registration.")                 \
+        "Where the kubelet looks for sockets of plugins; waited for while it is not there. "       \
+        "Empty: no "                                                                               \
+        "registration.")                                                                           \
     KEY("control.socket", PATH, control_socket, "/run/modelcached/control.sock", 2,                \
         UNIX_PATH_MAX_BYTES, NULL, false, "Socket for cache-ctl, mode 0660.")                      \
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \

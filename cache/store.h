@@ -218,7 +218,9 @@ int store_volume_add(Store *s, const Volume *v, Err *err) _must_check_;
 int store_volume_get(Store *s, const char *volume_id, const char *target, Volume *ret, Err *err)
     _must_check_; /* -ENOENT; target NULL: any */
 int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err)
-    _must_check_; /* absent: 0 */
+    _must_check_; /* absent: 0; target NULL: all */
+/* The same for the ids and targets of many, all or none, in one transaction. */
+int store_volumes_remove(Store *s, const Volume *list, size_t n, Err *err) _must_check_;
 int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) _must_check_;
 
 /* For people: what is stored. */

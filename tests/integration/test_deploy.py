@@ -10,7 +10,7 @@ import pytest
 
 from lib.csi import error_of
 from lib.daemon import program, run
-from lib.deploy import (DAEMONSET, SOURCE, Built, csi_sources, documents, examples, folders, known_attributes,
+from lib.deploy import (DAEMONSET, SOURCE, Built, build, csi_sources, documents, examples, folders, known_attributes,
                         kubestrict, overlay, read)
 
 OVERLAYS, COMPONENTS = folders("overlays"), folders("components")
@@ -201,7 +201,7 @@ def compose_fixture(work):
         with open(os.path.join(work, "kustomization.yaml"), "w", encoding="utf-8") as file:
             for key, path in parts.items():
                 file.write(f"{key}:\n  - {os.path.relpath(os.path.join(DAEMONSET, path), os.path.realpath(work))}\n")
-        return Built(work)
+        return Built(build(work))
 
     return compose
 
