@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store: opening the content-addressed store: its format, file system and lock; the folders of
  * pulls. */
-#include "cache/store_internal.h"
+#include "cache/grant.h"
 
 #include "base/fs.h"
 #include "base/parse.h"
@@ -300,6 +300,9 @@ int store_open(Store **ret, const char *path, Err *err) {
     r = index_open(&s->index, index_path, err);
     if (r < 0)
         return err_prefix(err, r, "opening the store %s failed", s->path);
+    r = grant_open(s, err);
+    if (r < 0)
+        return err_prefix(err, r, "opening the store %s failed", s->path);
     r = store_recover(s, err);
     if (r < 0)
         return err_prefix(err, r, "recovering the store %s failed", s->path);
@@ -322,6 +325,7 @@ Store *store_close(Store *s) {
     (void)pthread_mutex_destroy(&s->tree);
     (void)pthread_mutex_destroy(&s->naming);
     (void)pthread_rwlock_destroy(&s->content);
+    explicit_bzero(s->grant_key, sizeof(s->grant_key));
     free(s->path);
     free(s);
     return NULL;

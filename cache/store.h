@@ -18,6 +18,7 @@
  *   trees/.new-<hex>/   a tree that is being built
  *   trees/.old-<hex>/   a tree that is gone, but that a mount still shows
  *   staging/            mount points on which a mount becomes read-only before it is shown
+ *   grants.key          random; what the index remembers of credentials is hashed with it
  *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
  *   index.db-reserve    space put by for removal on a full disk; no content
  *
@@ -220,6 +221,29 @@ int store_volume_get(Store *s, const char *volume_id, const char *target, Volume
 int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err)
     _must_check_; /* absent: 0 */
 int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) _must_check_;
+
+/* Grants: a registry let somebody pull from a repository.  What is remembered of a credential is
+ * its fingerprint, hashed with a key of this store.  At most 100 a repository, the newest; all of
+ * it is forgotten when nothing of the repository is stored any more. */
+#define GRANT_BYTES 32
+typedef struct Grant {
+    const char *origin;         /* "registry/repository" */
+    const uint8_t *fingerprint; /* GRANT_BYTES; zeros: nobody in particular, all may have it */
+    uint64_t lifetime_usec;     /* older ones do not count, and go */
+} Grant;
+/* What it was asked for, when it led to what is stored. */
+typedef struct GrantReference {
+    const char *text, *platform; /* as in store_set_reference() */
+    const Digest *manifest;
+} GrantReference;
+/* Remembers it as of now, and points the reference (NULL: none) at its manifest, at once.  Errors:
+ * -ENOENT the manifest is not stored (complete with tree). */
+int store_grant_add(Store *s, const Grant *grant, const GrantReference *reference, Err *err)
+    _must_check_;
+/* 1 when it is remembered, for this credential or for all; else 0. */
+int store_grant_has(Store *s, const Grant *grant, Err *err) _must_check_;
+/* The registry let it in no more; absent: 0. */
+int store_grant_remove(Store *s, const Grant *grant, Err *err) _must_check_;
 
 /* For people: what is stored. */
 typedef struct ArtifactInfo {
