@@ -7,8 +7,6 @@
 #include "base/log.h"
 #include "oci/retry.h"
 
-#include <openssl/rand.h>
-
 /* A pod waits, and gets what is stored when the registry does not answer. */
 #define OPEN_PATIENCE_SECONDS 5
 
@@ -83,7 +81,6 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
 int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
                FlightDone done, void *arg, Err *err) {
     _cleanup_(flight_freep) Flight *p = xnew(Flight);
-    uint8_t random[16];
     int r;
 
     p->context = context;
@@ -93,10 +90,9 @@ int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *
     p->ingest_fd = -EBADF;
     p->waiting = xstrdup("");
     p->started_usec = now_usec();
-    if (RAND_bytes(random, sizeof(random)) != 1)
-        return err_set(err, -EIO, "OpenSSL has no random numbers for the name of a pull");
-    format_hex(random, sizeof(random), p->ingest);
     r = copy_request(p, request, err);
+    if (r >= 0)
+        r = store_ingest_name(p->ingest, p->origin, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(p);

@@ -44,8 +44,8 @@ struct Flight {
     int unreachable; /* < 0: the registry, for this reason, in worker_err */
     int worker_r;    /* < 0: too early, for this reason; told once nothing is being committed */
     Err worker_err;
-    pid_t leaving;   /* of the worker that was killed at the end and is to be waited for; or 0 */
-    char ingest[33]; /* name of its folder */
+    pid_t leaving; /* of the worker that was killed at the end and is to be waited for; or 0 */
+    char ingest[STORE_INGEST_NAME_MAX]; /* name of its folder */
     bool has_folder;
     int ingest_fd;  /* until the worker has it */
     uint64_t room;  /* bytes that may be written, when it was looked last */

@@ -347,6 +347,20 @@ const char *store_filesystem(const Store *s) {
     return s->filesystem;
 }
 
+int store_ingest_name(char buf[static STORE_INGEST_NAME_MAX], const char *origin, Err *err) {
+    const size_t half = STORE_INGEST_NAME_MAX / 2 - 1; /* hex digits */
+    uint8_t random[16];
+    Digest d;
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_errno(err, "making a name for a pull's folder failed");
+    digest_of(&d, origin, strlen(origin));
+    format_hex(d.bytes, half / 2, buf);
+    buf[half] = '-';
+    format_hex(random, sizeof(random), buf + half + 1);
+    return 0;
+}
+
 int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *ret_fd, Err *err) {
     _cleanup_close_ int fd = -EBADF;
 

@@ -10,7 +10,8 @@
  *   objects/ab/cdef….x  the same for an executable file; 0555
  *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
  *   partial/<64 hex>.part, .map   the bytes of a raw blob that an interrupted pull had, and the
- *                       worker's notes on which of them it wrote; root, 0600; always both.  They
+ *                       worker's notes on which of them it wrote; root, 0600; always both; named
+ *                       by a digest of the blob's and the repository, whose pulls get them.  They
  *                       move to ingest/ of the next pull that wants the blob; they go when the
  *                       blob is an object, after 7 days, the oldest beyond 64, and when there is
  *                       no space.  Only workers read them, and believe neither of the two
@@ -63,6 +64,11 @@ int store_staging_fd(const Store *s);
 const char *store_path(const Store *s);
 const char *store_filesystem(const Store *s); /* "ext4" "xfs" "btrfs" */
 
+/* A new name for the folder of a pull; what is kept of such folders goes to pulls of the same
+ * `origin` alone, in whose folders' names it is. */
+#define STORE_INGEST_NAME_MAX 66
+int store_ingest_name(char buf[static STORE_INGEST_NAME_MAX], const char *origin, Err *err)
+    _must_check_;
 /* A pull's folder.  `uid`/`gid` own it, 0700, so that an unprivileged worker can write there.
  * Returns an fd the caller closes; `name` is chosen by the caller (safe component).  Errors:
  * -EEXIST, -ENOSPC, -EIO. */
@@ -75,7 +81,8 @@ int store_ingest_end(Store *s, const char *name, Err *err)
 int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;
 
 /* Raw blobs that came in part ("<64 hex>.part" with "<64 hex>.map" in the folder of a pull), for
- * the next pull that wants them.  Files that are not as they should be are not kept.
+ * the next pull of the repository that wants them: a registry would learn from what it is asked for
+ * what this node has of others.  Files that are not as they should be are not kept.
  *
  * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
 int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;

@@ -305,6 +305,24 @@ def test_joining_a_pull_needs_credentials_of_its_own(make_daemon, make_faulty, w
     wait_idle(daemon)
 
 
+def test_what_came_in_part_is_for_its_repository(make_daemon, make_faulty, work):
+    """Whoever knows a digest could see, at a registry of their own, from which byte on this node asks for it."""
+    faulty, artifact = make_faulty(), modelpack(work, sizes=(8 << 20,), seed="part")
+    weights = max(artifact.blobs, key=lambda blob: blob.size).digest
+    victim, thief = (faulty.add(artifact, repository, "v1") for repository in ("team/a", "team/b"))
+    daemon = make_daemon([faulty.config()], config={"pull": {"give_up": "1s"}})
+    faulty.fault(f"/blobs/{weights}", "truncate", after=4 << 20, times=1)
+    faulty.fault(f"/blobs/{weights}", "status", status=503)
+    assert daemon.ctl("pull", victim).code != 0
+    wait_idle(daemon)
+    faulty.clear_faults()
+    assert daemon.ctl("pull", thief).code == 0
+    [request] = faulty.seen(f"team/b/blobs/{weights}")
+    assert request.headers.get("range", "bytes=0-").startswith("bytes=0-"), request
+    assert daemon.ctl("pull", victim).code == 0
+    assert not faulty.seen(f"team/a/blobs/{weights}")[-1].headers["range"].startswith("bytes=0-")
+
+
 def test_no_core_dumps(tenants):
     with open(f"/proc/{tenants.daemon.pid}/limits", encoding="ascii") as file:
         [line] = [line for line in file if line.startswith("Max core file size")]
