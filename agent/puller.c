@@ -15,6 +15,7 @@ typedef struct Entry {
     EnsureTicket *tickets; /* first of a list */
     FlightRequest request; /* what `pull` was made of, to make another; its strings are ours */
     CredentialList credentials;
+    uint8_t fingerprint[GRANT_BYTES];
     bool running;
     bool retried; /* after there was no space */
 } Entry;
@@ -26,7 +27,11 @@ typedef struct Lookup {
     Reference *reference;
     char *reference_text, *platform, *key;
     CredentialList credentials;
+    uint8_t fingerprint[GRANT_BYTES]; /* of the credential for this reference */
     PullPolicy policy;
+    AccessCheck check;
+    uint64_t lifetime_usec; /* of grants */
+    bool open;              /* what is stored is given when the registry cannot be reached */
     bool background;
     Digest found;
 } Lookup;
@@ -34,6 +39,7 @@ typedef struct Lookup {
 struct EnsureTicket {
     EnsureDone done;
     void *done_arg;
+    AccessGiver giver;
     Lookup *lookup; /* one of the two, or neither once it is done */
     Entry *entry;
     EnsureTicket *next; /* of the entry */
@@ -145,7 +151,13 @@ const Flight *puller_ticket_pull(const EnsureTicket *t) {
 }
 
 static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *manifest) {
-    t->done(t->done_arg, r, err, manifest); /* may free it */
+    Err why = { "" };
+
+    if (r < 0)
+        why = *err;
+    if (r < 0 && t->entry && flight_is_refused(t->entry->pull))
+        access_advise(&why, r, t->giver);
+    t->done(t->done_arg, r, &why, manifest); /* may free it */
 }
 
 /* Entries. */
@@ -157,8 +169,8 @@ static void say(Puller *p, const char *type, const Flight *pull, const char *tex
 
     flight_view(pull, &v);
     e.reference = (char *)v.reference;
-    if (v.manifest)
-        e.digest = (char *)digest_text(digest, &v.manifest->digest);
+    if (v.digest)
+        e.digest = (char *)digest_text(digest, v.digest);
     if (p->on_event)
         p->on_event(p->arg, &e);
 }
@@ -328,6 +340,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err);
 
 static int make_pull(Entry *f, Err *err) {
     f->request.credential = f->credentials.n > 0 ? f->credentials.items : NULL;
+    f->request.fingerprint = f->fingerprint;
     return flight_new(&f->pull, &f->puller->context, &f->request, on_pull_done, f, err);
 }
 
@@ -368,7 +381,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     say_end(p, pull, r, err);
     flight_view(pull, &v);
     for (EnsureTicket *t; (t = f->tickets);) {
-        ticket_done(t, r, err, r < 0 ? NULL : &v.manifest->digest);
+        ticket_done(t, r, err, r < 0 ? NULL : v.digest);
         if (f->tickets == t) { /* it was not freed; its entry ends here */
             f->tickets = t->next;
             t->entry = NULL;
@@ -391,6 +404,12 @@ static Entry *find_entry(const Puller *p, const char *key) {
     return NULL;
 }
 
+static AccessAim aim_of(PullPolicy policy) {
+    return policy == PULL_POLICY_ALWAYS  ? ACCESS_AIM_FETCH
+           : policy == PULL_POLICY_NEVER ? ACCESS_AIM_CHECK
+                                         : ACCESS_AIM_KEEP;
+}
+
 /* The ticket is the entry's from now on; a new entry is made when there is none.  Errors: as
  * flight_new(). */
 static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
@@ -405,8 +424,11 @@ static int join(Puller *p, EnsureTicket *t, const Lookup *l, Err *err) {
                       .key = xstrdup(l->key),
                       .request = { .reference = reference_copy(l->reference),
                                    .platform = xstrdup(l->platform),
+                                   .aim = aim_of(l->policy),
+                                   .open = l->open,
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
+        memcpy(f->fingerprint, l->fingerprint, GRANT_BYTES);
         r = make_pull(f, err);
         if (r < 0) {
             entry_free(f);
@@ -439,35 +461,43 @@ static Lookup *lookup_free(Lookup *l) {
     return NULL;
 }
 
-/* 1: `found` is it; 0: a registry has to be asked. */
+/* May it have what is stored, without asking the registry?  1 or 0. */
+static int is_let_in(const Lookup *l, Err *err) {
+    _cleanup_free_ char *origin = NULL;
+    Grant grant;
+
+    if (l->check != ACCESS_CHECK_IF_NOT_GRANTED)
+        return l->check == ACCESS_CHECK_NEVER;
+    origin = reference_origin(l->reference);
+    grant = (Grant){ origin, l->fingerprint, l->lifetime_usec };
+    return store_grant_has(l->puller->context.store, &grant, err);
+}
+
+/* 1: `found` is it; 0: a registry has to be asked.  Who is not let in is not even looked for, but
+ * where what is stored is given anyway: whether it is must make no difference. */
 static int run_lookup(void *arg, Err *err) {
     Lookup *l = arg;
     Store *s = l->puller->context.store;
-    int r;
+    int in, r;
 
-    if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest)
+    if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest) {
+        l->open = false;
         return 0;
-    r = store_resolve(s, l->reference_text, l->platform, &l->found, err);
-    if (r == -ENOENT && l->reference->has_digest) {
-        _cleanup_free_ char *origin = reference_origin(l->reference);
-
-        l->found = l->reference->digest;
-        r = store_has_manifest(s, &l->found, origin, err);
-        if (r > 0) /* it came under another name of this repository */
-            r = store_set_reference(s, l->reference_text, NULL, &l->found, err);
-        else if (r == 0)
-            r = -ENOENT;
     }
-    if (r == -ENOENT && l->policy == PULL_POLICY_NEVER)
-        return err_set(err, -ENOENT,
-                       "%s is not stored here for %s, and the pull policy is Never; "
-                       "pull it with cache-ctl pull, or use IfNotPresent",
-                       l->reference_text, l->platform);
-    if (r == -ENOENT)
-        return 0;
-    if (r >= 0) /* the time of use is not worth failing for */
+    in = is_let_in(l, err);
+    l->open &= in == 0;
+    if (in < 0 || (in == 0 && !l->open))
+        return in;
+    r = access_find(s, l->reference, l->reference_text, l->platform, &l->found, err);
+    if (in == 0) {
+        l->open = r > 0;
+        return MIN(r, 0);
+    }
+    if (r == 0 && l->policy == PULL_POLICY_NEVER)
+        return access_absent(l->reference_text, l->platform, err);
+    if (r > 0) /* the time of use is not worth failing for */
         (void)!store_touch(s, &l->found, NULL);
-    return r < 0 ? r : 1;
+    return r;
 }
 
 static void on_lookup(void *arg, int r, const Err *err) {
@@ -510,14 +540,41 @@ static int check_platform(const char *text, char **ret, Err *err) {
     return r;
 }
 
-/* Who asks the same with the same credentials gets the same pull. */
-static char *make_key(const Lookup *l, const Credential *c) {
-    uint8_t fingerprint[32];
-    char hex[2 * sizeof(fingerprint) + 1];
+/* Who asks the same with the same credentials gets the same pull: nobody has what others may. */
+static char *make_key(const Lookup *l) {
+    char hex[2 * GRANT_BYTES + 1];
 
-    credential_fingerprint(c, fingerprint);
-    format_hex(fingerprint, sizeof(fingerprint), hex);
-    return xasprintf("%s %s %s", l->reference_text, l->platform, hex);
+    format_hex(l->fingerprint, GRANT_BYTES, hex);
+    return xasprintf("%s %s %s %d", l->reference_text, l->platform, hex, (int)aim_of(l->policy));
+}
+
+static AccessGiver giver_of(const EnsureRequest *request, const Credential *c) {
+    return request->trusted                                      ? ACCESS_GIVER_ADMIN
+           : !c                                                  ? ACCESS_GIVER_NOBODY
+           : request->credentials && request->credentials->n > 0 ? ACCESS_GIVER_VOLUME
+                                                                 : ACCESS_GIVER_NODE;
+}
+
+/* Takes `platform` over. */
+static Lookup *lookup_new(Puller *p, const EnsureRequest *request, char *platform,
+                          const Credential *credential) {
+    Lookup *l = xnew(Lookup);
+
+    *l = (Lookup){ .puller = p,
+                   .reference = reference_copy(request->reference),
+                   .reference_text = reference_text(request->reference),
+                   .platform = platform,
+                   .policy = effective_policy(request),
+                   .check = request->trusted
+                                ? ACCESS_CHECK_NEVER
+                                : pull_options_access_check(p->options, request->reference),
+                   .lifetime_usec = p->options->access_lifetime_usec,
+                   .open = p->options->access_open && !request->trusted,
+                   .background = request->background };
+    credential_list_copy(&l->credentials, credential);
+    credential_fingerprint(credential, l->fingerprint);
+    l->key = make_key(l);
+    return l;
 }
 
 int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
@@ -538,16 +595,10 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
         free(t);
         return r;
     }
-    l = xnew(Lookup);
-    *l = (Lookup){ .puller = p,
-                   .reference = reference_copy(reference),
-                   .reference_text = reference_text(reference),
-                   .platform = platform,
-                   .policy = effective_policy(request),
-                   .background = request->background };
-    credential_list_copy(&l->credentials, credential);
-    l->key = make_key(l, credential);
-    *t = (EnsureTicket){ .done = done, .done_arg = done_arg, .lookup = l };
+    l = lookup_new(p, request, platform, credential);
+    *t = (EnsureTicket){
+        .done = done, .done_arg = done_arg, .giver = giver_of(request, credential), .lookup = l
+    };
     l->ticket = t;
     p->n_lookups++;
     pool_submit(p->pool, run_lookup, on_lookup, l);

@@ -25,6 +25,7 @@ typedef struct EnsureRequest {
     PullPolicy policy;
     const CredentialList *credentials; /* of the asker; NULL or empty: the node's; copied */
     bool background;                   /* nobody waits */
+    bool trusted;                      /* the node's administrator: may have what is stored */
 } EnsureRequest;
 
 /* Called once, on the loop: r >= 0 and the manifest, which is stored complete; or an error of
