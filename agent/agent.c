@@ -6,6 +6,7 @@
 #include "agent/features.h"
 #include "agent/trim.h"
 #include "base/log.h"
+#include "base/parse.h"
 #include "base/version.h"
 #include "cache/label.h"
 #include "csi/server.h"
@@ -254,6 +255,7 @@ static void warn_of_lost_index(const Agent *a, const VolumesFound *found) {
 
 static int start_volumes(Agent *a, Err *err) {
     VolumesFound found;
+    uint64_t begun = now_usec();
     int r = volumes_new(&a->volumes, &a->backend, err);
 
     if (r >= 0)
@@ -261,8 +263,10 @@ static int start_volumes(Agent *a, Err *err) {
     if (r < 0)
         return r;
     if (found.mounted + found.unmounted + found.dropped + found.foreign > 0)
-        log_info("found %u volumes mounted, %u not mounted, %u gone, %u mounts without a volume",
-                 found.mounted, found.unmounted, found.dropped, found.foreign);
+        log_info(
+            "found %u volumes mounted, %u not mounted, %u gone, %u mounts without a volume, in %s",
+            found.mounted, found.unmounted, found.dropped, found.foreign,
+            FORMAT_DURATION(now_usec() - begun));
     warn_of_lost_index(a, &found);
     return 0;
 }

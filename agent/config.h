@@ -34,6 +34,7 @@ typedef struct ConfigRegistry {
     char *ca_file; /* empty: the system's CAs alone */
     bool skip_verify;
     uint64_t connections; /* 0: no limit of its own */
+    char *access_check;   /* as Config.access_check, or "default" */
 } ConfigRegistry;
 
 /* Strings are never NULL. */
@@ -57,6 +58,9 @@ typedef struct Config {
     uint64_t pull_background_bandwidth; /* bytes per second; 0: no limit */
     bool pull_page_cache;
     char *credentials_docker_config;
+    char *access_check;       /* "always" "ifNotGranted" "never" */
+    uint64_t access_lifetime; /* microseconds */
+    char *access_unreachable; /* "deny" "allow" */
     char *log_level;
     char *log_format;
     ConfigRegistry *registries;

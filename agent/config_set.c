@@ -187,13 +187,16 @@ ConfigRegistry *config_add_registry(Config *c) {
 
     c->registries = xrealloc(c->registries, c->n_registries + 1, sizeof(*c->registries));
     r = &c->registries[c->n_registries++];
-    *r = (ConfigRegistry){ .host = xstrdup(""), .ca_file = xstrdup("") };
+    *r = (ConfigRegistry){ .host = xstrdup(""),
+                           .ca_file = xstrdup(""),
+                           .access_check = xstrdup("default") };
     return r;
 }
 
 void config_registry_done(ConfigRegistry *r) {
     free(r->host);
     free(r->ca_file);
+    free(r->access_check);
 }
 
 /* "registries.HOST.member": the host may hold dots and a port, so the member is what follows the
@@ -209,7 +212,8 @@ static int set_registry(Config *c, const char *path, const char *value, ConfigWh
 
     if (!key || streq(key_path, "registries[].host") || !*name)
         return config_fail(err, where, path, "is not a key",
-                           "registries.HOST.plain_http, .ca_file, .skip_verify, .connections");
+                           "registries.HOST.plain_http, .ca_file, .skip_verify, .connections, "
+                           ".access_check");
     for (size_t i = 0; i < c->n_registries; i++)
         if (streq(c->registries[i].host, name))
             registry = &c->registries[i];

@@ -26,7 +26,9 @@
         "paths with commas between them.")                                                         \
     KEY("csi.registration_dir", OPTIONAL_PATH, csi_registration_dir,                               \
         "/var/lib/kubelet/plugins_registry", 1, 4095, NULL, false,                                 \
-        "Where the kubelet looks for sockets of plugins. Empty: no registration.")                 \
+        "Where the kubelet looks for sockets of plugins; waited for while it is not there. "       \
+        "Empty: no "                                                                               \
+        "registration.")                                                                           \
     KEY("csi.warm_bandwidth", SIZE, csi_warm_bandwidth, "512MiB", 0, GiB(1024), NULL, false,       \
         "Bytes per second of reading volumes with warm: \"true\" into the page cache. 0: no "      \
         "limit.")                                                                                  \
@@ -54,6 +56,17 @@
         "Write through the page cache, so that the first reader finds the files in memory.")       \
     KEY("credentials.docker_config", OPTIONAL_PATH, credentials_docker_config, "", 1, 4095, NULL,  \
         true, "A docker config.json with the node's credentials. Empty: none.")                    \
+    KEY("access.check", ENUM, access_check, "ifNotGranted", 0, 0, "always ifNotGranted never",     \
+        true,                                                                                      \
+        "When a registry is asked whether a pod, with its own credentials, may have what is "      \
+        "stored: at each publish; unless it said so before; never, so that every pod may have "    \
+        "everything.")                                                                             \
+    KEY("access.lifetime", DURATION, access_lifetime, "168h", 60 * USEC_PER_SEC,                   \
+        365 * 86400 * USEC_PER_SEC, NULL, true,                                                    \
+        "How long what a registry said counts for ifNotGranted; every pull renews it.")            \
+    KEY("access.unreachable", ENUM, access_unreachable, "deny", 0, 0, "deny allow", true,          \
+        "What a pod gets that is to be checked while the registry cannot be reached: nothing "     \
+        "until it can, or what is stored.")                                                        \
     ITEM("registries[].host", HOST, host, "", 1, 255, NULL, true,                                  \
          "Registry that the other keys of this entry are for: host or host:port. Required.")       \
     ITEM("registries[].plain_http", BOOL, plain_http, "false", 0, 0, NULL, true,                   \
@@ -65,6 +78,9 @@
          "Accept any certificate from it.")                                                        \
     ITEM("registries[].connections", UINT, connections, "0", 0, 64, NULL, true,                    \
          "Transfers at the same time from it, of all pulls together. 0: no limit of its own.")     \
+    ITEM("registries[].access_check", ENUM, access_check, "default", 0, 0,                         \
+         "default always ifNotGranted never", true,                                                \
+         "access.check for what comes from it; default: as that key says.")                        \
     KEY("log.level", ENUM, log_level, "info", 0, 0, "error warn info debug", true,                 \
         "The least important lines that are written.")                                             \
     KEY("log.format", ENUM, log_format, "auto", 0, 0, "auto text json journal", true,              \

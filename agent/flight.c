@@ -5,8 +5,10 @@
 #include "agent/flight_internal.h"
 #include "agent/flight_job.h"
 #include "base/log.h"
+#include "oci/retry.h"
 
-#include <openssl/rand.h>
+/* A pod waits, and gets what is stored when the registry does not answer. */
+#define OPEN_PATIENCE_SECONDS 5
 
 static void enter_resolving(Flight *p);
 static void enter_fetching(Flight *p);
@@ -53,6 +55,12 @@ StorePull flight_store_pull(const Flight *p) {
     return (StorePull){ .ingest = p->ingest, .origin = p->origin };
 }
 
+Grant flight_grant(const Flight *p) {
+    return (Grant){ .origin = p->origin,
+                    .fingerprint = p->fingerprint,
+                    .lifetime_usec = p->options->access_lifetime_usec };
+}
+
 static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     const Reference *from = request->reference;
     int r = platform_parse(&p->platform, request->platform, err);
@@ -65,13 +73,15 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     p->origin = reference_origin(from);
     p->filter = filter_copy(request->filter);
     credential_list_copy(&p->credentials, request->credential);
+    memcpy(p->fingerprint, request->fingerprint, GRANT_BYTES);
+    p->aim = request->aim;
+    p->open = request->open;
     return 0;
 }
 
 int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
                FlightDone done, void *arg, Err *err) {
     _cleanup_(flight_freep) Flight *p = xnew(Flight);
-    uint8_t random[16];
     int r;
 
     p->context = context;
@@ -81,10 +91,9 @@ int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *
     p->ingest_fd = -EBADF;
     p->waiting = xstrdup("");
     p->started_usec = now_usec();
-    if (RAND_bytes(random, sizeof(random)) != 1)
-        return err_set(err, -EIO, "OpenSSL has no random numbers for the name of a pull");
-    format_hex(random, sizeof(random), p->ingest);
     r = copy_request(p, request, err);
+    if (r >= 0)
+        r = store_ingest_name(p->ingest, p->origin, err);
     if (r < 0)
         return r;
     *ret = TAKE_PTR(p);
@@ -134,6 +143,11 @@ static int run_end(void *arg, Err *err) {
     Flight *p = arg;
 
     worker_wait(p->leaving); /* nobody must write into the folder any more */
+    if (p->refused) {
+        Grant grant = flight_grant(p);
+
+        flight_refused(p->context->store, &grant);
+    }
     return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
 }
 
@@ -215,6 +229,7 @@ static int start_worker(Flight *p, Err *err) {
         .content_max_bytes = room_left(p),
         .connections = p->limits.connections,
         .bytes_per_second = p->limits.bytes_per_second,
+        .patience_seconds = p->open ? OPEN_PATIENCE_SECONDS : 0,
     };
     WorkerOptions options = {
         .event = p->context->event,
@@ -271,6 +286,7 @@ typedef struct PlanWork {
     Flight *pull;
     bool *ask, *cached;
     uint64_t room;
+    Digest given;
 } PlanWork;
 
 static int run_plan(void *arg, Err *err) {
@@ -279,9 +295,11 @@ static int run_plan(void *arg, Err *err) {
     FlightPlan plan = {
         .manifest = p->manifest,
         .index = p->index,
-        .want = p->reference->has_digest ? &p->reference->digest : NULL,
-        .reference = p->reference_text,
+        .reference = p->reference,
+        .text = p->reference_text,
         .platform = p->platform_text,
+        .aim = p->aim,
+        .grant = flight_grant(p),
         .pull = flight_store_pull(p),
         .ask = w->ask,
         .cached = w->cached,
@@ -289,6 +307,7 @@ static int run_plan(void *arg, Err *err) {
     int r = flight_make_plan(p->context->store, &plan, err);
 
     w->room = plan.room;
+    w->given = plan.given;
     return r;
 }
 
@@ -374,6 +393,10 @@ static void on_planned(void *arg, int r, const Err *err) {
         count_layers(p);
         p->planned = true;
         if (r > 0)
+            p->given = w->given;
+        else
+            manifest_key(p->manifest, &p->given);
+        if (r > 0)
             flight_finish(p, 0, NULL); /* all there; the worker is not needed */
         else
             check_room(p);
@@ -400,7 +423,7 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
         return;
     }
     w = xnew(PlanWork);
-    *w = (PlanWork){ p, xnew_n(bool, n), xnew_n(bool, n), 0 };
+    *w = (PlanWork){ .pull = p, .ask = xnew_n(bool, n), .cached = xnew_n(bool, n) };
     for (size_t i = 0; i < manifest->n_layers; i++)
         w->ask[i] = p->layers[i].role == SHARE_FETCH && !p->layers[i].left_out;
     flight_submit(p, run_plan, on_planned, w);
@@ -460,6 +483,39 @@ static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
     flight_commit_layer(arg, layer, entries, n);
 }
 
+static int run_open(void *arg, Err *err) {
+    Flight *p = arg;
+
+    const AccessName name = { p->reference, p->reference_text, p->platform_text, p->filter };
+
+    return access_take(p->context->store, &name, &p->stored, err);
+}
+
+static void on_opened(void *arg, int r, const Err *err) {
+    Flight *p = arg;
+
+    (void)err; /* what the registry said is told */
+    if (!flight_step_ended(p, 0, NULL))
+        return;
+    if (r > 0)
+        p->given = p->stored;
+    if (r > 0)
+        log_warn("%s is given unchecked, as access.unreachable says: %s", p->reference_text,
+                 err_text(&p->worker_err, p->unreachable));
+    flight_finish(p, r > 0 ? 0 : p->unreachable, &p->worker_err);
+}
+
+/* The worker's error ends the pull, unless the registry could not be asked and that is no obstacle.
+ */
+static bool try_open(Flight *p) {
+    if (p->manifest || !p->open || !retry_is_transient(p->worker_r))
+        return false;
+    p->unreachable = p->worker_r;
+    p->worker_r = 0;
+    flight_submit(p, run_open, on_opened, p);
+    return true;
+}
+
 /* Of a worker that ended too early, what it brought may say more than its end: that is looked at
  * first. */
 static void on_worker_end(void *arg, int r, const Err *err) {
@@ -473,6 +529,9 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     }
     p->worker_err = *err;
     p->worker_r = err_prefix(&p->worker_err, r, "pull %s", p->reference_text);
+    p->refused = !p->manifest && access_is_refusal(r);
+    if (p->state == FLIGHT_RESOLVING && try_open(p))
+        return;
     flight_commit_rest(p);
     if (p->n_works == 0)
         flight_finish(p, p->worker_r, &p->worker_err);
@@ -488,7 +547,8 @@ static void enter_fetching(Flight *p) {
 
 static int run_commit(void *arg, Err *err) {
     Flight *p = arg;
-    int r = flight_commit(p->context->store, p->manifest, p->origin, p->reference_text,
+    Grant grant = flight_grant(p);
+    int r = flight_commit(p->context->store, p->manifest, &grant, p->reference_text,
                           p->platform_text, err);
 
     return r < 0 ? err_prefix(err, r, "commit %s", p->reference_text) : 0;

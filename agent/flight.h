@@ -3,6 +3,7 @@
  * layer by layer. */
 #pragma once
 
+#include "agent/access.h"
 #include "agent/pull_options.h"
 #include "agent/share.h"
 #include "agent/worker.h"
@@ -42,7 +43,10 @@ typedef struct FlightRequest {
     const char *platform;         /* "linux/amd64"; copied */
     const Filter *filter;         /* what of it is wanted; NULL: all; copied */
     const Credential *credential; /* NULL: none; copied, and wiped at the end */
-    bool wanted;                  /* somebody waits for it */
+    const uint8_t *fingerprint;   /* of the credential, GRANT_BYTES; copied */
+    AccessAim aim;
+    bool open;   /* when the registry cannot be reached, what is stored is given: few tries */
+    bool wanted; /* somebody waits for it */
 } FlightRequest;
 
 /* Called once, on the loop, last: the pull may be freed in it (or later). */
@@ -60,6 +64,8 @@ bool flight_is_wanted(const Flight *p);
 bool flight_is_fetching(const Flight *p);
 /* host[:port] of its registry; borrowed. */
 const char *flight_registry(const Flight *p);
+/* Once it is done: did the registry not let the credentials in? */
+bool flight_is_refused(const Flight *p);
 /* Bytes that it still has to fetch itself. */
 uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
@@ -92,6 +98,8 @@ typedef struct FlightView {
     FlightState state;
     const char *reference;
     const Manifest *manifest; /* NULL until resolved */
+    const Digest *artifact;   /* that it gives, as the store knows it; NULL until that is known */
+    const Digest *digest;     /* of its manifest, for people; NULL until that is known */
     uint64_t bytes_done, bytes_total, bytes_cached, rate, elapsed_usec;
     uint64_t bytes_resumed;             /* of bytes_done: left by an earlier try */
     unsigned layers_done, layers_total; /* of those that are wanted */

@@ -29,7 +29,10 @@ struct Flight {
     Platform platform;
     Filter *filter;             /* until the manifest has it */
     CredentialList credentials; /* one or none */
-    PullOptions *options;       /* since flight_start() */
+    uint8_t fingerprint[GRANT_BYTES];
+    AccessAim aim;
+    bool open;
+    PullOptions *options; /* since flight_start() */
 
     FlightState state;
     unsigned n_works; /* in the pool's hands */
@@ -39,16 +42,20 @@ struct Flight {
 
     Worker *worker;
     bool worker_ended;
-    int worker_r; /* < 0: too early, for this reason; told once nothing is being committed */
+    bool refused;    /* the registry did not let the credentials in */
+    int unreachable; /* < 0: the registry, for this reason, in worker_err */
+    int worker_r;    /* < 0: too early, for this reason; told once nothing is being committed */
     Err worker_err;
-    pid_t leaving;   /* of the worker that was killed at the end and is to be waited for; or 0 */
-    char ingest[33]; /* name of its folder */
+    pid_t leaving; /* of the worker that was killed at the end and is to be waited for; or 0 */
+    char ingest[STORE_INGEST_NAME_MAX]; /* name of its folder */
     bool has_folder;
     int ingest_fd;  /* until the worker has it */
     uint64_t room;  /* bytes that may be written, when it was looked last */
     uint64_t freed; /* by the end of it */
     bool made_room; /* it was tried */
 
+    Digest given;  /* the artifact; zero until that is known */
+    Digest stored; /* under the reference, as a step found; read when that has ended */
     Manifest *manifest;
     IndexChain *index; /* that led to it, or NULL */
     FlightLayer *layers;
@@ -77,6 +84,7 @@ struct Flight {
 
 /* flight.c, for flight_layer.c and flight_share.c. */
 StorePull flight_store_pull(const Flight *p); /* borrows */
+Grant flight_grant(const Flight *p);          /* the same; since flight_start() */
 void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg);
 bool flight_step_ended(Flight *p, int r, const Err *err);
 void flight_finish(Flight *p, int r, const Err *err);

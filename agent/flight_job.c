@@ -41,6 +41,10 @@ static void add_credential(FlightJob *job, const Credential *c) {
     job->message.n_credentials = 1;
 }
 
+static unsigned patient(const FlightJobSources *s, unsigned seconds) {
+    return s->patience_seconds > 0 ? MIN(seconds, s->patience_seconds) : seconds;
+}
+
 void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     Modelcached__Worker__Job *m = &job->message;
 
@@ -60,8 +64,8 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->connections = s->options->connections;
     m->io = s->options->io;
     m->range_min_bytes = s->options->range_min_bytes;
-    m->stall_seconds = s->options->stall_seconds;
-    m->give_up_seconds = s->options->give_up_seconds;
+    m->stall_seconds = patient(s, s->options->stall_seconds);
+    m->give_up_seconds = patient(s, s->options->give_up_seconds);
     m->page_cache = s->options->page_cache;
     modelcached__worker__limits__init(&job->limits);
     job->limits.connections = s->connections;

@@ -21,6 +21,7 @@ typedef struct FlightJobSources {
     uint64_t content_max_bytes;
     unsigned connections;      /* to begin with */
     uint64_t bytes_per_second; /* the same; 0: no limit */
+    unsigned patience_seconds; /* with a registry that cannot be reached; 0: as the options say */
 } FlightJobSources;
 
 /* All sources are borrowed for as long as the job is used. */

@@ -27,6 +27,11 @@ void flight_view(const Flight *p, FlightView *ret) {
         .state = p->state,
         .reference = p->reference_text,
         .manifest = p->manifest,
+        .artifact = !digest_is_zero(&p->given) ? &p->given : NULL,
+        .digest = p->manifest && p->manifest->filter ? &p->manifest->digest
+                  : !digest_is_zero(&p->given)       ? &p->given
+                  : p->manifest                      ? &p->manifest->digest
+                                                     : NULL,
         .bytes_done = p->bytes_done,
         .bytes_total = p->bytes_total,
         .bytes_cached = p->bytes_cached,
@@ -47,6 +52,10 @@ void flight_view(const Flight *p, FlightView *ret) {
         ret->bytes_cached += p->bytes_shared;
     }
     say_waiting(p, ret->waiting);
+}
+
+bool flight_is_refused(const Flight *p) {
+    return p->refused;
 }
 
 FlightLayerView flight_view_layer(const Flight *p, size_t i) {

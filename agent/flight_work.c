@@ -49,6 +49,7 @@ int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
 
 static int check_digest(const FlightPlan *plan, Err *err) {
     const Manifest *m = plan->manifest;
+    const Digest *want = plan->reference->has_digest ? &plan->reference->digest : NULL;
     Digest digest;
     int r;
 
@@ -56,8 +57,8 @@ static int check_digest(const FlightPlan *plan, Err *err) {
     if (!digest_equal(&digest, &m->digest))
         return err_set(err, -EBADMSG, "the manifest is not what its digest %s says",
                        DIGEST_STR(&m->digest));
-    if (plan->want && !digest_equal(plan->want, &m->digest) &&
-        !(plan->index && digest_equal(plan->want, &plan->index->digest)))
+    if (want && !digest_equal(want, &m->digest) &&
+        !(plan->index && digest_equal(want, &plan->index->digest)))
         return err_set(err, -EBADMSG, "the registry gave the manifest %s, not the one asked for",
                        DIGEST_STR(&m->digest));
     r = plan->index ? chain_check_index(plan->index, &m->digest, err) : 0;
@@ -65,21 +66,27 @@ static int check_digest(const FlightPlan *plan, Err *err) {
 }
 
 /* Only a reference that led to an index depends on the platform; others are good for every one. */
-static int set_reference(Store *s, const Manifest *m, const char *reference, const char *platform,
-                         Err *err) {
+static int set_reference(Store *s, const Grant *grant, const Manifest *m, const char *reference,
+                         const char *platform, Err *err) {
+    GrantReference r = { reference, m->platform ? platform : NULL, NULL };
     Digest artifact;
 
     manifest_key(m, &artifact);
-    return store_set_reference(s, reference, m->platform ? platform : NULL, &artifact, err);
+    r.manifest = &artifact;
+    return store_grant_add(s, grant, &r, err);
 }
 
-int flight_make_subset(Store *s, const FlightSubset *want, Digest *artifact, Err *err) {
-    _cleanup_(manifest_freep) Manifest *m = NULL;
-    int r = store_make_subset(s, &want->manifest, want->filter, artifact, err);
+/* What is stored under the reference is given, whatever the registry has there now. */
+static int find_kept(Store *s, FlightPlan *plan, Err *err) {
+    const AccessName name = { plan->reference, plan->text, plan->platform, plan->manifest->filter };
+    int r = access_take(s, &name, &plan->given, err);
 
-    if (r >= 0)
-        r = store_manifest(s, artifact, &m, err);
-    return r < 0 ? r : set_reference(s, m, want->reference, want->platform, err);
+    if (r == ACCESS_ABSENT && plan->aim == ACCESS_AIM_CHECK)
+        return access_absent(&name, err);
+    if (r <= 0)
+        return r;
+    r = store_grant_add(s, &plan->grant, NULL, err);
+    return r < 0 ? r : 1;
 }
 
 int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err) {
@@ -100,12 +107,15 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
     Digest artifact;
     int r = check_digest(plan, err);
 
-    if (r < 0)
+    if (r >= 0 && plan->aim != ACCESS_AIM_FETCH)
+        r = find_kept(s, plan, err);
+    if (r != 0)
         return r;
     manifest_key(m, &artifact);
     r = store_has_manifest(s, &artifact, plan->pull.origin, err);
     if (r > 0) {
-        r = set_reference(s, m, plan->reference, plan->platform, err);
+        plan->given = artifact;
+        r = set_reference(s, &plan->grant, m, plan->text, plan->platform, err);
         return r < 0 ? r : 1;
     }
     plan->room = flight_room(s);
@@ -157,13 +167,21 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-int flight_commit(Store *s, const Manifest *m, const char *origin, const char *reference,
+void flight_refused(Store *s, const Grant *grant) {
+    Err err = { "" };
+    int r = store_grant_remove(s, grant, &err);
+
+    if (r < 0) /* it ends by its age */
+        log_debug("%s", err_text(&err, r));
+}
+
+int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,
                   const char *platform, Err *err) {
-    int r = store_commit_manifest(s, m, origin, NULL, err);
+    int r = store_commit_manifest(s, m, grant->origin, NULL, err);
 
     if (r == -ENOSPC && flight_make_room(s) > 0)
-        r = store_commit_manifest(s, m, origin, NULL, err);
+        r = store_commit_manifest(s, m, grant->origin, NULL, err);
     if (r < 0)
         return r;
-    return set_reference(s, m, reference, platform, err);
+    return set_reference(s, grant, m, reference, platform, err);
 }

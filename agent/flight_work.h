@@ -3,6 +3,7 @@
  * no Flight. */
 #pragma once
 
+#include "agent/access.h"
 #include "agent/chain.h"
 
 /* Room for content: free space that may be used at all, with that of partial blobs, which give way;
@@ -26,32 +27,29 @@ int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_
 typedef struct FlightPlan {
     const Manifest *manifest;
     const IndexChain *index; /* that led to it, or NULL */
-    const Digest *want;      /* of the reference, or NULL */
-    const char *reference, *platform;
+    const Reference *reference;
+    const char *text, *platform; /* the reference's text */
+    AccessAim aim;
+    Grant grant;     /* what is remembered once the registry let us in */
     StorePull pull;  /* stored layers are leased for it */
     const bool *ask; /* of each layer: whether to look */
     bool *cached;    /* out: of each of these: in the store */
     uint64_t room;   /* out: bytes that may be written */
+    Digest given;    /* out: what the store has, when it lacks nothing */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
- * nothing: the reference then points at the manifest.  Errors: -EBADMSG another digest; those of
- * the store. */
+ * nothing: the reference then points at `given`.  Errors: -EBADMSG another digest; -ENOENT nothing
+ * is stored, and nothing may be fetched; those of the store. */
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 
-typedef struct FlightSubset {
-    Digest manifest; /* stored complete */
-    const Filter *filter;
-    const char *reference, *platform;
-} FlightSubset;
-/* Makes a subset from what is stored, and points the reference at it.  Errors: those of
- * store_make_subset(). */
-int flight_make_subset(Store *s, const FlightSubset *want, Digest *artifact, Err *err) _must_check_;
+/* The registry did not let the credentials in: what was remembered of them is wrong. */
+void flight_refused(Store *s, const Grant *grant);
 
 /* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
  * `ret_freed`: the bytes that were freed because there was no space. */
 int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err)
     _must_check_;
 
-/* Commits the manifest and points the reference of `origin` at it. */
-int flight_commit(Store *s, const Manifest *m, const char *origin, const char *reference,
+/* Commits the manifest, points the reference at it, and remembers the grant. */
+int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,
                   const char *platform, Err *err) _must_check_;

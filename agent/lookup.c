@@ -2,8 +2,6 @@
 /* lookup: what the store knows of a request, before a registry is asked. */
 #include "agent/lookup.h"
 
-#include "agent/flight_work.h"
-
 void lookup_done(Lookup *l) {
     (void)reference_free(l->reference);
     free(l->reference_text);
@@ -12,49 +10,49 @@ void lookup_done(Lookup *l) {
     *l = (Lookup){ 0 };
 }
 
-/* What came under another name of this repository; as store_resolve(). */
-static int look_by_digest(Store *s, Lookup *l, Err *err) {
-    _cleanup_free_ char *origin = reference_origin(l->reference);
-    int r;
-
-    filter_key(l->filter, &l->reference->digest, &l->found);
-    r = store_has_manifest(s, &l->found, origin, err);
-    if (r > 0)
-        return store_set_reference(s, l->reference_text, NULL, &l->found, err);
-    if (r < 0 || !l->filter)
-        return r < 0 ? r : -ENOENT;
-    l->found = l->reference->digest;
-    r = store_has_manifest(s, &l->found, origin, err);
-    return r != 0 ? r : -ENOENT;
+static AccessName name_of(const Lookup *l) {
+    return (AccessName){ l->reference, l->reference_text, l->platform, l->filter };
 }
 
-static int refuse_never(const Lookup *l, Err *err) {
-    return err_set(err, -ENOENT,
-                   "%s is not stored here for %s%s, and the pull policy is Never; "
-                   "pull it with cache-ctl pull, or use IfNotPresent",
-                   l->reference_text, l->platform, l->filter ? ", nor this subset of it" : "");
+/* May it have what is stored, without asking the registry?  1 or 0. */
+static int is_let_in(Store *s, const Lookup *l, Err *err) {
+    _cleanup_free_ char *origin = NULL;
+    Grant grant;
+
+    if (l->check != ACCESS_CHECK_IF_NOT_GRANTED)
+        return l->check == ACCESS_CHECK_NEVER;
+    origin = reference_origin(l->reference);
+    grant = (Grant){ origin, l->fingerprint, l->lifetime_usec };
+    return store_grant_has(s, &grant, err);
 }
 
 int lookup_run(Store *s, Lookup *l, Err *err) {
-    int r;
+    AccessName name = name_of(l);
+    int in, r;
 
-    if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest)
-        return LOOKUP_ASK;
-    r = store_resolve(s, l->reference_text, l->platform, l->filter, &l->found, err);
-    if (r == -ENOENT && l->reference->has_digest)
-        r = look_by_digest(s, l, err);
-    if (r == -ENOENT)
-        return l->policy == PULL_POLICY_NEVER ? refuse_never(l, err) : LOOKUP_ASK;
-    if (r >= 0) /* the time of use is not worth failing for */
+    if (l->policy == PULL_POLICY_ALWAYS && !l->reference->has_digest) {
+        l->open = false;
+        return ACCESS_ABSENT;
+    }
+    in = is_let_in(s, l, err);
+    l->open &= in == 0;
+    if (in < 0 || (in == 0 && !l->open))
+        return in;
+    r = access_find(s, &name, &l->found, err);
+    if (in == 0) {
+        l->open = r > 0;
+        return MIN(r, (int)ACCESS_ABSENT);
+    }
+    if (r == ACCESS_ABSENT && l->policy == PULL_POLICY_NEVER)
+        return access_absent(&name, err);
+    if (r > 0) /* the time of use is not worth failing for */
         (void)!store_touch(s, &l->found, NULL);
-    return r < 0 ? r : r > 0 ? LOOKUP_WHOLE : LOOKUP_FOUND;
+    return r;
 }
 
 int lookup_make_subset(Store *s, Lookup *l, Err *err) {
-    const FlightSubset want = { l->found, l->filter, l->reference_text, l->platform };
-    int r = flight_make_subset(s, &want, &l->found, err);
+    AccessName name = name_of(l);
+    int r = access_make_subset(s, &name, &l->found, err);
 
-    if (r == -ENOENT)
-        return l->policy == PULL_POLICY_NEVER ? refuse_never(l, err) : LOOKUP_ASK;
-    return r < 0 ? r : LOOKUP_FOUND;
+    return r == ACCESS_ABSENT && l->policy == PULL_POLICY_NEVER ? access_absent(&name, err) : r;
 }

@@ -2,24 +2,27 @@
 /* lookup: what the store knows of a request, before a registry is asked.  All of it blocks. */
 #pragma once
 
+#include "agent/access.h"
+#include "agent/pull_options.h"
 #include "csi/backend.h"
 
 typedef struct Lookup {
     Reference *reference;
     char *reference_text, *platform;
-    Filter *filter;    /* NULL: all of it */
-    PullPolicy policy; /* not the default */
-    Digest found;      /* out: the artifact; of LOOKUP_WHOLE that which the subset is made of */
+    Filter *filter;                   /* NULL: all of it */
+    uint8_t fingerprint[GRANT_BYTES]; /* of the credential for this reference */
+    PullPolicy policy;                /* not the default */
+    AccessCheck check;
+    uint64_t lifetime_usec; /* of grants */
+    bool open;              /* what is stored is given when the registry cannot be reached; out:
+                               there is something */
+    Digest found; /* out: the artifact; of ACCESS_WHOLE that which the subset is made of */
 } Lookup;
 void lookup_done(Lookup *l);
 
-typedef enum LookupResult {
-    LOOKUP_ASK,   /* a registry has to be asked */
-    LOOKUP_FOUND, /* `found` is it */
-    LOOKUP_WHOLE, /* lookup_make_subset() makes it, which may take long */
-} LookupResult;
-/* Errors: -ENOENT it is not stored, and the policy is Never; those of the store. */
+/* AccessFound, or ACCESS_ABSENT when a registry has to be asked.  Who is not let in is not even
+ * looked for, but where what is stored is given anyway: whether it is must make no difference.
+ * Errors: -ENOENT it is not stored, and the policy is Never; those of the store. */
 int lookup_run(Store *s, Lookup *l, Err *err) _must_check_;
-/* LOOKUP_FOUND, or LOOKUP_ASK when the whole was removed meanwhile.  Errors: those of
- * store_make_subset(). */
+/* The second step of ACCESS_WHOLE; as access_make_subset(), and -ENOENT as above. */
 int lookup_make_subset(Store *s, Lookup *l, Err *err) _must_check_;

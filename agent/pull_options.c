@@ -24,6 +24,22 @@ PullOptions *pull_options_unref(PullOptions *o) {
     return NULL;
 }
 
+/* "default", of a registry alone, is what `fallback` says. */
+static AccessCheck access_check(const char *word, AccessCheck fallback) {
+    return streq(word, "always")         ? ACCESS_CHECK_ALWAYS
+           : streq(word, "never")        ? ACCESS_CHECK_NEVER
+           : streq(word, "ifNotGranted") ? ACCESS_CHECK_IF_NOT_GRANTED
+                                         : fallback;
+}
+
+AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
+    for (size_t i = 0; i < o->n_registries; i++)
+        if (streq(o->registries[i].host, reference->registry) ||
+            streq(o->registries[i].host, reference_api_host(reference)))
+            return o->registries[i].access_check;
+    return o->access_check;
+}
+
 static int read_registries(PullOptions *o, const Config *config, Err *err) {
     o->registries = xnew_n(PullRegistry, MAX(config->n_registries, (size_t)1));
     for (size_t i = 0; i < config->n_registries; i++) {
@@ -31,8 +47,11 @@ static int read_registries(PullOptions *o, const Config *config, Err *err) {
         PullRegistry *to = &o->registries[o->n_registries++];
 
         *to = (PullRegistry){
-            xstrdup(from->host),        from->plain_http, from->skip_verify, NULL, 0,
-            (unsigned)from->connections
+            .host = xstrdup(from->host),
+            .plain_http = from->plain_http,
+            .skip_verify = from->skip_verify,
+            .connections = (unsigned)from->connections,
+            .access_check = access_check(from->access_check, o->access_check),
         };
         if (*from->ca_file) {
             int r = fs_read_file(AT_FDCWD, from->ca_file, LIMIT_CA_BYTES, &to->ca_pem,
@@ -80,6 +99,9 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->give_up_seconds = seconds_of(config->pull_give_up);
     o->background_bandwidth = config->pull_background_bandwidth;
     o->page_cache = config->pull_page_cache;
+    o->access_check = access_check(config->access_check, ACCESS_CHECK_IF_NOT_GRANTED);
+    o->access_open = streq(config->access_unreachable, "allow");
+    o->access_lifetime_usec = config->access_lifetime;
     o->io = streq(config->pull_io, "uring")     ? MODELCACHED__WORKER__IO_MODE__IO_URING
             : streq(config->pull_io, "threads") ? MODELCACHED__WORKER__IO_MODE__IO_THREADS
                                                 : MODELCACHED__WORKER__IO_MODE__IO_AUTO;

@@ -4,7 +4,15 @@
 
 #include "agent/config.h"
 #include "oci/credential.h"
+#include "oci/ref.h"
 #include "proto/worker.pb-c.h"
+
+/* When a registry is asked whether a pod may have what is stored. */
+typedef enum AccessCheck {
+    ACCESS_CHECK_IF_NOT_GRANTED, /* unless it said so before */
+    ACCESS_CHECK_ALWAYS,         /* at each publish */
+    ACCESS_CHECK_NEVER,
+} AccessCheck;
 
 /* One registry's settings. */
 typedef struct PullRegistry {
@@ -13,6 +21,7 @@ typedef struct PullRegistry {
     char *ca_pem; /* NULL: none */
     size_t ca_bytes;
     unsigned connections; /* of all pulls together; 0: no limit */
+    AccessCheck access_check;
 } PullRegistry;
 
 /* Never changed once it is made; a reload makes another.  Pulls that run hold a reference: owners
@@ -25,6 +34,9 @@ typedef struct PullOptions {
     uint64_t range_min_bytes;      /* 0: never */
     uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
     bool page_cache;
+    AccessCheck access_check;      /* of registries that are not listed */
+    bool access_open;              /* what is stored is given when a registry cannot be asked */
+    uint64_t access_lifetime_usec; /* of what a registry said */
     Modelcached__Worker__IoMode io;
     PullRegistry *registries;
     size_t n_registries;
@@ -34,6 +46,7 @@ typedef struct PullOptions {
 /* Reads the CA files and the docker config.json.  Errors: -EPROTO not a config.json; -E2BIG; as
  * open(2). */
 int pull_options_new(PullOptions **ret, const Config *config, Err *err) _must_check_;
+AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);
 DEFINE_CLEANUP(PullOptions, pull_options_unref);

@@ -16,6 +16,7 @@ typedef struct Entry {
     EnsureTicket *tickets; /* first of a list */
     FlightRequest request; /* what `pull` was made of, to make another; its strings are ours */
     CredentialList credentials;
+    uint8_t fingerprint[GRANT_BYTES];
     bool running;
     bool retried;            /* after there was no space */
     uint64_t until_usec;     /* the last deadline of all who asked, also of those who left; 0: one
@@ -37,6 +38,7 @@ typedef struct Look {
 struct EnsureTicket {
     EnsureDone done;
     void *done_arg;
+    AccessGiver giver;
     Look *lookup; /* one of the two, or neither once it is done */
     Entry *entry;
     uint64_t deadline_usec; /* 0: none */
@@ -149,7 +151,13 @@ const Flight *puller_ticket_pull(const EnsureTicket *t) {
 }
 
 static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *artifact) {
-    t->done(t->done_arg, r, err, artifact); /* may free it */
+    Err why = { "" };
+
+    if (r < 0)
+        why = *err;
+    if (r < 0 && t->entry && flight_is_refused(t->entry->pull))
+        access_advise(&why, r, t->giver);
+    t->done(t->done_arg, r, &why, artifact); /* may free it */
 }
 
 /* Entries. */
@@ -161,8 +169,8 @@ static void say(Puller *p, const char *type, const Flight *pull, const char *tex
 
     flight_view(pull, &v);
     e.reference = (char *)v.reference;
-    if (v.manifest)
-        e.digest = (char *)digest_text(digest, &v.manifest->digest);
+    if (v.digest)
+        e.digest = (char *)digest_text(digest, v.digest);
     if (p->on_event)
         p->on_event(p->arg, &e);
 }
@@ -334,6 +342,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err);
 
 static int make_pull(Entry *f, Err *err) {
     f->request.credential = f->credentials.n > 0 ? f->credentials.items : NULL;
+    f->request.fingerprint = f->fingerprint;
     return flight_new(&f->pull, &f->puller->context, &f->request, on_pull_done, f, err);
 }
 
@@ -364,7 +373,6 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     Entry *f = arg;
     Puller *p = f->puller;
     FlightView v;
-    Digest artifact;
     size_t i = 0;
 
     if (try_again(f, pull, r))
@@ -374,10 +382,8 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     memmove(&p->entries[i], &p->entries[i + 1], (--p->n_entries - i) * sizeof(*p->entries));
     say_end(p, pull, r, err);
     flight_view(pull, &v);
-    if (r >= 0)
-        manifest_key(v.manifest, &artifact);
     for (EnsureTicket *t; (t = f->tickets);) {
-        ticket_done(t, r, err, r < 0 ? NULL : &artifact);
+        ticket_done(t, r, err, r < 0 ? NULL : v.artifact);
         if (f->tickets == t) { /* it was not freed; its entry ends here */
             f->tickets = t->next;
             t->entry = NULL;
@@ -466,6 +472,12 @@ static Entry *find_entry(const Puller *p, const char *key) {
     return NULL;
 }
 
+static AccessAim aim_of(PullPolicy policy) {
+    return policy == PULL_POLICY_ALWAYS  ? ACCESS_AIM_FETCH
+           : policy == PULL_POLICY_NEVER ? ACCESS_AIM_CHECK
+                                         : ACCESS_AIM_KEEP;
+}
+
 /* The ticket is the entry's from now on; a new entry is made when there is none.  Errors: as
  * flight_new(). */
 static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
@@ -487,8 +499,11 @@ static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
                       .request = { .reference = reference_copy(l->q.reference),
                                    .platform = xstrdup(l->q.platform),
                                    .filter = filter_copy(l->q.filter),
+                                   .aim = aim_of(l->q.policy),
+                                   .open = l->q.open,
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
+        memcpy(f->fingerprint, l->q.fingerprint, GRANT_BYTES);
         r = make_pull(f, err);
         if (r < 0) {
             entry_free(f);
@@ -538,14 +553,14 @@ static void on_lookup(void *arg, int r, const Err *err) {
     EnsureTicket *t = l->ticket;
     Err why = *err;
 
-    if (r == LOOKUP_WHOLE) { /* the tree may be large */
+    if (r == ACCESS_WHOLE) { /* the tree may be large */
         pool_submit(p->context.pool, run_subset, on_lookup, l);
         return;
     }
     p->n_lookups--;
     if (t)
         t->lookup = NULL;
-    if (r == LOOKUP_ASK)
+    if (r == ACCESS_ABSENT)
         r = p->stopping ? err_set(&why, -ECANCELED, "the daemon is stopping") : join(p, t, l, &why);
     if (t && !t->entry)
         ticket_done(t, r, &why, r < 0 ? NULL : &l->q.found);
@@ -576,15 +591,45 @@ static int check_platform(const char *text, char **ret, Err *err) {
     return r;
 }
 
-/* Who asks the same with the same credentials gets the same pull. */
-static char *make_key(const Look *l, const Credential *c) {
+/* Who asks the same with the same credentials gets the same pull: nobody has what others may. */
+static char *make_key(const Look *l) {
     _cleanup_free_ char *filter = filter_text(l->q.filter);
-    uint8_t fingerprint[32];
-    char hex[2 * sizeof(fingerprint) + 1];
+    char hex[2 * GRANT_BYTES + 1];
 
-    credential_fingerprint(c, fingerprint);
-    format_hex(fingerprint, sizeof(fingerprint), hex);
-    return xasprintf("%s %s %s %s", l->q.reference_text, l->q.platform, hex, filter);
+    format_hex(l->q.fingerprint, GRANT_BYTES, hex);
+    return xasprintf("%s %s %s %d %s", l->q.reference_text, l->q.platform, hex,
+                     (int)aim_of(l->q.policy), filter);
+}
+
+static AccessGiver giver_of(const EnsureRequest *request, const Credential *c) {
+    return request->trusted                                      ? ACCESS_GIVER_ADMIN
+           : !c                                                  ? ACCESS_GIVER_NOBODY
+           : request->credentials && request->credentials->n > 0 ? ACCESS_GIVER_VOLUME
+                                                                 : ACCESS_GIVER_NODE;
+}
+
+/* Takes `platform` over. */
+static Look *look_new(Puller *p, const EnsureRequest *request, char *platform,
+                      const Credential *credential) {
+    Look *l = xnew(Look);
+
+    *l = (Look){ .puller = p,
+                 .background = request->background,
+                 .deadline_usec = request->deadline_usec,
+                 .q = { .reference = reference_copy(request->reference),
+                        .reference_text = reference_text(request->reference),
+                        .platform = platform,
+                        .filter = filter_copy(request->filter),
+                        .policy = effective_policy(request),
+                        .check = request->trusted
+                                     ? ACCESS_CHECK_NEVER
+                                     : pull_options_access_check(p->options, request->reference),
+                        .lifetime_usec = p->options->access_lifetime_usec,
+                        .open = p->options->access_open && !request->trusted } };
+    credential_list_copy(&l->credentials, credential);
+    credential_fingerprint(credential, l->q.fingerprint);
+    l->key = make_key(l);
+    return l;
 }
 
 int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,
@@ -605,20 +650,12 @@ int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, E
         free(t);
         return r;
     }
-    l = xnew(Look);
-    *l = (Look){ .puller = p,
-                 .background = request->background,
-                 .deadline_usec = request->deadline_usec,
-                 .q = { .reference = reference_copy(reference),
-                        .reference_text = reference_text(reference),
-                        .platform = platform,
-                        .filter = filter_copy(request->filter),
-                        .policy = effective_policy(request) } };
-    credential_list_copy(&l->credentials, credential);
-    l->key = make_key(l, credential);
-    *t = (EnsureTicket){
-        .done = done, .done_arg = done_arg, .lookup = l, .deadline_usec = request->deadline_usec
-    };
+    l = look_new(p, request, platform, credential);
+    *t = (EnsureTicket){ .done = done,
+                         .done_arg = done_arg,
+                         .giver = giver_of(request, credential),
+                         .lookup = l,
+                         .deadline_usec = request->deadline_usec };
     l->ticket = t;
     p->n_lookups++;
     pool_submit(p->pool, run_lookup, on_lookup, l);

@@ -36,7 +36,7 @@
 /* gRPC. */
 #define LIMIT_GRPC_MESSAGE_BYTES MiB(16)
 #define LIMIT_GRPC_STREAMS       256 /* at once, on one connection */
-#define LIMIT_GRPC_CONNECTIONS   256
+#define LIMIT_GRPC_CONNECTIONS   512 /* the kubelet has one for each volume that it waits for */
 #define LIMIT_GRPC_HEADER_BYTES  KiB(64)
 
 /* Between daemon and worker. */

@@ -22,6 +22,10 @@ uint64_t now_realtime_usec(void) {
     return clock_usec(CLOCK_REALTIME);
 }
 
+uint64_t now_thread_usec(void) {
+    return clock_usec(CLOCK_THREAD_CPUTIME_ID);
+}
+
 int loop_timer_after(sd_event *event, sd_event_source **source, uint64_t usec,
                      sd_event_time_handler_t callback, void *arg) {
     uint64_t at;

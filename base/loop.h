@@ -18,6 +18,8 @@ static inline void sd_event_source_disable_unrefp_(sd_event_source **p) {
 /* CLOCK_MONOTONIC, and CLOCK_REALTIME as stored in the index. */
 uint64_t now_usec(void);
 uint64_t now_realtime_usec(void);
+/* Of a processor, that this thread has used. */
+uint64_t now_thread_usec(void);
 
 /* (Re)arms a one-shot timer: `*source` is made on first use and reused later.  The caller unrefs
  * it. */

@@ -165,8 +165,7 @@ static int make_sources(Ring *r, Err *err) {
     return k < 0 ? err_errnum(err, k, "cannot make event sources for disk writes") : 0;
 }
 
-/* Registering fills the buffers with pages before the first byte comes; huge pages halve its price.
- */
+/* Registering fills the buffers with pages; huge ones halve its price. */
 static int map_memory(Ring *r, Err *err) {
     size_t bytes, before;
 
@@ -265,6 +264,8 @@ RingBuffer *ring_buffer_get(Ring *r) {
     if (r->n_free == 0)
         return NULL;
     b = &r->buffers[r->free_index[--r->n_free]];
+    if (r->grows && b->index >= r->n_registered)
+        ring_uring_grow(r);
     b->refs = 1;
     b->len = 0;
     return b;

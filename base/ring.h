@@ -28,8 +28,10 @@ typedef struct RingOptions {
                             (IORING_REGISTER_RESTRICTIONS, 5.10) */
 } RingOptions;
 
-/* Allocates and registers the buffers.  Everything a seccomp filter would refuse later happens in
- * here. Errors: -ENOMEM; -EPERM or -ENOSYS with RING_URING. */
+/* Maps the buffers; with io_uring they are registered, some at once and the others when they are
+ * first used.  A seccomp filter may come later, and has to let io_uring_enter(2) pass, and of
+ * io_uring_register(2) IORING_REGISTER_BUFFERS_UPDATE.  Errors: -ENOMEM; -EPERM or -ENOSYS with
+ * RING_URING. */
 int ring_new(Ring **ret, const RingOptions *options, Err *err) _must_check_;
 /* RING_URING or RING_THREADS, and with threads one sentence that says why (NULL when it was asked
  * for). */

@@ -69,8 +69,9 @@ struct Ring {
 
     struct io_uring uring;
     bool uring_open;
-    bool registered; /* the buffers are: WRITE_FIXED, READ_FIXED */
-    int broken;      /* negative: the kernel takes no submissions any more, and why */
+    unsigned n_registered; /* so many buffers are, the first: WRITE_FIXED, READ_FIXED */
+    bool grows;            /* more will be, when they are first used */
+    int broken;            /* negative: the kernel takes no submissions any more, and why */
     int event_fd;
     sd_event_source *completion;
 
@@ -94,6 +95,8 @@ void ring_retry_later(Ring *r);
 /* Sets the ring up for io_uring, or leaves it as it was. */
 int ring_uring_open(Ring *r, bool restrict_ops, Err *err) _must_check_;
 void ring_uring_close(Ring *r);
+/* Registers some more buffers, if the kernel likes. */
+void ring_uring_grow(Ring *r);
 /* Prepares one operation; ring_uring_submit() hands all prepared ones to the kernel. */
 void ring_uring_start(RingOp *op);
 void ring_uring_submit(Ring *r);

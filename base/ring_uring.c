@@ -7,37 +7,75 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
-/* The only opcodes that may ever be submitted.  No flags of SQEs and no further registration are in
- * the list, so that the kernel refuses them too (io_uring_register(2),
+/* The only opcodes that may ever be submitted.  No flags of SQEs and, of all registrations, only
+ * that of more buffers is in the list, so that the kernel refuses them too (io_uring_register(2),
  * IORING_REGISTER_RESTRICTIONS). */
 static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_FSYNC,
                                         IORING_OP_READ_FIXED, IORING_OP_READ };
 
+#define GROW_BUFFERS 16U /* so many are registered at once */
+
 /* liburing up to 2.3 declares functions for two of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
-    return syscall(SYS_io_uring_register, r->uring.ring_fd, op, arg, n) < 0 ? -errno : 0;
+    long k = syscall(SYS_io_uring_register, r->uring.ring_fd, op, arg, n);
+
+    return k < 0 ? -errno : (int)k;
 }
 
 static int restrict_operations(Ring *r, Err *err) {
-    struct io_uring_restriction list[ELEMENTSOF(allowed_ops)] = { 0 };
+    struct io_uring_restriction list[ELEMENTSOF(allowed_ops) + 1] = { 0 };
+    unsigned n = ELEMENTSOF(allowed_ops);
     int k;
 
     for (size_t i = 0; i < ELEMENTSOF(allowed_ops); i++) {
         list[i].opcode = IORING_RESTRICTION_SQE_OP;
         list[i].sqe_op = (uint8_t)allowed_ops[i];
     }
-    k = uring_register(r, IORING_REGISTER_RESTRICTIONS, list, ELEMENTSOF(allowed_ops));
+    if (r->grows) {
+        list[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+        list[n++].register_op = IORING_REGISTER_BUFFERS_UPDATE;
+    }
+    k = uring_register(r, IORING_REGISTER_RESTRICTIONS, list, n);
     return k < 0 ? err_errnum(err, k, "io_uring cannot be restricted; Linux 5.10 can") : 0;
 }
 
-/* Unregistered buffers cost a page walk a write (0.2 CPU-s/GiB, measured); but a small
- * RLIMIT_MEMLOCK is no reason for threads. */
-static bool register_buffers(Ring *r) {
+void ring_uring_grow(Ring *r) {
+    unsigned n = MIN(r->n_buffers - r->n_registered, GROW_BUFFERS);
+    struct iovec iov[GROW_BUFFERS];
+    struct io_uring_rsrc_update2 update = { .offset = r->n_registered,
+                                            .data = (uintptr_t)iov,
+                                            .nr = n };
+    int k;
+
+    for (unsigned i = 0; i < n; i++)
+        iov[i] = (struct iovec){ r->buffers[r->n_registered + i].data, r->buffer_bytes };
+    k = uring_register(r, IORING_REGISTER_BUFFERS_UPDATE, &update, sizeof(update));
+    r->n_registered += (unsigned)MAX(k, 0);
+    r->grows = k == (int)n && r->n_registered < r->n_buffers;
+}
+
+/* Before Linux 5.19 all at once. */
+static void register_all(Ring *r) {
     _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_buffers);
 
     for (unsigned i = 0; i < r->n_buffers; i++)
         iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
-    return io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0;
+    if (io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0)
+        r->n_registered = r->n_buffers;
+}
+
+/* Registering fills buffers with pages (0.1 ms a MiB, measured), so it is done as they are needed:
+ * most pulls need few.  Unregistered buffers cost a page walk a write (0.2 CPU-s/GiB, measured);
+ * but a small RLIMIT_MEMLOCK is no reason for threads. */
+static void register_buffers(Ring *r) {
+    struct io_uring_rsrc_register table = { .nr = r->n_buffers,
+                                            .flags = IORING_RSRC_REGISTER_SPARSE };
+
+    r->grows = uring_register(r, IORING_REGISTER_BUFFERS2, &table, sizeof(table)) >= 0;
+    if (r->grows)
+        ring_uring_grow(r);
+    else
+        register_all(r);
 }
 
 static void reap(Ring *r) {
@@ -78,7 +116,7 @@ static int prepare(Ring *r, bool restrict_ops, Err *err) {
     k = io_uring_register_eventfd(&r->uring, r->event_fd);
     if (k < 0)
         return err_errnum(err, k, "io_uring refuses an eventfd");
-    r->registered = register_buffers(r);
+    register_buffers(r);
     if (restrict_ops) {
         k = restrict_operations(r, err);
         if (k < 0)
@@ -116,7 +154,8 @@ void ring_uring_close(Ring *r) {
     if (r->uring_open)
         io_uring_queue_exit(&r->uring);
     r->uring_open = false;
-    r->registered = false;
+    r->n_registered = 0;
+    r->grows = false;
     r->event_fd = safe_close(r->event_fd);
 }
 
@@ -131,14 +170,15 @@ void ring_uring_start(RingOp *op) {
     } else {
         uint8_t *data = b->data + op->from + op->at;
         size_t n = op->n - op->at;
+        bool registered = b->index < r->n_registered;
         if (r->faults.max_write > 0)
             n = MIN(n, r->faults.max_write);
-        if (op->kind == RING_READ && r->registered)
+        if (op->kind == RING_READ && registered)
             io_uring_prep_read_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                      (int)b->index);
         else if (op->kind == RING_READ)
             io_uring_prep_read(sqe, op->fd, data, (unsigned)n, op->offset + op->at);
-        else if (r->registered)
+        else if (registered)
             io_uring_prep_write_fixed(sqe, op->fd, data, (unsigned)n, op->offset + op->at,
                                       (int)b->index);
         else

@@ -456,7 +456,7 @@ static void drop_committed(const Commit *c) {
         drop_ingested(c, c->surplus[i]);
     for (size_t i = 0; i < c->n_layers; i++)
         if (c->layers[i]->layer->kind == LAYER_KIND_RAW)
-            partial_forget(c->s, &c->layers[i]->layer->digest);
+            partial_forget(c->s, c->pull->ingest, &c->layers[i]->layer->digest);
 }
 
 /* Is it about what came, not about the disk or the index?  No sync fails with one of these. */

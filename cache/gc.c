@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* gc: takes content away: rows first, in one transaction, then files; a crash between leaves what
  * recovery removes. */
-#include "cache/store_internal.h"
-
+#include "cache/grant.h"
 #include "cache/object.h"
 #include "cache/partial.h"
 #include "cache/shown.h"
@@ -242,6 +241,8 @@ static int remove_rows(Index *ix, const char *reference, const char *platform,
     }
     if (r >= 0)
         r = remove_doomed_rows(ix, rm, err);
+    if (r >= 0)
+        r = grant_sweep(ix, err);
     return r < 0 ? r : index_commit(ix, err);
 }
 

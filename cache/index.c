@@ -17,7 +17,9 @@ enum { INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
  * An `origin` is the repository whose pull told what the content is.  `object_origins`: those, but
  * the object's own, that gave it as a raw layer.  `manifest_origins`: those whose own layers make
  * the tree with the digest `content`; the rows of the layers of `manifests.origin` are there.  The
- * number of an object is never given to another one: who checks it may come late. */
+ * number of an object is never given to another one: who checks it may come late.
+ *
+ * `grants`: when a registry last let a credential pull from a repository; see cache/grant.c. */
 static const char schema_1[] =
     "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL,"
     " exec INTEGER NOT NULL, size INTEGER NOT NULL, origin TEXT NOT NULL,"
@@ -54,6 +56,8 @@ static const char schema_1[] =
     " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
     " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
     "CREATE INDEX refs_manifest ON refs (manifest_id);"
+    "CREATE TABLE grants (origin TEXT NOT NULL, credential BLOB NOT NULL, checked_usec INTEGER NOT "
+    "NULL, PRIMARY KEY (origin, credential)) WITHOUT ROWID;"
     "CREATE TABLE volumes (volume_id TEXT NOT NULL, target TEXT NOT NULL, reference TEXT, sub_path "
     "TEXT,"
     " parameters TEXT, manifest_id INTEGER NOT NULL REFERENCES manifests (id), exec INTEGER NOT "

@@ -61,7 +61,8 @@ static int insert_volume(Index *ix, const Volume *v, Err *err) {
 
 int store_volume_add(Store *s, const Volume *v, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-    int r = index_begin(ix, true, err);
+    /* What a power cut takes back, it takes with the mount; a crash of ours takes nothing back. */
+    int r = index_begin(ix, false, err);
 
     if (r >= 0)
         r = check_others(ix, v, err);
@@ -120,23 +121,28 @@ int store_volume_get(Store *s, const char *volume_id, const char *target, Volume
     return 0;
 }
 
-int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err) {
+/* Sets *ret_incomplete to how many artifacts are damaged. */
+static int remove_rows(Index *ix, const Volume *list, size_t n, int64_t *ret_incomplete, Err *err) {
+    int r = index_begin_removal(ix, err);
+
+    for (size_t i = 0; i < n && r >= 0; i++)
+        r = index_run(ix, err,
+                      "DELETE FROM volumes WHERE volume_id = ? AND target = coalesce(?, target)",
+                      "tt", list[i].volume_id, list[i].target);
+    if (r >= 0)
+        r = index_get(ix, ret_incomplete, err, "SELECT count(*) FROM manifests WHERE NOT complete",
+                      "");
+    return r < 0 ? r : index_commit(ix, err);
+}
+
+int store_volumes_remove(Store *s, const Volume *list, size_t n, Err *err) {
     _cleanup_(content_unlockp) Store *lock = NULL;
     int64_t incomplete = 0;
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-        int r = index_begin_removal(ix, err);
+        int r = remove_rows(ix, list, n, &incomplete, err);
 
-        if (r >= 0)
-            r = index_run(
-                ix, err, "DELETE FROM volumes WHERE volume_id = ? AND target = coalesce(?, target)",
-                "tt", volume_id, target);
-        if (r >= 0)
-            r = index_get(ix, &incomplete, err, "SELECT count(*) FROM manifests WHERE NOT complete",
-                          "");
-        if (r >= 0)
-            r = index_commit(ix, err);
         if (r < 0)
             return r;
     }
@@ -145,6 +151,12 @@ int store_volume_remove(Store *s, const char *volume_id, const char *target, Err
     /* It may have been the last one to use a tree with a damaged file. */
     lock = content_lock_exclusive(s);
     return gc_remove_incomplete_trees(s, err);
+}
+
+int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err) {
+    Volume v = { .volume_id = (char *)volume_id, .target = (char *)target };
+
+    return store_volumes_remove(s, &v, 1, err);
 }
 
 int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) {

@@ -23,7 +23,7 @@ static const char *const suffixes[] = { ".part", ".map" };
 
 /* One blob of partial/: both files are there, or it is dropped. */
 typedef struct Partial {
-    Digest blob;
+    Digest key;
     bool part, map;
     struct timespec time; /* when it was kept */
     uint64_t bytes;       /* on disk */
@@ -38,12 +38,26 @@ static void partial_list_done(PartialList *l) {
     free(l->items);
 }
 
-static const char *partial_name(char buf[static PARTIAL_NAME_MAX], const Digest *blob,
+/* In partial/ the name is made of a key, in the folder of a pull of the blob's digest. */
+static const char *partial_name(char buf[static PARTIAL_NAME_MAX], const Digest *d,
                                 const char *suffix) {
-    (void)snprintf(buf, PARTIAL_NAME_MAX, "%s%s", DIGEST_HEX(blob), suffix);
+    (void)snprintf(buf, PARTIAL_NAME_MAX, "%s%s", DIGEST_HEX(d), suffix);
     return buf;
 }
-#define PARTIAL_NAME(blob, suffix) partial_name((char[PARTIAL_NAME_MAX]){ "" }, (blob), (suffix))
+#define PARTIAL_NAME(d, suffix) partial_name((char[PARTIAL_NAME_MAX]){ "" }, (d), (suffix))
+
+/* Of the blob and the repository of the pull, which the name of its folder begins with:
+ * store_ingest_name(). */
+static Digest partial_key(const char *ingest, const Digest *blob) {
+    _cleanup_(hasher_freep) Hasher *h = hasher_new();
+    Digest key;
+
+    hasher_update(h, ingest, strcspn(ingest, "-"));
+    hasher_update(h, "", 1);
+    hasher_update(h, blob->bytes, DIGEST_BYTES);
+    hasher_final(h, &key);
+    return key;
+}
 
 /* Exactly 64 lower-case hexadecimal digits and ".part" or ".map". */
 static bool parse_name(const char *name, Digest *ret, bool *ret_part) {
@@ -94,37 +108,26 @@ static int take_over(int dir_fd, const char *name, uid_t uid, gid_t gid, struct 
     return wait_for_writers(fd);
 }
 
-/* Whatever is moved is looked at again where nobody else can change it. */
-static int move_file(int from_fd, int to_fd, const char *name, uid_t uid, gid_t gid,
-                     struct stat *ret) {
+typedef struct Place {
+    int dir_fd;
+    const char *name;
+} Place;
+
+/* Whatever is moved is looked at again where nobody else can change it.  Its owner is `owner`'s. */
+static int move_file(Place from, Place to, const struct stat *owner, struct stat *ret) {
     struct stat before;
-    int r = take_over(from_fd, name, uid, gid, &before);
+    int r = take_over(from.dir_fd, from.name, owner->st_uid, owner->st_gid, &before);
 
     if (r < 0)
         return r;
-    if (renameat(from_fd, name, to_fd, name) < 0)
+    if (renameat(from.dir_fd, from.name, to.dir_fd, to.name) < 0)
         return -errno;
-    if (fstatat(to_fd, name, ret, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(ret->st_mode) &&
+    if (fstatat(to.dir_fd, to.name, ret, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(ret->st_mode) &&
         ret->st_nlink == 1 && ret->st_ino == before.st_ino)
         return 0;
-    (void)!fs_remove_recursive(to_fd, name,
+    (void)!fs_remove_recursive(to.dir_fd, to.name,
                                NULL); /* the end of the pull, or a start, tries again */
     return -EPROTO;
-}
-
-static void keep_file(const Store *s, int dir_fd, const char *name) {
-    struct stat st;
-    Digest blob;
-    bool part;
-    int r;
-
-    if (!parse_name(name, &blob, &part))
-        return;
-    r = move_file(dir_fd, s->partial_fd, name, 0, 0, &st);
-    if (r < 0)
-        log_debug("%s is not kept: %s", name, strerror(-r));
-    else /* the time only says which is the oldest */
-        (void)utimensat(s->partial_fd, name, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 /* Calls `visit` for each name of a directory; `fd` is the callee's. */
@@ -148,27 +151,42 @@ static int each_file(int fd, void (*visit)(void *arg, const char *name), void *a
 
 typedef struct Keep {
     const Store *s;
+    const char *ingest;
     int dir_fd;
 } Keep;
 
 static void keep_visit(void *arg, const char *name) {
+    static const struct stat root = { .st_uid = 0, .st_gid = 0 };
     const Keep *k = arg;
+    const char *kept;
+    struct stat st;
+    Digest d;
+    bool part;
+    int r;
 
-    keep_file(k->s, k->dir_fd, name);
+    if (!parse_name(name, &d, &part))
+        return;
+    d = partial_key(k->ingest, &d);
+    kept = PARTIAL_NAME(&d, suffixes[part ? 0 : 1]);
+    r = move_file((Place){ k->dir_fd, name }, (Place){ k->s->partial_fd, kept }, &root, &st);
+    if (r < 0)
+        log_debug("%s is not kept: %s", name, strerror(-r));
+    else /* the time only says which is the oldest */
+        (void)utimensat(k->s->partial_fd, kept, NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 static int keep_folder(Store *s, const char *ingest, Err *err) {
     _cleanup_close_ int fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
-    Keep keep = { s, fd };
+    Keep keep = { s, ingest, fd };
 
     if (fd < 0) /* something else than a folder holds nothing of use */
         return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV ? 0 : fd;
     return each_file(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), keep_visit, &keep, err);
 }
 
-static void drop(const Store *s, const Digest *blob) {
+static void drop(const Store *s, const Digest *key) {
     for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
-        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(blob, suffixes[i]), NULL);
+        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
 }
 
 typedef struct List {
@@ -180,20 +198,20 @@ static void list_visit(void *arg, const char *name) {
     const List *l = arg;
     PartialList *list = l->list;
     struct stat st;
-    Digest blob;
+    Digest key;
     bool part;
     size_t i = 0;
 
-    if (!parse_name(name, &blob, &part) ||
+    if (!parse_name(name, &key, &part) ||
         fstatat(l->s->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode)) {
         (void)!fs_remove_recursive(l->s->partial_fd, name, NULL); /* the next start tries again */
         return;
     }
-    while (i < list->n && !digest_equal(&list->items[i].blob, &blob))
+    while (i < list->n && !digest_equal(&list->items[i].key, &key))
         i++;
     if (i == list->n) {
         ARRAY_GROW(list->items, list->n, list->cap);
-        list->items[list->n++] = (Partial){ .blob = blob };
+        list->items[list->n++] = (Partial){ .key = key };
     }
     list->items[i].bytes += (uint64_t)st.st_blocks * 512;
     if (part) {
@@ -235,7 +253,7 @@ static int trim(const Store *s, Err *err) {
             p->time.tv_sec > time(NULL) - PARTIAL_AGE_SEC)
             kept++;
         else
-            drop(s, &p->blob);
+            drop(s, &p->key);
     }
     return r;
 }
@@ -250,10 +268,11 @@ int partial_trim(Store *s, Err *err) {
     return trim(s, err);
 }
 
-void partial_forget(Store *s, const Digest *blob) {
+void partial_forget(Store *s, const char *ingest, const Digest *blob) {
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+    const Digest key = partial_key(ingest, blob);
 
-    drop(s, blob);
+    drop(s, &key);
 }
 
 int partial_clear(Store *s, uint64_t *bytes, Err *err) {
@@ -262,7 +281,7 @@ int partial_clear(Store *s, uint64_t *bytes, Err *err) {
     int r = list_partials(s, &list, err);
 
     for (size_t i = list.n; i-- > 0;) {
-        drop(s, &list.items[i].blob);
+        drop(s, &list.items[i].key);
         *bytes += list.items[i].bytes;
     }
     return r;
@@ -282,13 +301,14 @@ int store_partial_claim(Store *s, const char *ingest, const Digest *blob, uint64
                         Err *err) {
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_close_ int fd = -EBADF;
+    const Digest key = partial_key(ingest, blob);
     struct stat folder, st;
     uint64_t bytes = 0;
 
     if (!name_is_safe(ingest, strlen(ingest)))
         return err_set(err, -EINVAL, "'%.200s' can't be the name of a pull's folder", ingest);
     for (size_t i = 0; i < ELEMENTSOF(suffixes); i++)
-        if (faccessat(s->partial_fd, PARTIAL_NAME(blob, suffixes[i]), F_OK, AT_SYMLINK_NOFOLLOW) <
+        if (faccessat(s->partial_fd, PARTIAL_NAME(&key, suffixes[i]), F_OK, AT_SYMLINK_NOFOLLOW) <
             0)
             return 0;
     fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
@@ -298,10 +318,11 @@ int store_partial_claim(Store *s, const char *ingest, const Digest *blob, uint64
         return err_errno(err, "looking at the pull's folder ingest/%s failed", ingest);
     for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
         const char *name = PARTIAL_NAME(blob, suffixes[i]);
-        int r = move_file(s->partial_fd, fd, name, folder.st_uid, folder.st_gid, &st);
+        Place from = { s->partial_fd, PARTIAL_NAME(&key, suffixes[i]) };
+        int r = move_file(from, (Place){ fd, name }, &folder, &st);
 
         if (r < 0) { /* half of it is of no use */
-            drop(s, blob);
+            drop(s, &key);
             (void)unlinkat(fd, PARTIAL_NAME(blob, suffixes[0]), 0); /* else the pull's end does */
             return err_errnum(err, r, "giving the partial blob %s to a pull failed", name);
         }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* store: opening the content-addressed store: its format, file system and lock; the folders of
  * pulls. */
-#include "cache/store_internal.h"
+#include "cache/grant.h"
 
 #include "base/fs.h"
 #include "base/parse.h"
@@ -300,6 +300,9 @@ int store_open(Store **ret, const char *path, Err *err) {
     r = index_open(&s->index, index_path, err);
     if (r < 0)
         return err_prefix(err, r, "opening the store %s failed", s->path);
+    r = grant_open(s, err);
+    if (r < 0)
+        return err_prefix(err, r, "opening the store %s failed", s->path);
     r = store_recover(s, err);
     if (r < 0)
         return err_prefix(err, r, "recovering the store %s failed", s->path);
@@ -322,6 +325,7 @@ Store *store_close(Store *s) {
     (void)pthread_mutex_destroy(&s->tree);
     (void)pthread_mutex_destroy(&s->naming);
     (void)pthread_rwlock_destroy(&s->content);
+    explicit_bzero(s->grant_key, sizeof(s->grant_key));
     free(s->path);
     free(s);
     return NULL;
@@ -341,6 +345,20 @@ const char *store_path(const Store *s) {
 
 const char *store_filesystem(const Store *s) {
     return s->filesystem;
+}
+
+int store_ingest_name(char buf[static STORE_INGEST_NAME_MAX], const char *origin, Err *err) {
+    const size_t half = STORE_INGEST_NAME_MAX / 2 - 1; /* hex digits */
+    uint8_t random[16];
+    Digest d;
+
+    if (getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_errno(err, "making a name for a pull's folder failed");
+    digest_of(&d, origin, strlen(origin));
+    format_hex(d.bytes, half / 2, buf);
+    buf[half] = '-';
+    format_hex(random, sizeof(random), buf + half + 1);
+    return 0;
 }
 
 int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *ret_fd, Err *err) {

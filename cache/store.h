@@ -10,7 +10,8 @@
  *   objects/ab/cdef….x  the same for an executable file; 0555
  *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
  *   partial/<64 hex>.part, .map   the bytes of a raw blob that an interrupted pull had, and the
- *                       worker's notes on which of them it wrote; root, 0600; always both.  They
+ *                       worker's notes on which of them it wrote; root, 0600; always both; named
+ *                       by a digest of the blob's and the repository, whose pulls get them.  They
  *                       move to ingest/ of the next pull that wants the blob; they go when the
  *                       blob is an object, after 7 days, the oldest beyond 64, and when there is
  *                       no space.  Only workers read them, and believe neither of the two
@@ -19,6 +20,7 @@
  *   trees/.new-<hex>/   a tree that is being built
  *   trees/.old-<hex>/   a tree that is gone, but that a mount still shows
  *   staging/            mount points on which a mount becomes read-only before it is shown
+ *   grants.key          random; what the index remembers of credentials is hashed with it
  *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
  *   index.db-reserve    space put by for removal on a full disk; no content
  *
@@ -67,6 +69,11 @@ int store_staging_fd(const Store *s);
 const char *store_path(const Store *s);
 const char *store_filesystem(const Store *s); /* "ext4" "xfs" "btrfs" */
 
+/* A new name for the folder of a pull; what is kept of such folders goes to pulls of the same
+ * `origin` alone, in whose folders' names it is. */
+#define STORE_INGEST_NAME_MAX 66
+int store_ingest_name(char buf[static STORE_INGEST_NAME_MAX], const char *origin, Err *err)
+    _must_check_;
 /* A pull's folder.  `uid`/`gid` own it, 0700, so that an unprivileged worker can write there.
  * Returns an fd the caller closes; `name` is chosen by the caller (safe component).  Errors:
  * -EEXIST, -ENOSPC, -EIO. */
@@ -79,7 +86,8 @@ int store_ingest_end(Store *s, const char *name, Err *err)
 int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;
 
 /* Raw blobs that came in part ("<64 hex>.part" with "<64 hex>.map" in the folder of a pull), for
- * the next pull that wants them.  Files that are not as they should be are not kept.
+ * the next pull of the repository that wants them: a registry would learn from what it is asked for
+ * what this node has of others.  Files that are not as they should be are not kept.
  *
  * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
 int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;
@@ -237,8 +245,33 @@ int store_volume_add(Store *s, const Volume *v, Err *err) _must_check_;
 int store_volume_get(Store *s, const char *volume_id, const char *target, Volume *ret, Err *err)
     _must_check_; /* -ENOENT; target NULL: any */
 int store_volume_remove(Store *s, const char *volume_id, const char *target, Err *err)
-    _must_check_; /* absent: 0 */
+    _must_check_; /* absent: 0; target NULL: all */
+/* The same for the ids and targets of many, all or none, in one transaction. */
+int store_volumes_remove(Store *s, const Volume *list, size_t n, Err *err) _must_check_;
 int store_volume_list(Store *s, Volume **ret, size_t *ret_n, Err *err) _must_check_;
+
+/* Grants: a registry let somebody pull from a repository.  What is remembered of a credential is
+ * its fingerprint, hashed with a key of this store.  At most 100 a repository, the newest; all of
+ * it is forgotten when nothing of the repository is stored any more. */
+#define GRANT_BYTES 32
+typedef struct Grant {
+    const char *origin;         /* "registry/repository" */
+    const uint8_t *fingerprint; /* GRANT_BYTES; zeros: nobody in particular, all may have it */
+    uint64_t lifetime_usec;     /* older ones do not count, and go */
+} Grant;
+/* What it was asked for, when it led to what is stored. */
+typedef struct GrantReference {
+    const char *text, *platform; /* as in store_set_reference() */
+    const Digest *manifest;
+} GrantReference;
+/* Remembers it as of now, and points the reference (NULL: none) at its manifest, at once.  Errors:
+ * -ENOENT the manifest is not stored (complete with tree). */
+int store_grant_add(Store *s, const Grant *grant, const GrantReference *reference, Err *err)
+    _must_check_;
+/* 1 when it is remembered, for this credential or for all; else 0. */
+int store_grant_has(Store *s, const Grant *grant, Err *err) _must_check_;
+/* The registry let it in no more; absent: 0. */
+int store_grant_remove(Store *s, const Grant *grant, Err *err) _must_check_;
 
 /* For people: what is stored. */
 typedef struct ArtifactInfo {

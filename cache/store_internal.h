@@ -18,7 +18,8 @@ struct Store {
     pthread_rwlock_t content; /* read: to name objects and build trees; write: to take them away */
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */
-    pthread_mutex_t partial;  /* partial/ is changed by one at a time; held last, alone */
+    uint8_t grant_key[GRANT_BYTES];
+    pthread_mutex_t partial; /* partial/ is changed by one at a time; held last, alone */
 };
 
 /* Scoped locks: _cleanup_(content_unlockp) Store *lock = content_lock_shared(s); */

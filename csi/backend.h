@@ -28,6 +28,7 @@ typedef struct EnsureRequest {
     bool background;                   /* nobody waits */
     uint64_t deadline_usec; /* of now_usec(): until then a pull is waited for, and when it ends
                                nobody who asked for it waits longer, it ends; 0: for ever */
+    bool trusted;           /* the node's administrator: may have what is stored */
 } EnsureRequest;
 
 /* Called once, on the loop: r >= 0 and the artifact (store.h), which is stored complete; or an

@@ -11,6 +11,7 @@
 struct Registration {
     GrpcServer *server;
     GrpcMethod methods[3];
+    Endpoint *socket;
     char *driver, *endpoint;
     char state[300];
 };
@@ -84,10 +85,17 @@ int registration_new(Registration **ret, const RegistrationOptions *options, Err
                                               .methods = reg->methods },
                         err);
     if (r >= 0)
-        r = grpc_server_listen(reg->server, path, 0600, err);
+        r = endpoint_new(
+            &reg->socket,
+            &(EndpointOptions){
+                .event = options->event,
+                .server = reg->server,
+                .path = path,
+                .what = "the registration socket (csi.registration_dir; empty turns it off)",
+                .after = options->csi },
+            err);
     if (r < 0)
-        return err_prefix(err, r,
-                          "register with the kubelet (csi.registration_dir; empty turns it off)");
+        return r;
     *ret = TAKE_PTR(reg);
     return 0;
 }
@@ -95,6 +103,7 @@ int registration_new(Registration **ret, const RegistrationOptions *options, Err
 Registration *registration_free(Registration *r) {
     if (!r)
         return NULL;
+    r->socket = endpoint_free(r->socket);
     r->server = grpc_server_free(r->server);
     free(r->driver);
     free(r->endpoint);
@@ -103,5 +112,5 @@ Registration *registration_free(Registration *r) {
 }
 
 const char *registration_state(const Registration *r) {
-    return r->state;
+    return endpoint_is_there(r->socket) ? r->state : "cannot be asked";
 }

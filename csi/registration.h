@@ -7,7 +7,7 @@
  * answers, and stay. */
 #pragma once
 
-#include "base/loop.h"
+#include "csi/endpoint.h"
 
 typedef struct Registration Registration;
 
@@ -16,16 +16,17 @@ typedef struct RegistrationOptions {
     const char *directory; /* /var/lib/kubelet/plugins_registry */
     const char *driver;
     const char *endpoint; /* path of the CSI socket as the kubelet sees it */
+    const Endpoint *csi;  /* the CSI socket, which has to answer first; borrowed */
 } RegistrationOptions;
 
-/* Listens on <directory>/<driver>-reg.sock.  Errors: as grpc_server_listen(); -ENOENT no such
- * directory. */
+/* Listens on <directory>/<driver>-reg.sock, or waits for the directory.  Errors: as endpoint_new().
+ */
 int registration_new(Registration **ret, const RegistrationOptions *options, Err *err) _must_check_;
 /* Removes the socket, by which older kubelets unregister the driver.  NULL is fine; returns NULL.
  */
 Registration *registration_free(Registration *r);
 DEFINE_CLEANUP(Registration, registration_free);
 
-/* What the kubelet said last: "not asked yet", "asked", "registered", or its complaint.  Borrowed.
- */
+/* What the kubelet said last: "not asked yet", "asked", "registered", or its complaint; "cannot be
+ * asked": its folder is not there.  Borrowed. */
 const char *registration_state(const Registration *r);

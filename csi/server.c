@@ -25,6 +25,7 @@ struct CsiServer {
     CsiService service;
     GrpcMethod methods[ELEMENTSOF(csi_methods) + 1];
     GrpcServer *grpc;
+    Endpoint *socket;
     Registration *registration; /* NULL: off */
 };
 
@@ -62,16 +63,18 @@ static int csi_server_listen(CsiServer *s, const CsiServerOptions *o, Err *err) 
     for (size_t i = 0; i < ELEMENTSOF(csi_methods); i++)
         s->methods[i] =
             (GrpcMethod){ csi_methods[i].path, false, csi_methods[i].handle, &s->service };
-    /* The kubelet's plugins/ exists; plugins/<driver>/ is ours to make. */
-    r = fs_mkdir_for(o->socket, 0750, err);
-    if (r < 0)
-        r = err_prefix(err, r, "the CSI socket (csi.endpoint)");
+    r = grpc_server_new(
+        &s->grpc, &(GrpcServerOptions){ .event = o->event, .name = "csi", .methods = s->methods },
+        err);
+    /* plugins/ is the kubelet's, plugins/<driver>/ ours. */
     if (r >= 0)
-        r = grpc_server_new(
-            &s->grpc,
-            &(GrpcServerOptions){ .event = o->event, .name = "csi", .methods = s->methods }, err);
-    if (r >= 0)
-        r = grpc_server_listen(s->grpc, o->socket, 0600, err);
+        r = endpoint_new(&s->socket,
+                         &(EndpointOptions){ .event = o->event,
+                                             .server = s->grpc,
+                                             .path = o->socket,
+                                             .what = "the CSI socket (csi.endpoint)",
+                                             .make_directory = true },
+                         err);
     if (r < 0 || isempty(o->registration_dir))
         return r;
     return registration_new(
@@ -81,6 +84,7 @@ static int csi_server_listen(CsiServer *s, const CsiServerOptions *o, Err *err) 
             .directory = o->registration_dir,
             .driver = o->driver,
             .endpoint = isempty(o->registration_endpoint) ? o->socket : o->registration_endpoint,
+            .csi = s->socket,
         },
         err);
 }
@@ -108,6 +112,7 @@ int csi_server_new(CsiServer **ret, const CsiServerOptions *options, Err *err) {
 
 void csi_server_stop(CsiServer *s, uint64_t usec, void (*done)(void *arg), void *arg) {
     s->registration = registration_free(s->registration);
+    s->socket = endpoint_free(s->socket);
     grpc_server_shutdown(s->grpc, usec, done, arg);
 }
 
@@ -115,6 +120,7 @@ CsiServer *csi_server_free(CsiServer *s) {
     if (!s)
         return NULL;
     s->registration = registration_free(s->registration);
+    s->socket = endpoint_free(s->socket);
     s->grpc = grpc_server_free(s->grpc);
     s->service.roots = target_roots_free(s->service.roots);
     s->service.event = sd_event_unref(s->service.event);

@@ -19,9 +19,9 @@ typedef struct CsiServerOptions {
         *registration_endpoint; /* path of the socket as the kubelet sees it; NULL: `socket` */
 } CsiServerOptions;
 
-/* Serves; then, as the order must be, registers.  Errors: -EINVAL a name or path that cannot be
- * (driver: at most 63 letters, digits, '-', '.', '_', letters at both ends); as
- * grpc_server_listen(). */
+/* Serves; then, as the order must be, registers; both as soon as the kubelet's folders are there,
+ * and again when somebody removed the sockets.  Errors: -EINVAL a name or path that cannot be
+ * (driver: at most 63 letters, digits, '-', '.', '_', letters at both ends); as endpoint_new(). */
 int csi_server_new(CsiServer **ret, const CsiServerOptions *options, Err *err) _must_check_;
 /* Unregisters, then lets running calls end for at most `usec`; `done` is called once. */
 void csi_server_stop(CsiServer *s, uint64_t usec, void (*done)(void *arg), void *arg);

@@ -43,6 +43,7 @@ struct VolumeOp {
     /* publish */
     Params params;
     CredentialList credentials;
+    bool trusted;
     EnsureTicket *ensure;
     bool in_ensure; /* the backend is being called: its answer is taken when it returns */
     bool ensured;
@@ -276,6 +277,7 @@ static int op_enter_ensure(VolumeOp *op) {
         .policy = op->params.policy,
         .filter = op->params.filter,
         .credentials = &op->credentials,
+        .trusted = op->trusted,
     };
     int r;
 
@@ -385,6 +387,7 @@ static void op_fill(VolumeOp *op, const VolumePublishRequest *q, char *parameter
         op->credentials = *q->credentials;
         *q->credentials = (CredentialList){ 0 };
     }
+    op->trusted = q->trusted;
     op->volume.reference = reference_text(op->params.reference);
     op->volume.sub_path = xstrdup(op->params.sub_path);
     op->volume.parameters = parameters;
@@ -396,8 +399,8 @@ static int op_join_publish(VolumeOp *op, VolumeTicket **ret, const VolumePublish
                            VolumeDone done, void *arg, Err *err) {
     _cleanup_free_ char *parameters = request_text(q);
 
-    if (!op->unpublish && !op->cancelled && streq(op->volume.volume_id, q->key.volume_id) &&
-        streq(op->volume.parameters, parameters)) {
+    if (!op->unpublish && !op->cancelled && op->trusted == q->trusted &&
+        streq(op->volume.volume_id, q->key.volume_id) && streq(op->volume.parameters, parameters)) {
         *ret = op_join(op, done, arg);
         return 0;
     }

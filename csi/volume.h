@@ -35,6 +35,7 @@ typedef struct VolumePublishRequest {
     CredentialList *credentials; /* the same; NULL: the node's */
     const char
         *capability; /* more text that must be equal when it is published again; NULL: none */
+    bool trusted;    /* the node's administrator, as in EnsureRequest */
     bool noexec;     /* also when the parameters allow execution */
     bool multi_node; /* other targets may show the volume at the same time */
 } VolumePublishRequest;

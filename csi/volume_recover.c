@@ -17,38 +17,54 @@ static bool must_drop(const Volume *v, int mounted) {
     return r == -ENOENT || r == -ENOTDIR;
 }
 
-static int recover_one(Volumes *v, const Volume *record, VolumesFound *found, Err *err) {
-    Store *s = v->backend->store;
+/* Notes one record: there, not mounted, or (1) to be dropped. */
+static int recover_one(Volumes *v, const Volume *record, VolumesFound *found) {
     Err why = { "" };
-    int mounted = volume_is_mounted(s, record, &why);
+    int mounted = volume_is_mounted(v->backend->store, record, &why);
 
     if (mounted > 0) {
         found->mounted++;
         return 0;
     }
-    if (must_drop(record, mounted)) {
-        int r = store_volume_remove(s, record->volume_id, record->target, &why);
-
-        if (r == -ENOSPC) { /* all others can do without */
-            volumes_event(v, record, "volume.drop-failed",
-                          "the volume at %s is gone, but its record stays until the next start: "
-                          "%s",
-                          record->target, why.text);
-            return 0;
-        }
-        if (r < 0)
-            return err_set(err, r, "%s", why.text);
-        found->dropped++;
-        volumes_event(v, record, "volume.dropped",
-                      "the volume at %s is gone; its record was dropped", record->target);
-        return 0;
-    }
+    if (must_drop(record, mounted))
+        return 1;
     found->unmounted++;
     volumes_event(v, record, "volume.unmounted",
                   "the volume at %s is recorded but not mounted%s%s; it is mounted when it is "
                   "published again",
                   record->target, mounted < 0 ? ": " : "", mounted < 0 ? why.text : "");
     return 0;
+}
+
+/* All at once: after a reboot it may be every one that was there, and each would wait for the disk.
+ */
+static int drop(Volumes *v, const Volume *list, size_t n, VolumesFound *found, Err *err) {
+    Err why = { "" };
+    int r = n > 0 ? store_volumes_remove(v->backend->store, list, n, &why) : 0;
+
+    if (r < 0 && r != -ENOSPC) /* all others can do without */
+        return err_set(err, r, "%s", why.text);
+    for (size_t i = 0; i < n; i++)
+        if (r < 0)
+            volumes_event(v, &list[i], "volume.drop-failed",
+                          "the volume at %s is gone, but its record stays until the next start: %s",
+                          list[i].target, why.text);
+        else
+            volumes_event(v, &list[i], "volume.dropped",
+                          "the volume at %s is gone; its record was dropped", list[i].target);
+    found->dropped += r < 0 ? 0 : (unsigned)n;
+    return 0;
+}
+
+static int recover_recorded(Volumes *v, const Volume *volumes, size_t n, VolumesFound *found,
+                            Err *err) {
+    _cleanup_free_ Volume *gone = xnew_n(Volume, n); /* copies that own nothing */
+    size_t n_gone = 0;
+
+    for (size_t i = 0; i < n; i++)
+        if (recover_one(v, &volumes[i], found) > 0)
+            gone[n_gone++] = volumes[i];
+    return drop(v, gone, n_gone, found, err);
 }
 
 static bool is_recorded(const Volume *volumes, size_t n, const char *target) {
@@ -86,8 +102,8 @@ int volumes_recover(Volumes *v, VolumesFound *ret, Err *err) {
     size_t n = 0;
     int r = store_volume_list(v->backend->store, &volumes, &n, err);
 
-    for (size_t i = 0; i < n && r >= 0; i++)
-        r = recover_one(v, &volumes[i], &found, err);
+    if (r >= 0)
+        r = recover_recorded(v, volumes, n, &found, err);
     if (r >= 0)
         r = recover_foreign(v, volumes, n, &found, err);
     volume_array_free(volumes, n);

@@ -14,6 +14,7 @@ typedef struct FetchHash {
     Fetch *fetch;
     RingBuffer *buffer;
     size_t n;
+    uint64_t usec; /* of a processor */
 } FetchHash;
 
 static Fetch *destroy(Fetch *f) {
@@ -66,9 +67,11 @@ void fetch_fail(Fetch *f, int r, const Err *err) {
 
 static int run_hash(void *arg, Err *err) {
     FetchHash *h = arg;
+    uint64_t begin = now_thread_usec();
 
     (void)err;
     hasher_update(h->fetch->hasher, h->buffer->data, h->n);
+    h->usec = now_thread_usec() - begin;
     return 0;
 }
 
@@ -80,6 +83,8 @@ static void on_hashed(void *arg, int r, const Err *err) {
     (void)err;
     f->pending--;
     f->hashing--;
+    f->hash_bytes += h->n;
+    f->hash_usec += h->usec;
     (void)ring_buffer_unref(h->buffer);
     fetch_pump(f);
 }
@@ -276,7 +281,7 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->file.fd = f->file.map_fd = -EBADF;
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
-    f->wanted = 1;
+    ramp_begin(&f->ramp);
     if (options->anew)
         f->mode = FETCH_WHOLE;
     else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes &&

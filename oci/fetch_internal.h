@@ -14,6 +14,7 @@
 #pragma once
 
 #include "oci/fetch.h"
+#include "oci/ramp.h"
 #include "oci/window.h"
 
 #define FETCH_STREAMS_MAX 64
@@ -68,7 +69,7 @@ struct Fetch {
     FetchMode mode;
     FetchStream *streams[FETCH_STREAMS_MAX]; /* in no order */
     unsigned n_streams, n_requests;
-    unsigned wanted;     /* streams at once; grows while the hash waits for the network */
+    Ramp ramp;           /* streams at once */
     char *etag;          /* of the first answer */
     uint64_t rate;       /* bytes a second of the last range that came whole */
     unsigned tries;      /* failures since the last new byte */
@@ -79,8 +80,10 @@ struct Fetch {
     uint64_t received, resumed;
     unsigned pending; /* works, writes and reads in flight */
     unsigned hashing, reading;
-    bool small; /* one buffer is all of it */
-    bool open;  /* the file is, or none is needed yet */
+    uint64_t hash_bytes, hash_usec; /* hashed, and the processor's time for that */
+    bool was_full; /* the hash or the decoder made a connection wait since the last look */
+    bool small;    /* one buffer is all of it */
+    bool open;     /* the file is, or none is needed yet */
     bool finishing, hashed, finished;
     bool busy;   /* in a callback of a request: the end comes behind it */
     bool closed; /* fetch_free() was called: nobody listens any more */

@@ -4,8 +4,11 @@
 #include "oci/fetch_internal.h"
 #include "oci/retry.h"
 
-#define RAMP_USEC     (10 * USEC_PER_MSEC) /* how fast connections are added … */
-#define RAMP_BACKLOG  4 /* … while no more buffers than these wait for the hash */
+#define RAMP_USEC     (10 * USEC_PER_MSEC) /* between two looks whether connections are added */
+#define RAMP_LOOKS    10 /* after so many with the same number it is likely to stay */
+#define RAMP_BACKLOG  4  /* so many buffers wait for the hash: it has enough to do */
+#define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
+#define LAST_PIECES   4U /* the shortest range: a few ms of a round trip are wasted before it */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
@@ -46,6 +49,13 @@ static uint64_t active_usec(const FetchStream *s, uint64_t now) {
     return MAX(now - s->begun_usec - MIN(idle, now - s->begun_usec), (uint64_t)1);
 }
 
+/* The hash or the decoder has enough to do: what comes now would only lie in memory. */
+static bool is_full(const Fetch *f) {
+    const Piece *p = window_piece(&f->window, f->window.head);
+
+    return f->hashing >= HASH_BACKLOG || (p && p->state == PIECE_FULL);
+}
+
 /* Takes of the body what belongs to one piece; returns how much that was: 0 when it has to wait. */
 static size_t take(FetchStream *s, const uint8_t *data, size_t n) {
     Fetch *f = s->fetch;
@@ -59,7 +69,13 @@ static size_t take(FetchStream *s, const uint8_t *data, size_t n) {
         s->at += n;
         return n;
     }
-    if (!p || (!p->buffer && !(p->buffer = fetch_get_buffer(f, i))))
+    if (!p)
+        return 0;
+    if (!p->buffer && is_full(f)) {
+        f->was_full = true;
+        return 0;
+    }
+    if (!p->buffer && !(p->buffer = fetch_get_buffer(f, i)))
         return 0;
     have = p->buffer->len;
     assert(offset <= have);
@@ -114,6 +130,7 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         traffic_mark_ranges_bad(f->c->traffic);
     } else if (f->mode == FETCH_PROBING) {
         f->mode = FETCH_RANGES;
+        ramp_answered(&f->ramp, now_usec() - s->begun_usec, traffic_connections(f->c->traffic));
     }
 }
 
@@ -199,17 +216,26 @@ static void widen(const Fetch *f, Extent *want) {
         *want = (Extent){ 0, f->o.size };
 }
 
-/* What to ask for next.  The first ranges are shorter, each by a step: so they end one after the
+/* Pieces of the next range.  The first ones are shorter, each by a step: so they end one after the
  * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
- * bytes out of order.  The last are shorter again: no connection is left alone with much. */
-static bool choose(const Fetch *f, Extent *ret) {
+ * bytes out of order.  Where fewer connections do, ranges become longer. */
+static unsigned range_pieces(const Fetch *f) {
     unsigned most = traffic_connections(f->c->traffic);
-    unsigned pieces = MAX(f->c->n_buffers * 2 / most, 1U);
+    unsigned n = f->ramp.looks >= RAMP_LOOKS ? f->ramp.wanted : most;
+    unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
+    unsigned buffers = f->c->n_buffers - kept;
+    unsigned pieces = MIN(buffers * 2 / n, buffers);
+
+    return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
+}
+
+/* What to ask for next.  The last ranges are shorter again: no connection is left alone with much.
+ */
+static bool choose(const Fetch *f, Extent *ret) {
+    unsigned pieces = range_pieces(f);
     Extent taken[FETCH_STREAMS_MAX];
     uint64_t first;
 
-    if (f->n_requests < most)
-        pieces = MAX(pieces * (f->n_requests + 1) / most, 1U);
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
     if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE) {
@@ -221,7 +247,8 @@ static bool choose(const Fetch *f, Extent *ret) {
     if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
         return false;
     first = ret->begin / f->window.piece_bytes;
-    pieces = (unsigned)MIN((uint64_t)pieces, MAX((f->window.n_pieces - first) / most, 2U));
+    pieces = (unsigned)MIN((uint64_t)pieces,
+                           MAX((f->window.n_pieces - first) / f->ramp.wanted, LAST_PIECES));
     ret->end = MIN(ret->end, window_begin(&f->window, first + pieces));
     return true;
 }
@@ -255,7 +282,8 @@ static void start_streams(Fetch *f) {
     Extent want;
 
     while (!f->resting && !traffic_is_held(t) && choose(f, &want)) {
-        unsigned max = f->mode == FETCH_RANGES ? MIN(f->wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
+        unsigned max =
+            f->mode == FETCH_RANGES ? MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
         const FetchStream *lowest = outer_stream(f, true);
         bool urgent = lowest && want.begin<lowest->at, extra = f->n_streams> 0;
         int r;
@@ -281,6 +309,8 @@ static bool can_go_on(const FetchStream *s) {
     uint64_t i = s->at / f->window.piece_bytes;
     const Piece *p = window_piece(&f->window, i);
 
+    if (is_full(f) && i >= f->window.head && (!p || !p->buffer))
+        return false;
     if (i <= f->window.head)
         return i < f->window.head || p->buffer || ring_buffers_free(f->c->ring) > 0;
     return p && (p->state != PIECE_MISSING || p->buffer ||
@@ -313,23 +343,36 @@ static void drop_slow(Fetch *f) {
         remove_stream(s);
 }
 
-/* Adds connections while the hash waits for the network; on a network that is faster than the hash,
- * one is best. */
+/* Do, or did since the last look, bytes wait for the hash or the decoder?  Or do they come from the
+ * disk? */
+static bool is_ahead(const Fetch *f) {
+    return f->hashing > RAMP_BACKLOG || f->reading > 0 || f->was_full;
+}
+
+static bool may_ramp(const Fetch *f) {
+    return (f->mode == FETCH_RANGES || f->mode == FETCH_PROBING) && f->n_streams > 0;
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     Fetch *f = arg;
-    unsigned most = traffic_connections(f->c->traffic);
-    bool ramp = f->mode == FETCH_RANGES && f->wanted < most;
 
     (void)source;
     (void)usec;
     if (f->r < 0 || f->closed || f->finishing)
         return 0;
-    if (ramp && f->hashing <= RAMP_BACKLOG && f->reading == 0)
-        f->wanted = MIN(f->wanted * 2, most);
+    if (may_ramp(f))
+        ramp_look(&f->ramp, &(RampLook){ .now_usec = now_usec(),
+                                         .received = f->received,
+                                         .hashed = f->hash_bytes,
+                                         .hash_usec = f->hash_usec,
+                                         .ahead = is_ahead(f),
+                                         .most = traffic_connections(f->c->traffic) });
+    f->was_full = false;
     drop_slow(f);
     fetch_file_keep(f);
-    (void)!loop_timer_after(f->c->event, &f->tick, ramp ? RAMP_USEC : WATCH_USEC, on_tick,
-                            f); /* exists: setting cannot fail */
+    (void)!loop_timer_after(f->c->event, &f->tick,
+                            may_ramp(f) && f->ramp.looks < RAMP_LOOKS ? RAMP_USEC : WATCH_USEC,
+                            on_tick, f); /* exists: setting cannot fail */
     fetch_pump(f);
     return 0;
 }

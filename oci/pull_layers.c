@@ -165,6 +165,11 @@ static void on_trouble(void *arg, const char *why) {
     tell_trouble(p);
 }
 
+static void count_running(Pull *p, int change) {
+    p->n_running += (unsigned)change;
+    p->context.reserve = MAX(p->n_running, 1U);
+}
+
 static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
@@ -175,7 +180,7 @@ static void on_layer(void *arg, int r, const Err *err) {
         l->job = layer_job_free(l->job);
         return;
     }
-    p->n_running--;
+    count_running(p, -1);
     p->n_decoding -= l->layer->layer.kind == LAYER_KIND_TAR;
     if (r >= 0)
         send_layer(l);
@@ -224,7 +229,7 @@ static int start(PullLayer *l, Err *err) {
     if (r < 0)
         return err_prefix(err, r, "layer %u of %zu", l->index + 1, p->manifest->n_layers);
     l->state = PULL_LAYER_RUNNING;
-    p->n_running++;
+    count_running(p, 1);
     p->n_decoding += tar;
     return 0;
 }
@@ -256,11 +261,11 @@ void pull_fill(Pull *p) {
 
         if (l->state != PULL_LAYER_WAITING)
             continue;
-        waits = true;
-        if (p->n_running >= max)
-            break;
-        if (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders)
+        if (p->n_running >= max ||
+            (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders)) {
+            waits = true;
             continue;
+        }
         r = start(l, &err);
         if (r < 0) {
             pull_finish(p, r, &err);

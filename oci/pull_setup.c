@@ -12,7 +12,7 @@
 
 #define SYSTEM_CA_FILE      "/etc/ssl/certs/ca-certificates.crt"
 #define BUFFER_BYTES        MiB(1)
-#define MEMORY_USEFUL_BYTES MiB(96) /* more buffers do not make a pull faster */
+#define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
 #define RING_DEPTH          16
 #define HASH_THREADS_MAX    8
 #define DECODERS_MAX        4

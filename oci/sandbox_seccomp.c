@@ -6,6 +6,7 @@
 #include "oci/sandbox_internal.h"
 
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <linux/netlink.h>
 #include <sched.h>
 #include <seccomp.h>
@@ -126,7 +127,7 @@ static const char *const plain[] = {
     "sendmmsg",
     "recvmmsg",
     "shutdown",
-    /* the ring that exists; none can be made or changed */
+    /* the ring that exists; none can be made */
     "io_uring_enter",
 };
 
@@ -155,7 +156,8 @@ static const Rule rules[] = {
       { IS(0, AF_NETLINK), IS(2, NETLINK_ROUTE) } }, /* getaddrinfo(3) looks at our addresses */
     /* libcurl wakes itself with one; of a pair of datagram sockets, one could send to any path. */
     { "socketpair", 2, { IS(0, AF_UNIX), BITS(1, SOCKET_TYPE_MASK, SOCK_STREAM) } },
-    { "prlimit64", 2, { IS(0, 0), BITS(2, UINT64_MAX, 0) } }, /* reads our own */
+    { "prlimit64", 2, { IS(0, 0), BITS(2, UINT64_MAX, 0) } },              /* reads our own */
+    { "io_uring_register", 1, { IS(1, IORING_REGISTER_BUFFERS_UPDATE) } }, /* more of its buffers */
     { "prctl", 1, { IS(0, PR_SET_NAME) } },
     { "prctl", 1, { IS(0, PR_SET_VMA) } },
     { "ioctl", 1, { IS(1, FIONBIO) } },

@@ -59,7 +59,7 @@ static Listener *listener_free(Listener *l) {
 }
 DEFINE_CLEANUP(Listener, listener_free);
 
-static void server_close_listeners(GrpcServer *s) {
+void grpc_server_unlisten(GrpcServer *s) {
     while (s->listeners) {
         Listener *l = s->listeners;
 
@@ -68,10 +68,17 @@ static void server_close_listeners(GrpcServer *s) {
     }
 }
 
+bool grpc_server_is_reachable(const GrpcServer *s) {
+    for (const Listener *l = s->listeners; l; l = l->next)
+        if (!unix_listener_is_there(l->socket))
+            return false;
+    return s->listeners;
+}
+
 GrpcServer *grpc_server_free(GrpcServer *s) {
     if (!s)
         return NULL;
-    server_close_listeners(s);
+    grpc_server_unlisten(s);
     while (s->n_connections > 0) {
         GrpcConnection *c = s->connections[--s->n_connections];
 
@@ -194,7 +201,7 @@ void grpc_server_shutdown(GrpcServer *s, uint64_t usec, void (*done)(void *arg),
     s->shutting_down = true;
     s->done = done;
     s->done_arg = arg;
-    server_close_listeners(s);
+    grpc_server_unlisten(s);
     for (size_t i = 0; i < s->n_connections; i++)
         grpc_connection_shutdown(s->connections[i]);
     server_done_after(s, s->n_connections == 0 ? 0 : usec);

@@ -29,6 +29,10 @@ int grpc_server_new(GrpcServer **ret, const GrpcServerOptions *options, Err *err
  * one is -EADDRINUSE.  The socket is removed again by grpc_server_free().  Errors: -EADDRINUSE,
  * -ENAMETOOLONG (108 bytes), as bind(2). */
 int grpc_server_listen(GrpcServer *s, const char *path, mode_t mode, Err *err) _must_check_;
+/* Are all its sockets where they were made?  Without any it is not reachable. */
+bool grpc_server_is_reachable(const GrpcServer *s);
+/* Listens no longer, and removes its sockets; connections stay, and it may listen again. */
+void grpc_server_unlisten(GrpcServer *s);
 /* Serves `fd`, a connected stream socket, which it takes in any case.  Errors: -EBUSY
  * LIMIT_GRPC_CONNECTIONS are open; -ENOMEM; as getsockopt(2). */
 int grpc_server_adopt(GrpcServer *s, int fd, Err *err) _must_check_;

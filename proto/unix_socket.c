@@ -93,12 +93,16 @@ int unix_listener_new(UnixListener **ret, const char *path, mode_t mode, Err *er
     return 0;
 }
 
-UnixListener *unix_listener_free(UnixListener *l) {
+bool unix_listener_is_there(const UnixListener *l) {
     struct stat st;
 
+    return lstat(l->path, &st) >= 0 && st.st_dev == l->dev && st.st_ino == l->ino;
+}
+
+UnixListener *unix_listener_free(UnixListener *l) {
     if (!l)
         return NULL;
-    if (l->path && lstat(l->path, &st) >= 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+    if (l->path && unix_listener_is_there(l))
         (void)unlink(
             l->path); /* A socket that stays behind refuses and is replaced at the next start. */
     free(l->path);

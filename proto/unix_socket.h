@@ -17,6 +17,8 @@ int unix_listener_new(UnixListener **ret, const char *path, mode_t mode, Err *er
  * fine; returns NULL. */
 UnixListener *unix_listener_free(UnixListener *l);
 DEFINE_CLEANUP(UnixListener, unix_listener_free);
+/* Is the socket still in the file system, where it was made? */
+bool unix_listener_is_there(const UnixListener *l);
 /* Non-blocking; borrowed. */
 int unix_listener_fd(const UnixListener *l);
 

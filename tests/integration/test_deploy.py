@@ -10,7 +10,7 @@ import pytest
 
 from lib.csi import error_of
 from lib.daemon import program, run
-from lib.deploy import (DAEMONSET, SOURCE, Built, csi_sources, documents, examples, folders, known_attributes,
+from lib.deploy import (DAEMONSET, SOURCE, Built, build, csi_sources, documents, examples, folders, known_attributes,
                         kubestrict, overlay, read)
 
 OVERLAYS, COMPONENTS = folders("overlays"), folders("components")
@@ -201,7 +201,7 @@ def compose_fixture(work):
         with open(os.path.join(work, "kustomization.yaml"), "w", encoding="utf-8") as file:
             for key, path in parts.items():
                 file.write(f"{key}:\n  - {os.path.relpath(os.path.join(DAEMONSET, path), os.path.realpath(work))}\n")
-        return Built(work)
+        return Built(build(work))
 
     return compose
 
@@ -255,7 +255,7 @@ def test_every_attribute_has_an_example():
 
 def test_driver_takes_what_the_examples_say(make_daemon):
     """With the pull policy Never, what is understood ends as "not stored here", and what is not as a bad argument."""
-    daemon, n = make_daemon(), 0
+    daemon, n = make_daemon(config={"access": {"check": "never"}}), 0  # else the registries would be asked
     for objects in examples().values():
         secrets = {obj["metadata"]["name"]: obj["stringData"] for obj in objects if obj["kind"] == "Secret"}
         for name, source in csi_sources(objects):

@@ -11,10 +11,10 @@ from lib.artifacts import modelpack
 from lib.check import need_programs
 from lib.container import Containerd, pod_options
 from lib.content import assert_tree
-from lib.csi import CsiClient
 from lib.daemon import to_yaml
-from lib.deploy import SOURCE, overlay
+from lib.deploy import SOURCE, base
 from lib.image import all_of, entrypoint, instructions, make_image, runtime_packages
+from lib.kubelet import Kubelet, Pod
 from lib.sandbox import mounts_beneath, need, wait_for
 
 # Packages of every Debian image, which the programs use too.
@@ -89,7 +89,7 @@ def test_registries_can_be_proved(image):
 
 def test_configuration_of_the_daemonset_is_right_for_the_image(image):
     with open(image + "/tmp/config.yaml", "w", encoding="utf-8") as file:
-        file.write(overlay("containerd").config_text)
+        file.write(base().config_text)
     code, text = in_image(image, *entrypoint(), "--check-config", "--config", "/tmp/config.yaml")
     assert code == 0, text
 
@@ -100,20 +100,24 @@ class Node:
     """What the kubelet and the node are for the DaemonSet's pod: its folders, beneath `folder`, and its calls."""
 
     def __init__(self, folder, image, registries):
-        self.built, self.image, self.host = overlay("containerd"), image, os.path.join(folder, "node")
+        self.built, self.image, self.host = base(), image, os.path.join(folder, "node")
         self.containerd, self.name = Containerd(os.path.join(folder, "ctd")), "modelcached"
-        for path in [*self.built.host_paths().values(), "/volumes/config"]:
-            os.makedirs(self.host + path)
-        self.pods = self.host + self.built.config["csi"]["kubelet_dir"]
+        for volume in self.built.pod["volumes"]:
+            if volume.get("hostPath", {}).get("type") == "DirectoryOrCreate":
+                os.makedirs(self.host + volume["hostPath"]["path"])
+        os.makedirs(self.host + "/volumes/config")
+        csi = self.built.config["csi"]
+        self.pods = self.host + csi["kubelet_dir"]
+        self.kubelet, self.driver = Kubelet(os.path.dirname(csi["kubelet_dir"]), self.host), csi["driver"]
+        self.kubelet.start()  # makes those of type Directory
         # As the root of a node is: a mount that is made in one name space is made in its peers.
         subprocess.run(["mount", "--bind", self.pods, self.pods], check=True)
         subprocess.run(["mount", "--make-shared", self.pods], check=True)
         with open(self.host + "/volumes/config/config.yaml", "w", encoding="utf-8") as file:
             file.write(self.built.config_text + to_yaml({"registries": registries}))
-        self.csi = None
 
     def start(self):
-        """The pod's container, and its startup probe."""
+        """The pod's container, its startup probe, and its registration."""
         arguments = [*entrypoint(), *self.built.container["args"]]
         self.containerd.run(self.name, self.image, arguments, *pod_options(self.built, self.host))
         probe = self.built.container["startupProbe"]["exec"]["command"]
@@ -123,22 +127,14 @@ class Node:
             return self.containerd.execute(self.name, *probe)[0] == 0
 
         wait_for(started, "the startup probe", 60, 0.2)
-        self.csi = CsiClient(self.host + self.built.config["csi"]["endpoint"].removeprefix("unix://"))
+        wait_for(lambda: self.driver in self.kubelet.drivers, f"the registration: {self.kubelet.happened}", 30)
 
     def end(self, signal):
-        self.csi.close()
-        self.csi = None
         self.containerd.end(self.name, signal)
-
-    def target(self, name):
-        """(path that the kubelet names, the same on this machine); the parent is made, as the kubelet does."""
-        inside = f"{self.built.config['csi']['kubelet_dir']}/{name}/volumes/kubernetes.io~csi/model/mount"
-        os.makedirs(os.path.dirname(self.host + inside), 0o750, exist_ok=True)
-        return inside, self.host + inside
+        wait_for(lambda: self.driver not in self.kubelet.drivers, "the end of the registration", 30)
 
     def close(self):
-        if self.csi:
-            self.csi.close()
+        self.kubelet.stop()
         self.containerd.close()
 
 
@@ -152,35 +148,38 @@ def node_fixture(work, image, registry):
 SUMS = "cd {} && find . -type f -print0 | sort -z | xargs -0 sha256sum"
 
 
-def read_in_a_pod(node, target, name):
-    """The digests of all files that a container finds, which has the volume as kubelet and runtime give it."""
-    code, text = node.containerd.output(name, node.image, ["/bin/sh", "-c", SUMS.format("/model")], "--read-only",
-                                        "--mount", f"type=bind,src={target},dst=/model,options=rbind:rslave:ro")
+def read_in_a_pod(node, pod, name):
+    """The digests of all files that a container finds, which has the volume as kubelet and runtime give it, and whose
+    program does not run as root."""
+    nobody = ["/usr/sbin/chroot", "--userspec=65534:65534", "/", "/bin/sh", "-c", SUMS.format("/model")]
+    code, text = node.containerd.output(name, node.image, nobody, "--read-only", "--mount",
+                                        f"type=bind,src={pod.path},dst=/model,options=rbind:rslave:ro")
     assert code == 0, text
     return text
 
 
 def test_a_volume_outlives_the_pods_of_the_daemonset(node, registry, work):
     artifact = modelpack(work)
-    reference = registry.push(artifact, "team/model", "v1")
+    pod = Pod(node.kubelet, node.driver, "pod-a", {"reference": registry.push(artifact, "team/model", "v1")})
     node.start()
-    inside, outside = node.target("pod-a")
-    node.csi.publish("csi-a", inside, reference)
-    assert_tree(outside, artifact.tree)  # mounted in the container, seen on the node
-    sums = subprocess.run(["sh", "-c", SUMS.format(outside)], capture_output=True, text=True, check=True).stdout
-    assert read_in_a_pod(node, outside, "reader") == sums and sums
+    pod.mount()
+    assert_tree(pod.path, artifact.tree)  # mounted in the container, seen on the node
+    sums = subprocess.run(["sh", "-c", SUMS.format(pod.path)], capture_output=True, text=True, check=True).stdout
+    assert sums.count("\n") == sum(entry.kind == "file" for entry in artifact.tree.values())
+    assert read_in_a_pod(node, pod, "reader") == sums
 
     for signal in ("SIGTERM", "SIGKILL"):  # a rolling update, and a crash
         node.end(signal)
-        assert_tree(outside, artifact.tree)
-        assert read_in_a_pod(node, outside, f"reader-{signal.lower()}") == sums
+        assert_tree(pod.path, artifact.tree)
+        assert read_in_a_pod(node, pod, f"reader-{signal.lower()}") == sums
         node.start()
-        assert len(mounts_beneath(outside)) == 1
-        node.csi.publish("csi-a", inside, reference)  # the kubelet asks again: it is there
-        assert len(mounts_beneath(outside)) == 1
+        assert len(mounts_beneath(pod.path)) == 1
+        pod.set_up_at()  # the kubelet asks again: it is there
+        assert len(mounts_beneath(pod.path)) == 1
+        assert not pod.stats().volume_condition.abnormal
 
-    node.csi.unpublish("csi-a", inside)  # made by the container before the last one
-    assert not mounts_beneath(outside) and not os.path.exists(outside)
+    pod.tear_down_at()  # made by the container before the last one
+    assert not mounts_beneath(pod.path) and pod.is_gone()
 
 
 def test_the_root_of_the_image_is_not_written_to(node):

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from lib.deploy import (DAEMONSET, SOURCE, Built, csi_sources, documents, examples, known_attributes,
+from lib.deploy import (DAEMONSET, SOURCE, Built, build, csi_sources, documents, examples, known_attributes,
                         markdown_blocks, read, source_sentences)
 
 PAGES = ["README.md", "docs/deploy.md", "docs/troubleshooting.md", "docs/volumes.md"]
@@ -42,7 +42,7 @@ def test_the_kustomization_on_the_page_builds(work):
     for name, text in (("kustomization.yaml", yaml.safe_dump(whole)), ("config.yaml", config)):
         with open(os.path.join(work, name), "w", encoding="utf-8") as file:
             file.write(text)
-    built = Built(work)
+    built = Built(build(work))
     assert built.container["image"].startswith("registry.example/modelcached:")
     assert built.config_text == config
     [volume] = [v for v in built.pod["volumes"] if v.get("configMap", {}).get("name", "").startswith("modelcached")]

@@ -13,7 +13,8 @@ import grpc
 import pytest
 
 from lib.artifacts import modelpack
-from lib.check import EXIT_OF, assert_pulls, assert_sentence, publish, publish_error, wait_idle
+from lib.check import (EXIT_OF, assert_pulls, assert_sentence, everything_of, files_with, publish, publish_error,
+                       wait_idle)
 from lib.csi import control_client
 from lib.registry import make_ca
 from lib.sandbox import wait_for
@@ -282,32 +283,6 @@ def test_plain_http_is_refused_where_it_is_not_configured(make_daemon, faulty, w
 
 
 # Secrets stay secret.
-
-def everything_of(pid):
-    """argv and environment of a process."""
-    data = b""
-    for name in ("cmdline", "environ"):
-        try:
-            with open(f"/proc/{pid}/{name}", "rb") as file:
-                data += file.read()
-        except (FileNotFoundError, ProcessLookupError):
-            pass
-    return data
-
-
-def files_with(root, needles):
-    """Files beneath `root` that hold one of the byte strings."""
-    found = []
-    for folder, _, names in os.walk(root):
-        for name in names:
-            path = os.path.join(folder, name)
-            if not os.path.isfile(path):
-                continue
-            with open(path, "rb") as file:
-                data = file.read()
-            found += [(path, needle) for needle in needles if needle in data]
-    return found
-
 
 @pytest.mark.parametrize("good", [True, False], ids=["accepted", "refused"])
 def test_a_secret_is_nowhere(make_daemon, make_faulty, work, good):

@@ -238,9 +238,32 @@ _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan
     }
 }
 
+/* Is there a file of that name beside the store? */
+_unused_ static bool fake_has(const char *name) {
+    _cleanup_free_ char *path = xasprintf("../../../%s", name);
+
+    return faccessat(4, path, F_OK, 0) == 0;
+}
+
 /* As the repository says, or in that of the name "tags" the tag: pulls of one repository share. */
 _unused_ static const char *fake_how(const Modelcached__Worker__Job *job) {
+    if (strstr(job->repository, "private") && fake_has("moved"))
+        return "moved";
     return streq(job->repository, "tags") ? job->tag : job->repository;
+}
+
+/* "private" repositories are for the password "good" alone, until the file "revoked" is there; who
+ * comes with "down" finds nobody. */
+_unused_ static bool fake_refuses(const Modelcached__Worker__Job *job) {
+    const char *password = job->n_credentials > 0 ? job->credentials[0]->password : "";
+    bool down = streq(password, "down");
+
+    if (strstr(job->repository, "private"))
+        fake_log(password, "patience", job->stall_seconds, job->give_up_seconds);
+    if (!strstr(job->repository, "private") || (streq(password, "good") && !fake_has("revoked")))
+        return false;
+    fake_failed(down ? ECONNREFUSED : EKEYREJECTED, down ? "nobody is there" : "401, who are you?");
+    return true;
 }
 
 _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
@@ -252,7 +275,7 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
     fake_hello();
     if (streq(how, "absent"))
         fake_failed(ENOENT, "no such tag");
-    if (streq(how, "absent"))
+    if (streq(how, "absent") || fake_refuses(job))
         return;
     if (job->limits)
         fake_log_limits(how, job->limits);

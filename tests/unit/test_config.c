@@ -54,9 +54,11 @@ TEST(config_reads_every_key_of_a_file) {
                    "pull: { concurrent: 2, connections: 3, memory: 64MiB, io: threads,\n"
                    "  range_min: 8MiB, stall_timeout: 10s, give_up: 2m, page_cache: true,\n"
                    "  background_bandwidth: 5MiB }\n"
-                   "credentials: { docker_config: /etc/d.json }\nregistries:\n"
+                   "credentials: { docker_config: /etc/d.json }\n"
+                   "access: { check: never, lifetime: 24h, unreachable: allow }\nregistries:\n"
                    "  - { host: 'a:5000', plain_http: true, connections: 3 }\n"
-                   "  - { host: b.example, ca_file: /etc/ca.pem, skip_verify: yes }\n"
+                   "  - { host: b.example, ca_file: /etc/ca.pem, skip_verify: yes,\n"
+                   "      access_check: always }\n"
                    "log: { level: debug, format: json }\n",
                    NULL, &err));
     ASSERT_STREQ(c->node, "n1");
@@ -77,6 +79,11 @@ TEST(config_reads_every_key_of_a_file) {
     ASSERT_TRUE(c->registries[0].plain_http && !c->registries[0].skip_verify);
     ASSERT_STREQ(c->registries[1].ca_file, "/etc/ca.pem");
     ASSERT_TRUE(c->registries[1].skip_verify);
+    ASSERT_STREQ(c->registries[0].access_check, "default");
+    ASSERT_STREQ(c->registries[1].access_check, "always");
+    ASSERT_STREQ(c->access_check, "never");
+    ASSERT_EQ(c->access_lifetime, 86400 * USEC_PER_SEC);
+    ASSERT_STREQ(c->access_unreachable, "allow");
     ASSERT_STREQ(c->log_format, "json");
 }
 
@@ -98,7 +105,7 @@ static const struct {
     const char *text, *sentence;
 } mistakes[] = {
     { "stroe: 1\n", ":1: stroe: is not a key, allowed: node, store, csi, control, pull, "
-                    "credentials, registries, log" },
+                    "credentials, access, registries, log" },
     { "pull:\n  # why\n  conns: 1\n",
       ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, io, range_min, " },
     { "pull: { concurrent: 0 }\n", ":1: pull.concurrent: \"0\" is out of range, allowed: 1 to 64" },
@@ -118,6 +125,10 @@ static const struct {
     { "pull: { give_up: 10ms }\n", ":1: pull.give_up: \"10ms\" is out of range, allowed: 1 s" },
     { "registries: [ { host: a, connections: 65 } ]\n",
       ":1: registries[0].connections: \"65\" is out of range, allowed: 0 to 64" },
+    { "access: { check: Never }\n",
+      ":1: access.check: \"Never\" is unknown, allowed: always, ifNotGranted, never" },
+    { "registries: [ { host: a, access_check: no } ]\n",
+      ":1: registries[0].access_check: \"no\" is unknown, allowed: default, always, ifNotGranted" },
     { "pull: { io: magic }\n", ":1: pull.io: \"magic\" is unknown, allowed: auto, uring, threads" },
     { "node: a\n\nnode: b\n", ":3: node: is there twice, allowed: one; the other is in line 1" },
     { "pull: {io: auto}\npull: {}\n",
@@ -264,6 +275,23 @@ TEST(config_file_that_is_absent) {
     ASSERT_STRSTR(err.text, "/nonexistent/c.yaml");
     ASSERT_OK(config_load(
         &c, &(ConfigSources){ .file = "/nonexistent/c.yaml", .file_may_be_absent = true }, &err));
+}
+
+TEST(config_reload_sees_every_key_of_a_registry) {
+    static const char *const keys[] = { "plain_http: true", "ca_file: /c.pem", "skip_verify: true",
+                                        "connections: 2", "access_check: never" };
+    for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
+        _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+        _cleanup_(config_freep) Config *c = NULL, *fresh = NULL;
+        _cleanup_free_ char *changed = NULL, *restart = NULL;
+        _cleanup_free_ char *text = xasprintf("registries: [{host: a, %s}]\n", keys[i]);
+        Err err = { "" };
+
+        ASSERT_OK(load(&c, dir, "registries: [{host: a}]\n", NULL, &err));
+        ASSERT_OK(load(&fresh, dir, text, NULL, &err));
+        config_reload(c, fresh, &changed, &restart);
+        ASSERT_STREQ(changed, "registries");
+    }
 }
 
 TEST(config_reload_takes_what_is_live_and_names_the_rest) {

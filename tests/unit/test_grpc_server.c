@@ -418,9 +418,13 @@ TEST(grpc_server_listens_on_several_sockets_and_removes_them) {
 
 TEST(grpc_server_takes_no_more_connections_than_the_limit) {
     int fds[LIMIT_GRPC_CONNECTIONS][2];
+    struct rlimit files;
     Err err = { "" };
     Raw r;
 
+    ASSERT_OK(getrlimit(RLIMIT_NOFILE, &files));
+    files.rlim_cur = files.rlim_max; /* both ends are ours */
+    ASSERT_OK(setrlimit(RLIMIT_NOFILE, &files));
     start(&r); /* one connection */
     for (int i = 0; i < LIMIT_GRPC_CONNECTIONS; i++) {
         ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds[i]));

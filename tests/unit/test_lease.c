@@ -74,3 +74,24 @@ TEST(volumes_that_contradict_are_refused) {
     ASSERT_OK(store_volume_remove(s, "v", NULL, &err));
     ASSERT_ERR(store_volume_get(s, "v", NULL, &v, &err), -ENOENT);
 }
+
+TEST(volumes_are_removed_together) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Digest d = env_artifact(s, "one", FILES, 1);
+    Volume v[] = { volume("a", "/a", &d), volume("b", "/b", &d), volume("c", "/c", &d) };
+    const Volume gone[] = { v[0], { .volume_id = v[1].volume_id, .target = v[0].target }, v[2] };
+    Volume *list;
+    size_t n;
+    Err err;
+
+    for (size_t i = 0; i < ELEMENTSOF(v); i++)
+        ASSERT_OK(store_volume_add(s, &v[i], &err));
+    ASSERT_OK(store_volumes_remove(s, gone, ELEMENTSOF(gone), &err));
+    ASSERT_OK(store_volume_list(s, &list, &n, &err));
+    ASSERT_EQ(n, 1); /* "b" is not at that target */
+    ASSERT_STREQ(list[0].volume_id, "b");
+    volume_array_free(list, n);
+    for (size_t i = 0; i < ELEMENTSOF(v); i++)
+        volume_clear(&v[i]);
+}

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of cache/partial: what is kept of an interrupted pull, to whom it is given, when it goes.
  */
+#include "base/parse.h"
 #include "cache/object.h"
 #include "cache/partial.h"
 #include "tests/unit/store_env.h"
@@ -22,8 +23,21 @@ static void put(int dir_fd, const char *hex, const char *text) {
     env_write(dir_fd, map, "map", 3);
 }
 
-static bool is_there(const Store *s, const char *name) {
-    _cleanup_free_ char *path = xasprintf("%s/%s", store_path(s), name);
+/* Its name in partial/ is a key of the blob and of what the names of its pulls' folders begin with:
+ * here, "r". */
+static const char *kept_name(char buf[static 80], const char *hex, const char *suffix) {
+    uint8_t text[2 + DIGEST_BYTES] = { 'r', 0 };
+    Digest key;
+
+    ASSERT_OK(parse_hex(hex, 2 * DIGEST_BYTES, text + 2));
+    digest_of(&key, text, sizeof(text));
+    (void)snprintf(buf, 80, "%s%s", DIGEST_HEX(&key), suffix);
+    return buf;
+}
+#define KEPT(hex, suffix) kept_name((char[80]){ "" }, (hex), (suffix))
+
+static bool is_there(const Store *s, const char *hex, const char *suffix) {
+    _cleanup_free_ char *path = xasprintf("%s/partial/%s", store_path(s), KEPT(hex, suffix));
 
     return access(path, F_OK) == 0;
 }
@@ -31,7 +45,7 @@ static bool is_there(const Store *s, const char *name) {
 TEST(partial_goes_from_one_pull_to_the_next) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int one = env_ingest(s, "one"), two = -EBADF;
+    _cleanup_close_ int one = env_ingest(s, "r-one"), two = -EBADF;
     _cleanup_free_ char *text = NULL;
     const Digest a = digest_a();
     uint64_t bytes = 0, all = 0;
@@ -40,17 +54,17 @@ TEST(partial_goes_from_one_pull_to_the_next) {
 
     put(one, A, "half");
     env_write(one, "other", "x", 1);
-    ASSERT_OK(store_partial_keep(s, "one", &err));
-    ASSERT_OK(store_ingest_end(s, "one", &err));
+    ASSERT_OK(store_partial_keep(s, "r-one", &err));
+    ASSERT_OK(store_ingest_end(s, "r-one", &err));
     ASSERT_EQ(env_count(s, "ingest", true), 0);
     ASSERT_EQ(env_count(s, "partial", true), 2);
-    ASSERT_TRUE(is_there(s, "partial/" A ".part") && is_there(s, "partial/" A ".map"));
+    ASSERT_TRUE(is_there(s, A, ".part") && is_there(s, A, ".map"));
     ASSERT_OK(store_partial_bytes(s, &all, &err));
     ASSERT_TRUE(all > 0);
-    ASSERT_OK(store_ingest_begin(s, "two", 1234, 4321, &two, &err));
-    ASSERT_EQ(store_partial_claim(s, "two", &a, &bytes, &err), 1);
+    ASSERT_OK(store_ingest_begin(s, "r-two", 1234, 4321, &two, &err));
+    ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 1);
     ASSERT_EQ(bytes, all);
-    ASSERT_EQ(store_partial_claim(s, "two", &a, &bytes, &err), 0);
+    ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 0);
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_OK(fstatat(two, A ".part", &st, AT_SYMLINK_NOFOLLOW));
     ASSERT_EQ(st.st_uid, 1234);
@@ -58,17 +72,52 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     ASSERT_EQ(st.st_mode & 07777, 0600);
     ASSERT_OK(fs_read_file(two, A ".part", 100, &text, NULL, &err));
     ASSERT_STREQ(text, "half");
-    ASSERT_OK(store_partial_keep(s, "two", &err));
-    ASSERT_OK(fstatat(store_trees_fd(s), "../partial/" A ".map", &st, AT_SYMLINK_NOFOLLOW));
+    ASSERT_OK(store_partial_keep(s, "r-two", &err));
+    ASSERT_OK(fstatat(s->partial_fd, KEPT(A, ".map"), &st, AT_SYMLINK_NOFOLLOW));
     ASSERT_EQ(st.st_uid, 0);
-    ASSERT_OK(store_ingest_end(s, "two", &err));
+    ASSERT_OK(store_ingest_end(s, "r-two", &err));
+}
+
+/* Who knows a digest learns nothing of what came from elsewhere, and goes on with nothing of it. */
+TEST(partial_is_for_the_same_repository) {
+    STORE_TEST_DIR(dir);
+    Store *s = env_open(dir);
+    static const char *const origins[] = { "r.example/a", "r.example/b", "r.example/a" };
+    char name[3][STORE_INGEST_NAME_MAX];
+    const Digest a = digest_a();
+    uint64_t bytes;
+    Err err = { "" };
+
+    for (unsigned i = 0; i < 3; i++)
+        ASSERT_OK(store_ingest_name(name[i], origins[i], &err));
+    ASSERT_EQ(strlen(name[0]), STORE_INGEST_NAME_MAX - 1);
+    ASSERT_TRUE(!streq(name[0], name[2]));
+    for (unsigned i = 0; i < 2; i++) { /* the second time it is found at the start */
+        _cleanup_close_ int from = env_ingest(s, name[0]), other = -EBADF, same = -EBADF;
+
+        put(from, A, "half");
+        if (i == 0)
+            ASSERT_OK(store_partial_keep(s, name[0], &err));
+        else {
+            store_close(s);
+            s = env_open(dir);
+        }
+        other = env_ingest(s, name[1]);
+        same = env_ingest(s, name[2]);
+        ASSERT_EQ(store_partial_claim(s, name[1], &a, &bytes, &err), 0);
+        partial_forget(s, name[1], &a);
+        ASSERT_EQ(store_partial_claim(s, name[2], &a, &bytes, &err), 1);
+        for (unsigned k = 0; k < 3; k++)
+            ASSERT_OK(store_ingest_end(s, name[k], &err));
+    }
+    store_close(s);
 }
 
 /* A worker that was taken over chooses names, types and links. */
 TEST(partial_takes_nothing_that_is_not_as_it_should_be) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p");
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
     static const char *const names[] = {
         "x.part",
         "AA000000000000000000000000000000000000000000000000000000000000aa.part",
@@ -108,48 +157,48 @@ TEST(partial_takes_nothing_that_is_not_as_it_should_be) {
         }
     }
     put(fd, B, "good");
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 2);
-    ASSERT_TRUE(is_there(s, "partial/" B ".part"));
-    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_TRUE(is_there(s, B, ".part"));
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
     ASSERT_ERR(store_partial_keep(s, "../p", &err), -EINVAL);
-    ASSERT_OK(store_partial_keep(s, "gone", &err));
+    ASSERT_OK(store_partial_keep(s, "r-gone", &err));
 }
 
 TEST(partial_halves_are_dropped) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p");
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
     const Digest a = digest_a();
     uint64_t bytes;
     Err err = { "" };
 
     env_write(fd, A ".part", "x", 1);
     env_write(fd, B ".map", "x", 1);
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
-    ASSERT_EQ(store_partial_claim(s, "p", &a, &bytes, &err), 0);
-    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_EQ(store_partial_claim(s, "r-p", &a, &bytes, &err), 0);
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
 
 /* Of a worker that still writes nothing is taken. */
 TEST(partial_that_is_open_for_writing_is_not_kept) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p"), writer = -EBADF;
+    _cleanup_close_ int fd = env_ingest(s, "r-p"), writer = -EBADF;
     Err err = { "" };
 
     put(fd, A, "half");
     writer = openat(fd, A ".part", O_WRONLY | O_CLOEXEC);
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
-    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
 
 TEST(partial_survives_a_killed_daemon) {
     STORE_TEST_DIR(dir);
     Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p"), odd = -EBADF;
+    _cleanup_close_ int fd = env_ingest(s, "r-p"), odd = -EBADF;
     const Digest a = digest_a();
     uint64_t bytes;
     Err err = { "" };
@@ -172,9 +221,9 @@ TEST(partial_survives_a_killed_daemon) {
     s = env_open(dir);
     ASSERT_EQ(env_count(s, "partial", true), 2);
     fd = safe_close(fd);
-    fd = env_ingest(s, "q");
-    ASSERT_EQ(store_partial_claim(s, "q", &a, &bytes, &err), 1);
-    ASSERT_OK(store_ingest_end(s, "q", &err));
+    fd = env_ingest(s, "r-q");
+    ASSERT_EQ(store_partial_claim(s, "r-q", &a, &bytes, &err), 1);
+    ASSERT_OK(store_ingest_end(s, "r-q", &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
     store_close(s);
 }
@@ -182,37 +231,37 @@ TEST(partial_survives_a_killed_daemon) {
 TEST(partial_old_ones_and_too_many_go) {
     STORE_TEST_DIR(dir);
     Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p"), partial = -EBADF;
+    _cleanup_close_ int fd = env_ingest(s, "r-p"), partial = -EBADF;
     struct timespec old[2] = { { .tv_sec = time(NULL) - 8 * 24 * 3600 },
                                { .tv_sec = time(NULL) - 8 * 24 * 3600 } };
     Err err = { "" };
 
     put(fd, A, "old");
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     partial = openat(store_trees_fd(s), "../partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ASSERT_OK(utimensat(partial, A ".part", old, 0));
+    ASSERT_OK(utimensat(partial, KEPT(A, ".part"), old, 0));
     put(fd, B, "first");
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 2);
-    ASSERT_TRUE(!is_there(s, "partial/" A ".part"));
+    ASSERT_TRUE(!is_there(s, A, ".part"));
     old[0].tv_sec = old[1].tv_sec = time(NULL) - 3600;
-    ASSERT_OK(utimensat(partial, B ".part", old, 0));
+    ASSERT_OK(utimensat(partial, KEPT(B, ".part"), old, 0));
     for (unsigned i = 1; i <= 64; i++) {
         char hex[80];
         (void)snprintf(hex, sizeof(hex), "%064x", i);
         put(fd, hex, "x");
     }
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 128);
-    ASSERT_TRUE(!is_there(s, "partial/" B ".part"));
-    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_TRUE(!is_there(s, B, ".part"));
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
     store_close(s);
 }
 
 TEST(partial_goes_when_the_blob_is_an_object_and_when_room_is_needed) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "p");
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
     Digest d;
     uint64_t freed = 0;
     Err err = { "" };
@@ -220,23 +269,23 @@ TEST(partial_goes_when_the_blob_is_an_object_and_when_room_is_needed) {
     digest_of(&d, "12345", 5);
     put(fd, DIGEST_HEX(&d), "123");
     put(fd, A, "half");
-    ASSERT_OK(store_partial_keep(s, "p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 4);
-    (void)env_artifact(s, "one", (const char *const[][2]){ { "a", "12345" } }, 1);
+    (void)env_artifact(s, "r-one", (const char *const[][2]){ { "a", "12345" } }, 1);
     ASSERT_EQ(env_count(s, "partial", true), 2);
-    ASSERT_TRUE(is_there(s, "partial/" A ".part"));
+    ASSERT_TRUE(is_there(s, A, ".part"));
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_TRUE(freed > 0);
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_EQ(env_count(s, "objects", false), 1);
-    ASSERT_OK(store_ingest_end(s, "p", &err));
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
 
 /* What a pull brought that nobody should go on with goes; what others brought stays. */
 TEST(partial_discard_takes_only_the_content_of_its_own_pull) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int p = env_ingest(s, "p"), q = env_ingest(s, "q");
+    _cleanup_close_ int p = env_ingest(s, "r-p"), q = env_ingest(s, "r-q");
     Err err = { "" };
 
     for (unsigned i = 0; i < 3; i++) {
@@ -244,17 +293,17 @@ TEST(partial_discard_takes_only_the_content_of_its_own_pull) {
         Layer layer;
         *e = env_file(i == 1 ? q : p, i == 2 ? "c" : "ab", i == 2 ? "both" : i ? "of q" : "of p");
         layer = env_raw(e);
-        ASSERT_OK(env_commit(s, ENV_PULL(i == 1 ? "q" : "p"), &layer, e, 1, &err));
+        ASSERT_OK(env_commit(s, ENV_PULL(i == 1 ? "r-q" : "r-p"), &layer, e, 1, &err));
         if (i == 2)
-            ASSERT_EQ(store_lease_layer(s, ENV_PULL("q"), &layer, &err), 1);
+            ASSERT_EQ(store_lease_layer(s, ENV_PULL("r-q"), &layer, &err), 1);
         free(layer.media_type);
         free(layer.path);
         layer_entries_free(e, 1);
     }
     ASSERT_EQ(env_count(s, "objects", false), 3);
-    ASSERT_OK(store_ingest_discard(s, "p", &err));
+    ASSERT_OK(store_ingest_discard(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "objects", false), 2);
-    ASSERT_OK(store_ingest_end(s, "p", &err));
-    ASSERT_OK(store_ingest_end(s, "q", &err));
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
+    ASSERT_OK(store_ingest_end(s, "r-q", &err));
     ASSERT_EQ(env_count(s, "objects", false), 2);
 }

@@ -42,6 +42,37 @@ TEST(pull_options_reads_what_is_named) {
     second = pull_options_ref(o);
 }
 
+TEST(pull_options_access_check_is_the_registrys_or_the_nodes) {
+    static const char *const sets[] = { "access.check=always",
+                                        "access.unreachable=allow",
+                                        "access.lifetime=2h",
+                                        "registries.a.example.plain_http=true",
+                                        "registries.docker.io.access_check=never",
+                                        "registries.b.access_check=ifNotGranted" };
+    static const struct {
+        const char *reference;
+        AccessCheck check;
+    } cases[] = { { "a.example/x", ACCESS_CHECK_ALWAYS },
+                  { "b.example/x", ACCESS_CHECK_ALWAYS },
+                  { "b:5000/x", ACCESS_CHECK_ALWAYS },
+                  { "busybox", ACCESS_CHECK_NEVER },
+                  { "index.docker.io/library/busybox", ACCESS_CHECK_NEVER } };
+    _cleanup_(pull_options_unrefp) PullOptions *o = NULL;
+    Err err = { "" };
+
+    ASSERT_OK(make(&o, sets, ELEMENTSOF(sets), &err));
+    ASSERT_TRUE(o->access_open);
+    ASSERT_EQ(o->access_lifetime_usec, 7200 * USEC_PER_SEC);
+    ASSERT_EQ(o->registries[2].access_check, ACCESS_CHECK_IF_NOT_GRANTED);
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(reference_freep) Reference *reference = NULL;
+
+        ASSERT_OK(reference_parse(&reference, cases[i].reference, &err));
+        if (pull_options_access_check(o, reference) != cases[i].check)
+            test_fail(__FILE__, __LINE__, "%s", cases[i].reference);
+    }
+}
+
 static const struct {
     const char *content, *set;
     int r;

@@ -112,7 +112,7 @@ static void check_direct(RingMode mode) {
     ASSERT_OK(fd);
     ASSERT_OK(bench_open(&b, mode, 3, 16, &err));
     ASSERT_EQ(ring_mode(b.ring, NULL), mode);
-    ASSERT_EQ(b.ring->registered, mode == RING_URING);
+    ASSERT_EQ(b.ring->n_registered, mode == RING_URING ? 16 : 0);
     for (unsigned i = 0; i < 16; i++) /* more than the depth */
         put(&b, fd, i, BUFFER);
     ASSERT_EQ(b.done, 0); /* never from within */
@@ -336,6 +336,40 @@ TEST(restrictions_hold) {
     bench_done(&b);
 }
 
+/* From Linux 5.19 on; before it all are registered at once. */
+TEST(buffers_are_registered_when_they_are_first_used) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    RingBuffer *held[40];
+    Bench b = { 0 };
+    Err err = { 0 };
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+
+    if (!have(RING_URING))
+        SKIP("no io_uring here");
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, RING_URING, 2, ELEMENTSOF(held), &err));
+    if (!b.ring->grows && b.ring->n_registered == ELEMENTSOF(held)) {
+        bench_done(&b);
+        SKIP("this kernel registers all buffers at once");
+    }
+    ASSERT_EQ(b.ring->n_registered, 16);
+    for (unsigned i = 0; i < ELEMENTSOF(held); i++) {
+        held[i] = ring_buffer_get(b.ring);
+        ASSERT_TRUE(held[i]->index < b.ring->n_registered);
+        ASSERT_TRUE(b.ring->n_registered <= i + 16);
+    }
+    ASSERT_EQ(b.ring->n_registered, ELEMENTSOF(held));
+    ASSERT_TRUE(!b.ring->grows);
+    for (unsigned i = 0; i < ELEMENTSOF(held); i++)
+        (void)ring_buffer_unref(held[i]);
+    for (unsigned i = 0; i < ELEMENTSOF(held); i++)
+        put(&b, fd, i, BUFFER);
+    run_until(&b, ELEMENTSOF(held));
+    ASSERT_EQ(b.errors, 0);
+    ASSERT_TRUE(content_is(fd, ELEMENTSOF(held), BUFFER));
+    bench_done(&b);
+}
+
 /* Denies `numbers` with EPERM from here on, for this process. */
 static bool deny(const int *numbers, size_t n) {
     struct sock_filter code[16] = { BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
@@ -428,7 +462,7 @@ static int without_memlock(void) {
         return 77;
     if (bench_open(&b, RING_URING, 2, 8, &err) < 0)
         return 77; /* before 5.12 the ring itself counts */
-    if (b.ring->registered)
+    if (b.ring->n_registered > 0)
         return 1;
     r = write_one(&b);
     bench_done(&b);

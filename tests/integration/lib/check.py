@@ -111,6 +111,32 @@ def file_sha256(path):
     return state.hexdigest()
 
 
+def everything_of(pid):
+    """argv and environment of a process."""
+    data = b""
+    for name in ("cmdline", "environ"):
+        try:
+            with open(f"/proc/{pid}/{name}", "rb") as file:
+                data += file.read()
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+    return data
+
+
+def files_with(root, needles):
+    """Files beneath `root` that hold one of the byte strings."""
+    found = []
+    for folder, _, names in os.walk(root):
+        for name in names:
+            path = os.path.join(folder, name)
+            if not os.path.isfile(path):
+                continue
+            with open(path, "rb") as file:
+                data = file.read()
+            found += [(path, needle) for needle in needles if needle in data]
+    return found
+
+
 def assert_objects_good(daemon):
     """Every visible object is what its name says, and nobody may write to it."""
     root = os.path.join(daemon.store, "objects")

@@ -82,12 +82,23 @@ class Containerd:
         remove_cgroups(os.getpid())
 
 
+# What of a pod's specification has no part in how its container runs.
+NOT_THE_CONTAINERS = {"automountServiceAccountToken", "containers", "dnsPolicy", "enableServiceLinks", "nodeSelector",
+                      "priorityClassName", "serviceAccountName", "terminationGracePeriodSeconds", "tolerations", "volumes"}
+
+
 def pod_options(built, host):
-    """ctr's options for the one container of an overlay's pod; its paths on the node are beneath the folder `host`."""
+    """ctr's options for the one container of a DaemonSet's pod; its paths on the node are beneath the folder `host`.  What
+    of the specification is not understood fails: a test would run something else than what is deployed."""
     pod, container, options = built.pod, built.container, []
-    if container["securityContext"]["privileged"]:
+    security, limits = container["securityContext"], container["resources"]["limits"]
+    assert set(pod) - NOT_THE_CONTAINERS == {"hostNetwork"}
+    assert set(security) == {"privileged", "readOnlyRootFilesystem", "runAsUser"} and security["runAsUser"] == 0
+    assert set(limits) == {"memory"} and limits["memory"].endswith("Gi")
+    options += ["--memory-limit", str(int(limits["memory"][:-2]) << 30)]
+    if security["privileged"]:
         options.append("--privileged")
-    if container["securityContext"]["readOnlyRootFilesystem"]:
+    if security["readOnlyRootFilesystem"]:
         options.append("--read-only")
     if pod["hostNetwork"]:
         options.append("--net-host")

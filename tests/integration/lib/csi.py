@@ -18,11 +18,11 @@ SOURCE = os.environ.get("MC_SRC") or os.path.abspath(os.path.join(os.path.dirnam
 
 
 @functools.cache
-def messages(name):
-    """The message classes of proto/<name>.proto."""
+def messages(name, where="proto"):
+    """The message classes of <where>/<name>.proto."""
     folder = tempfile.mkdtemp(prefix="mc-it-proto-")
     atexit.register(shutil.rmtree, folder, True)
-    subprocess.run(["protoc", "-I", os.path.join(SOURCE, "proto"), f"--python_out={folder}", f"{name}.proto"],
+    subprocess.run(["protoc", "-I", os.path.join(SOURCE, where), f"--python_out={folder}", f"{name}.proto"],
                    check=True)
     sys.path.insert(0, folder)
     try:
@@ -66,8 +66,8 @@ def control_client(socket_path):
 class CsiClient(GrpcClient):
     """Of the CSI socket, with publish() and unpublish() as the kubelet calls them."""
 
-    def __init__(self, socket_path):
-        super().__init__("csi", socket_path)
+    def __init__(self, socket_path, options=()):
+        super().__init__("csi", socket_path, options)
 
     def publish_request(self, volume_id, target, reference, secrets=None, readonly=True, **attributes):
         """A NodePublishVolumeRequest of an inline volume; attributes are more volumeAttributes."""

@@ -81,20 +81,24 @@ class Daemon:
         with open(self.config_file, "w", encoding="utf-8") as file:
             file.write(to_yaml(self.config))
 
-    def start(self, seconds=30):
-        """Starts it and waits for READY=1; returns self.  Raises with its log when it ends before."""
+    def launch(self, **env):
+        """Starts it and waits for nothing."""
         path = program("modelcached", self.release)
         if not path:
             raise RuntimeError("modelcached is not built")
         self.write_config()
+        self.process = Process([path, "--config", self.config_file, *self.arguments], self.log_path,
+                               {**self.env, **env}, no_uring=self.no_uring)
+
+    def start(self, seconds=30):
+        """Starts it and waits for READY=1; returns self.  Raises with its log when it ends before."""
         notify = os.path.join(self.folder, "notify.sock")
         if os.path.exists(notify):
             os.unlink(notify)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.bind(notify)
             sock.setblocking(False)
-            self.process = Process([path, "--config", self.config_file, *self.arguments], self.log_path,
-                                   {**self.env, "NOTIFY_SOCKET": notify}, no_uring=self.no_uring)
+            self.launch(NOTIFY_SOCKET=notify)
 
             def ready():
                 self.process.check_alive()

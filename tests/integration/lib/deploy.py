@@ -46,7 +46,7 @@ def go_build(name, folder, *command, env=None):
     path = os.path.join(CACHE, name)
     if not shutil.which("go"):
         pytest.skip(f"{name} is not there, and no go to make it")
-    done = subprocess.run(["go", *command], cwd=folder, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
+    done = subprocess.run(["nice", "go", *command], cwd=folder, env={**os.environ, **(env or {})}, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
     if done.returncode != 0:
         pytest.skip(f"go could not make {name}: {done.stderr.strip()[-300:]}")
@@ -83,11 +83,11 @@ def build(folder):
 
 
 class Built:
-    """The objects of an overlay."""
+    """The objects of an overlay, or of what is built on one."""
 
-    def __init__(self, folder):
-        self.text = build(folder)
-        self.objects = documents(self.text)
+    def __init__(self, text):
+        self.text = text
+        self.objects = documents(text)
 
     def one(self, kind):
         found = [obj for obj in self.objects if obj["kind"] == kind]
@@ -127,7 +127,18 @@ class Built:
 
 @functools.cache
 def overlay(name):
-    return Built(os.path.join(DAEMONSET, "overlays", name))
+    return Built(build(os.path.join(DAEMONSET, "overlays", name)))
+
+
+@functools.cache
+def base():
+    """The base as it is written, for which no kustomize is needed: its resources, and its file as a ConfigMap."""
+    [kustomization] = documents(read(DAEMONSET, "base/kustomization.yaml"))
+    [generator] = kustomization["configMapGenerator"]
+    data = {name: read(DAEMONSET, "base", name) for name in generator["files"]}
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": generator["name"]}, "data": data}
+    return Built("\n---\n".join([*(read(DAEMONSET, "base", name) for name in kustomization["resources"]),
+                                yaml.safe_dump(config_map)]))
 
 
 def known_attributes():

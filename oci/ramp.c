@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* ramp: how many connections a blob is worth: more while they bring more, and no more than its hash
+ * can follow. */
+#include "oci/ramp.h"
+
+#define FAR_USEC     (15 * USEC_PER_MSEC) /* MiBs are on their way to there and back */
+#define LOOKS_DOUBLE 2 /* before the number is doubled: one may have been unlucky */
+#define LOOKS_TRY    5 /* before one more is judged */
+#define WORTH        8 /* it has to make the blob faster by this part */
+
+void ramp_begin(Ramp *r) {
+    *r = (Ramp){ .wanted = 1 };
+}
+
+static uint64_t per_second(uint64_t bytes, uint64_t usec) {
+    return bytes * USEC_PER_SEC / MAX(usec, (uint64_t)1);
+}
+
+static uint64_t rate(const Ramp *r) {
+    return per_second(r->received - r->since_received, r->usec - r->since_usec);
+}
+
+static void go_to(Ramp *r, uint64_t n, bool trying) {
+    r->trying = trying;
+    r->rate_before = rate(r);
+    r->since_usec = r->usec;
+    r->since_received = r->received;
+    r->best = 0;
+    r->looks = 0;
+    r->wanted = (unsigned)n;
+}
+
+static void note(Ramp *r, const RampLook *look) {
+    if (r->begun) {
+        r->best = MAX(r->best, per_second(look->received - r->received, look->now_usec - r->usec));
+        r->looks++;
+    }
+    r->usec = look->now_usec;
+    r->received = look->received;
+    if (!r->begun) {
+        r->since_usec = r->usec;
+        r->since_received = r->received;
+    }
+    r->begun = r->begun || look->received > 0;
+}
+
+/* Bytes a second; 0: nothing was hashed yet, so little has come. */
+static uint64_t hash_speed(const RampLook *look) {
+    return per_second(look->hashed, look->hash_usec);
+}
+
+/* False: it was not worth it, and is given up. */
+static bool judge(Ramp *r) {
+    if (rate(r) >= r->rate_before + r->rate_before / WORTH)
+        return true;
+    go_to(r, r->wanted - 1, false);
+    r->settled = true;
+    return false;
+}
+
+void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
+    if (usec >= FAR_USEC)
+        r->wanted = most;
+}
+
+void ramp_look(Ramp *r, const RampLook *look) {
+    uint64_t speed = hash_speed(look);
+
+    note(r, look);
+    if (r->settled || r->looks < (r->trying ? LOOKS_TRY : LOOKS_DOUBLE))
+        return;
+    if (r->trying && !judge(r))
+        return;
+    if (look->ahead || r->wanted >= look->most)
+        return;
+    if (r->best <= speed / 2 || speed == 0)
+        go_to(r, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most), false);
+    else if (r->looks >= LOOKS_TRY && r->best <= speed / 4 * 3)
+        go_to(r, r->wanted + 1U, true);
+}

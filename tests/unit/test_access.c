@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_access: who gets what is stored, and what the others hear; with a real store and fake
+ * workers: see fake_refuses(). */
+#include "tests/unit/agent_env.h"
+
+typedef struct Asker {
+    const char *password; /* NULL: no credentials */
+    bool trusted;
+    unsigned done;
+    int r;
+    Err err;
+    Digest manifest;
+    EnsureTicket *ticket;
+    bool had_pull;
+} Asker;
+
+static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
+    Asker *a = arg;
+
+    a->done++;
+    a->r = r;
+    a->err = *err;
+    a->had_pull = puller_ticket_pull(a->ticket) != NULL;
+    if (r >= 0)
+        a->manifest = *manifest;
+    a->ticket = puller_ticket_free(a->ticket);
+}
+
+static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    _cleanup_(credential_list_done) CredentialList credentials = { 0 };
+    EnsureRequest request = { .policy = policy, .credentials = &credentials };
+    Err err = { "" };
+
+    ASSERT_OK(reference_parse(&reference, text, &err));
+    if (a->password)
+        ASSERT_OK(credential_add(&credentials, reference->registry, "user", a->password, &err));
+    request.reference = reference;
+    request.trusted = a->trusted;
+    a->done = 0;
+    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
+}
+
+static Asker *get(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+    ask(e, a, text, policy);
+    agent_env_wait(e, &a->done, 1);
+    return a;
+}
+
+static void beside_the_store(TmpDir *dir, const char *name) {
+    safe_close(openat(tmpdir_fd(dir), name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
+}
+
+#define ASKER(...)          (&(Asker){ __VA_ARGS__ })
+#define WITH(password_)     ASKER(.password = (password_))
+#define GOOD                WITH("good")
+#define NOBODY              WITH(NULL)
+#define PRIVATE             "r.example/private:1"
+#define ASSERT_GIVEN(a)     assert_given(__LINE__, (a))
+#define ASSERT_REFUSED(...) assert_refused(__LINE__, __VA_ARGS__)
+
+static const Asker *assert_given(int line, const Asker *a) {
+    if (a->r < 0)
+        test_fail(__FILE__, line, "%s", err_text(&a->err, a->r));
+    return a;
+}
+
+static void assert_refused(int line, const Asker *a, int r, const char *words) {
+    if (a->r != r || !strstr(a->err.text, words))
+        test_fail(__FILE__, line, "%d: %s", a->r, a->r < 0 ? a->err.text : "given");
+}
+
+TEST(access_is_for_whom_the_registry_lets_in) {
+    static const PullPolicy policies[] = { PULL_POLICY_ALWAYS, PULL_POLICY_IF_NOT_PRESENT,
+                                           PULL_POLICY_NEVER };
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *by_digest = NULL;
+    AgentEnv e;
+    Asker a = { .password = "good" };
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, &a, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    by_digest = xasprintf("r.example/private@%s", DIGEST_STR(&a.manifest));
+    for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+        const char *const texts[] = { PRIVATE, by_digest, "r.example/private:other" };
+
+        for (size_t k = 0; k < ELEMENTSOF(texts); k++) {
+            ASSERT_REFUSED(get(&e, NOBODY, texts[k], policies[i]), -EKEYREJECTED,
+                           "who are you?; no credentials were given");
+            ASSERT_REFUSED(get(&e, WITH("bad"), texts[k], policies[i]), -EKEYREJECTED,
+                           "who are you?; these are those of the volume's secret");
+        }
+    }
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, GOOD, by_digest, PULL_POLICY_ALWAYS))->had_pull);
+    agent_env_done(&e);
+}
+
+/* Of the two, one is stored: nothing but the name may differ. */
+TEST(access_refusals_do_not_tell_what_is_stored) {
+    static const PullPolicy policies[] = { PULL_POLICY_ALWAYS, PULL_POLICY_IF_NOT_PRESENT,
+                                           PULL_POLICY_NEVER };
+    static const char *const passwords[] = { NULL, "bad", "down" };
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, GOOD, "r.example/private/x:1", PULL_POLICY_IF_NOT_PRESENT));
+    for (size_t i = 0; i < ELEMENTSOF(policies) * ELEMENTSOF(passwords); i++) {
+        PullPolicy policy = policies[i / ELEMENTSOF(passwords)];
+        Asker stored = { .password = passwords[i % ELEMENTSOF(passwords)] }, absent = stored;
+
+        ASSERT_TRUE(get(&e, &stored, "r.example/private/x:1", policy)->had_pull);
+        ASSERT_TRUE(get(&e, &absent, "r.example/private/y:1", policy)->had_pull);
+        ASSERT_TRUE(stored.r < 0);
+        ASSERT_EQ(stored.r, absent.r);
+        for (char *p = absent.err.text; (p = strstr(p, "private/y"));)
+            memcpy(p, "private/x", strlen("private/x"));
+        ASSERT_STREQ(stored.err.text, absent.err.text);
+    }
+    agent_env_done(&e);
+}
+
+TEST(access_of_others_is_checked_once_and_changes_nothing) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker first = { .password = "good" }, open = { .password = "bad" };
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(
+        get(&e, ASKER(.password = "good", .trusted = true), PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, &first, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    ASSERT_GIVEN(get(&e, NOBODY, "r.example/open:1", PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, &open, "r.example/open:1", PULL_POLICY_NEVER))
+                     ->had_pull); /* what all may have */
+    agent_env_done(&e);
+}
+
+/* A second credential: it is checked, and gets what is stored although the tag moved. */
+TEST(access_check_gives_what_is_stored) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker first = { .password = "good" }, second = first, third = first;
+
+    agent_env_init(&e, dir, "access.check=always");
+    ASSERT_GIVEN(get(&e, &first, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    beside_the_store(dir, "moved");
+    ASSERT_TRUE(ASSERT_GIVEN(get(&e, &second, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    ASSERT_TRUE(digest_equal(&first.manifest, &second.manifest));
+    ASSERT_GIVEN(get(&e, &second, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_TRUE(digest_equal(&first.manifest, &second.manifest));
+    ASSERT_GIVEN(get(&e, &third, PRIVATE, PULL_POLICY_ALWAYS));
+    ASSERT_TRUE(!digest_equal(&first.manifest, &third.manifest));
+    ASSERT_REFUSED(get(&e, GOOD, "r.example/private:absent", PULL_POLICY_NEVER), -ENOENT,
+                   "is not stored here for ");
+    agent_env_done(&e);
+}
+
+TEST(access_ends_with_the_password) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    beside_the_store(dir, "revoked");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT)); /* it is remembered … */
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_ALWAYS), -EKEYREJECTED, "who are you");
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER), -EKEYREJECTED,
+                   "who are you"); /* … until then */
+    agent_env_done(&e);
+}
+
+TEST(access_check_always_asks_each_time) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *by_digest = NULL;
+    AgentEnv e;
+    Asker a = { .password = "good" };
+
+    agent_env_init(&e, dir, "registries.r.example.access_check=always");
+    ASSERT_GIVEN(get(&e, &a, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    by_digest = xasprintf("r.example/private@%s", DIGEST_STR(&a.manifest));
+    ASSERT_TRUE(ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    beside_the_store(dir, "revoked");
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER), -EKEYREJECTED, "who are you");
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT), -EKEYREJECTED, "who are");
+    ASSERT_REFUSED(get(&e, GOOD, by_digest, PULL_POLICY_ALWAYS), -EKEYREJECTED, "who are you");
+    agent_env_done(&e);
+}
+
+TEST(access_check_never_gives_to_all) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, "registries.r.example.access_check=never");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, NOBODY, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    ASSERT_GIVEN(get(&e, WITH("good"), "s.example/private:1", PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_REFUSED(get(&e, NOBODY, "s.example/private:1", PULL_POLICY_NEVER), -EKEYREJECTED,
+                   "who are you"); /* another registry */
+    agent_env_done(&e);
+}
+
+TEST(access_of_the_administrator_is_not_checked) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, "access.check=always");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_GIVEN(get(&e, ASKER(.trusted = true), PRIVATE, PULL_POLICY_NEVER));
+    ASSERT_REFUSED(get(&e, ASKER(.trusted = true), "r.example/private:2", PULL_POLICY_NEVER),
+                   -ENOENT, "is not stored here");
+    ASSERT_REFUSED(get(&e, NOBODY, PRIVATE, PULL_POLICY_NEVER), -EKEYREJECTED, "who are you");
+    agent_env_done(&e);
+}
+
+TEST(access_is_refused_while_the_registry_is_down) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_REFUSED(get(&e, WITH("down"), PRIVATE, PULL_POLICY_NEVER), -ECONNREFUSED, "nobody");
+    ASSERT_REFUSED(get(&e, WITH("down"), PRIVATE, PULL_POLICY_IF_NOT_PRESENT), -ECONNREFUSED,
+                   "nobody is there");
+    agent_env_done(&e);
+}
+
+TEST(access_is_given_while_the_registry_is_down_where_that_is_set) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker first = { .password = "good" }, down = { .password = "down" };
+
+    agent_env_init(&e, dir, "access.unreachable=allow");
+    ASSERT_GIVEN(get(&e, &first, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_GIVEN(get(&e, &down, PRIVATE, PULL_POLICY_NEVER));
+    ASSERT_TRUE(digest_equal(&first.manifest, &down.manifest));
+    ASSERT_TRUE(ASSERT_GIVEN(get(&e, &down, PRIVATE, PULL_POLICY_IF_NOT_PRESENT))
+                    ->had_pull); /* it was not remembered */
+    ASSERT_REFUSED(get(&e, WITH("down"), PRIVATE, PULL_POLICY_ALWAYS), -ECONNREFUSED, "nobody");
+    ASSERT_REFUSED(get(&e, WITH("down"), "r.example/private:2", PULL_POLICY_NEVER), -ECONNREFUSED,
+                   "nobody"); /* nothing to give */
+    ASSERT_REFUSED(get(&e, WITH("bad"), PRIVATE, PULL_POLICY_NEVER), -EKEYREJECTED, "who are");
+    agent_env_done(&e);
+}
+
+/* A pod does not wait a minute for what it gets anyway; but a pull has its time. */
+TEST(access_waits_only_shortly_where_what_is_stored_is_given) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *log = NULL;
+    AgentEnv e;
+    Err err = { "" };
+
+    agent_env_init(&e, dir, "access.unreachable=allow");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_GIVEN(get(&e, WITH("down"), PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    (void)get(&e, WITH("bad"), PRIVATE, PULL_POLICY_ALWAYS);
+    (void)get(&e, GOOD, "r.example/private:2", PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_OK(fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &log, NULL, &err));
+    ASSERT_STRSTR(log, "good patience 30 60\n");
+    ASSERT_STRSTR(log, "down patience 5 5\n");
+    ASSERT_STRSTR(log, "bad patience 30 60\n");
+    ASSERT_TRUE(!strstr(log, "good patience 5"));
+    agent_env_done(&e);
+}
+
+TEST(access_of_different_policies_is_not_joined) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker fetches = { .password = "good" }, checks = fetches;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &fetches, "r.example/slow-private:1", PULL_POLICY_ALWAYS);
+    while (puller_count(e.puller) == 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ASSERT_REFUSED(get(&e, &checks, "r.example/slow-private:1", PULL_POLICY_NEVER), -ENOENT,
+                   "is not stored here");
+    ASSERT_EQ(fetches.done, 0);
+    agent_env_wait(&e, &fetches.done, 1);
+    ASSERT_GIVEN(&fetches);
+    agent_env_done(&e);
+}
+
+TEST(access_is_not_had_by_joining) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Asker owner = { .password = "good" }, other = { .password = "good" }, thief = { 0 };
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &owner, "r.example/slow-private:1", PULL_POLICY_IF_NOT_PRESENT);
+    while (puller_count(e.puller) == 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ask(&e, &thief, "r.example/slow-private:1", PULL_POLICY_IF_NOT_PRESENT);
+    ask(&e, &other, "r.example/slow-private:1", PULL_POLICY_IF_NOT_PRESENT);
+    agent_env_wait(&e, &thief.done, 1);
+    ASSERT_REFUSED(&thief, -EKEYREJECTED, "who are you");
+    ASSERT_EQ(owner.done, 0);
+    ASSERT_TRUE(puller_ticket_pull(other.ticket) == puller_ticket_pull(owner.ticket));
+    agent_env_wait(&e, &owner.done, 1);
+    ASSERT_GIVEN(&owner);
+    ASSERT_GIVEN(&other);
+    agent_env_done(&e);
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_ramp: how many connections a blob gets on networks of several kinds. */
+#include "oci/ramp.h"
+#include "tests/unit/test.h"
+
+#define LOOK_USEC (10 * USEC_PER_MSEC)
+#define HASH      GiB(1) /* bytes a second */
+
+/* A network: what one connection brings at most, and all together, a second. */
+typedef struct Network {
+    uint64_t each, all;
+} Network;
+
+typedef struct Run {
+    Ramp ramp;
+    RampLook look;
+} Run;
+
+static Run run_new(unsigned most) {
+    Run r = { .look = { .most = most } };
+
+    ramp_begin(&r.ramp);
+    return r;
+}
+
+static void look(Run *r, uint64_t rate) {
+    uint64_t bytes = rate * LOOK_USEC / USEC_PER_SEC;
+
+    r->look.now_usec += LOOK_USEC;
+    r->look.received += bytes;
+    r->look.hashed += bytes;
+    r->look.hash_usec += bytes * USEC_PER_SEC / HASH;
+    ramp_look(&r->ramp, &r->look);
+}
+
+/* Connections after so many looks. */
+static unsigned run(Run *r, const Network *n, unsigned looks) {
+    for (unsigned i = 0; i < looks; i++)
+        look(r, MIN(n->each * r->ramp.wanted, n->all));
+    return r->ramp.wanted;
+}
+
+TEST(ramp_stays_with_one_where_one_is_fast) {
+    Run r = run_new(8);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = HASH, .all = HASH }, 50), 1);
+}
+
+TEST(ramp_takes_all_where_each_is_slow) {
+    Run r = run_new(8);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 10), 8);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 8);
+}
+
+TEST(ramp_takes_all_at_once_where_the_registry_is_far) {
+    Run near = run_new(8), far = run_new(8);
+
+    ramp_answered(&near.ramp, 3 * USEC_PER_MSEC, 8);
+    ASSERT_EQ(near.ramp.wanted, 1);
+    ramp_answered(&far.ramp, 20 * USEC_PER_MSEC, 8);
+    ASSERT_EQ(far.ramp.wanted, 8);
+    ASSERT_EQ(run(&far, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 8);
+}
+
+TEST(ramp_stops_doubling_at_half_the_speed_of_the_hash) {
+    Run r = run_new(64);
+
+    /* 1, 2, 4: 600 MiB/s; two more that bring something each, then it is enough. */
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(150), .all = GiB(10) }, 50), 6);
+}
+
+TEST(ramp_gives_up_one_that_brings_nothing) {
+    Run r = run_new(8);
+
+    /* The wire is full with one, and the hash could take more. */
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 8), 2);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 4), 1);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 50), 1);
+}
+
+TEST(ramp_keeps_one_that_is_worth_it) {
+    Run r = run_new(8);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(900) }, 50), 2);
+}
+
+TEST(ramp_adds_nothing_while_bytes_wait) {
+    Run r = run_new(8);
+
+    r.look.ahead = true;
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 1);
+}
+
+/* One look in which nothing came (the machine was busy) is no reason. */
+TEST(ramp_forgives_one_slow_look) {
+    Run r = run_new(8);
+
+    for (unsigned i = 0; i < 50; i++)
+        look(&r, i % 2 ? 0 : HASH);
+    ASSERT_EQ(r.ramp.wanted, 1);
+}
+
+TEST(ramp_keeps_to_what_is_allowed) {
+    Run r = run_new(1);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(1), .all = GiB(10) }, 50), 1);
+}
