@@ -122,6 +122,19 @@ def test_the_refusal_does_not_tell_what_is_here(tenants, policy):
         assert stored == absent.replace("team/absent", "team/private")
 
 
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_part_of_an_artifact_is_as_private_as_the_whole(tenants, policy):
+    """What could be made of what is stored, without asking the registry."""
+    for reference in (tenants.by_tag, tenants.by_digest):
+        tenants.refuses(Code.UNAUTHENTICATED, reference, pullPolicy=policy, include="*.json")
+        tenants.refuses(Code.UNAUTHENTICATED, reference, pullPolicy=policy, include="*.json", secrets=MALLORY)
+    blobs, name = tenants.registry.blob_gets(), tenants.name()
+    target = publish(tenants.daemon, name, tenants.by_tag, pullPolicy=policy, include="*.json", secrets=BOB)
+    assert sorted(os.listdir(target)) == ["config.json", "tokenizer.json"]
+    assert tenants.registry.blob_gets() == blobs
+    tenants.daemon.csi().unpublish(name, target)
+
+
 def test_a_pod_with_good_credentials_is_checked_once_and_fetches_nothing(tenants):
     blobs = tenants.registry.blob_gets()
     tenants.gives(secrets=BOB, pullPolicy="Never")
