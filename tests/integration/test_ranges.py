@@ -168,10 +168,10 @@ def bounds(request):
 
 @pytest.mark.parametrize("io", ["IO_URING", "refused"])
 def test_a_slow_connection_is_replaced(served, start, io):
-    """One of four is fifty times slower than the others, and never silent: what it lacks comes on another."""
+    """One of four is a hundred times slower than the others, and never silent: what it lacks comes on another."""
     registry, artifact, reference = served
     registry.rate = 16 * MIB
-    fault = registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "slow", rate=registry.rate // 50, skip=2, times=1)
+    fault = registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "slow", rate=registry.rate // 100, skip=2, times=1)
     check_raw(pull(start(reference, io=io, **JOB)), artifact)
     assert fault.times == 0
     ranges = registry.seen(artifact.layers[0]["digest"])
