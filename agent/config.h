@@ -16,6 +16,7 @@ typedef enum ConfigType {
     CONFIG_PATHS,         /* one such path or a list */
     CONFIG_ENDPOINT,      /* unix:///path or /path */
     CONFIG_HOST,          /* host or host:port */
+    CONFIG_LISTEN,        /* address:port or :port (address_parse()), or empty */
     CONFIG_SIZE,          /* bytes; KiB, MiB, GiB, TiB, or % of the machine's memory */
     CONFIG_DURATION,      /* 30s, 5m, 2h; microseconds */
     CONFIG_UINT,          /* decimal number */
@@ -46,6 +47,7 @@ typedef struct Config {
     ConfigPaths csi_kubelet_dir;
     char *csi_registration_dir;
     char *control_socket;
+    char *metrics_address;
     uint64_t pull_concurrent;
     uint64_t pull_connections;
     uint64_t pull_memory;               /* bytes, of one pull */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* main: modelcached, the node's cache of OCI model artifacts. */
 #include "agent/agent.h"
+#include "agent/metrics.h"
 #include "agent/options.h"
 #include "agent/pull_options.h"
 #include "base/log.h"
@@ -93,6 +94,9 @@ static int act(const Options *options) {
         return EXIT_SUCCESS;
     case OPTIONS_PRINT_MAN:
         config_write_man(stdout);
+        return EXIT_SUCCESS;
+    case OPTIONS_PRINT_METRICS:
+        metrics_write_markdown(stdout);
         return EXIT_SUCCESS;
     default:
         return run(options);

@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <stdarg.h>
 
-enum { INDEX_SCHEMA_VERSION = 1, INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
+enum { INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
 
 /* Rows of `layers` are tar layers only; a raw layer is its object.  A layer row implies all its
  * objects (foreign key), so dropping an object drops the layers that hold it.
@@ -68,6 +68,15 @@ static const char schema[] =
     "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_usec INTEGER NOT NULL, type "
     "TEXT NOT NULL,"
     " reference TEXT, digest TEXT, volume_id TEXT, text TEXT NOT NULL);";
+
+/* The schema is what these steps make, one after the other; an index of an earlier version gets
+ * those that it lacks.  A step that was released does not change any more. */
+static const char *const schema_steps[] = {
+    schema,
+    "ALTER TABLE events ADD COLUMN pull TEXT; ALTER TABLE events ADD COLUMN pod_namespace TEXT;"
+    "ALTER TABLE events ADD COLUMN pod_name TEXT;",
+};
+#define INDEX_SCHEMA_VERSION ((int64_t)ELEMENTSOF(schema_steps))
 
 /* In memory, of this process: what running pulls hold, and scratch space of removal. */
 static const char temporary_schema[] =
@@ -148,6 +157,16 @@ static int run_script(Index *ix, const char *sql, Err *err) {
     return 0;
 }
 
+static int make_steps(Index *ix, int64_t version, Err *err) {
+    _cleanup_free_ char *set_version = xasprintf(
+        "PRAGMA application_id = 0x6d636978; PRAGMA user_version = %d", (int)INDEX_SCHEMA_VERSION);
+    int r = 0;
+
+    for (; r >= 0 && version < INDEX_SCHEMA_VERSION; version++)
+        r = run_script(ix, schema_steps[version], err);
+    return r < 0 ? r : run_script(ix, set_version, err);
+}
+
 static int prepare_schema(Index *ix, Err *err) {
     int64_t version = 0;
     int r = index_get(ix, &version, err, "PRAGMA user_version", "");
@@ -157,22 +176,21 @@ static int prepare_schema(Index *ix, Err *err) {
     if (version > INDEX_SCHEMA_VERSION)
         return err_set(
             err, -ENOTSUP,
-            "the store's index has schema version %lld, this modelcached knows %d: use the newer"
+            "the store's index has schema version %lld, this modelcached knows %lld: use the newer"
             " modelcached that wrote it",
-            (long long)version, INDEX_SCHEMA_VERSION);
+            (long long)version, (long long)INDEX_SCHEMA_VERSION);
     if (version == INDEX_SCHEMA_VERSION)
         return 0;
-    r = index_begin(ix, true, err);
-    if (r < 0)
-        return r;
-    r = run_script(ix, schema, err);
-    if (r < 0)
-        return r;
-    r = run_script(ix, "PRAGMA application_id = 0x6d636978; PRAGMA user_version = 1", err);
-    if (r < 0)
-        return r;
-    ix->made = true;
-    return index_commit(ix, err);
+    ix->made = version == 0;
+    if (!ix->made) /* On a full disk the daemon starts all the same: content can be removed then. */
+        reserve_give_up(ix->reserve);
+    r = ix->made ? index_begin(ix, true, err) : index_begin_removal(ix, err);
+    if (r >= 0)
+        r = make_steps(ix, version, err);
+    if (r >= 0)
+        r = index_commit(ix, err);
+    ix->removing = false;
+    return r;
 }
 
 int index_open(Index **ret, const char *path, Err *err) {

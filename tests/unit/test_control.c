@@ -12,6 +12,7 @@ typedef struct ControlEnv {
     Backend backend;
     Volumes *volumes;
     FeatureList features;
+    Health health;
     Control *control;
     GrpcClient *client;
     char *set;
@@ -25,7 +26,8 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     *c = (ControlEnv){ 0 };
     c->set = xasprintf("control.socket=%s/run/control.sock", tmpdir_path(dir));
     agent_env_init(&c->e, dir, c->set);
-    c->parts = (BackendParts){ c->e.puller, c->e.events };
+    c->parts = (BackendParts){ c->e.puller, c->e.events, c->e.metrics };
+    c->health.metrics_address = "";
     c->backend = (Backend){ .store = c->e.store,
                             .pool = c->e.pool,
                             .node = "n",
@@ -35,8 +37,17 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     c->features.items = xnew(Feature);
     c->features.items[0] = (Feature){ xstrdup("seccomp"), true, xstrdup("fine") };
     c->features.n = 1;
-    options = (ControlOptions){ c->e.event,  &c->backend, c->e.pool,    c->e.puller, c->volumes,
-                                c->e.events, c->e.config, &c->features, "because" };
+    options = (ControlOptions){ .event = c->e.event,
+                                .backend = &c->backend,
+                                .checks = c->e.pool,
+                                .puller = c->e.puller,
+                                .volumes = c->volumes,
+                                .events = c->e.events,
+                                .config = c->e.config,
+                                .features = &c->features,
+                                .health = &c->health,
+                                .metrics = c->e.metrics,
+                                .mount_detail = "because" };
     ASSERT_OK(control_new(&c->control, &options, &err));
     ASSERT_OK(grpc_client_new(&c->client, c->e.event, c->e.config->control_socket, &err));
 }

@@ -105,3 +105,47 @@ TEST(index_refuses_other_files) {
     ASSERT_OK(mkdir(path, 0700));
     ASSERT_ERR(index_open(&db, path, &err), -EIO);
 }
+
+/* An index of the first version: the schema's first step alone. */
+static void make_first_version(const char *path) {
+    static const char *const undo[] = { "pull", "pod_namespace", "pod_name" };
+    sqlite3 *raw = NULL;
+    Index *db = NULL;
+    Err err;
+
+    ASSERT_OK(index_open(&db, path, &err));
+    index_close(db);
+    ASSERT_EQ(sqlite3_open(path, &raw), SQLITE_OK);
+    for (size_t i = 0; i < ELEMENTSOF(undo); i++) {
+        _cleanup_free_ char *sql = xasprintf("ALTER TABLE events DROP COLUMN %s", undo[i]);
+        ASSERT_EQ(sqlite3_exec(raw, sql, NULL, NULL, NULL), SQLITE_OK);
+    }
+    ASSERT_EQ(sqlite3_exec(raw,
+                           "PRAGMA user_version = 1;"
+                           "INSERT INTO events (time_usec, type, text) VALUES (1, 't', 'old')",
+                           NULL, NULL, NULL),
+              SQLITE_OK);
+    ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
+}
+
+TEST(index_of_an_earlier_version_is_brought_up) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    const char *path = tmpdir_join(dir, "index.db");
+    Err err;
+
+    make_first_version(path);
+    for (int again = 0; again < 2; again++) {
+        _cleanup_(index_closep) Index *db = NULL;
+        int64_t n = -1;
+
+        ASSERT_OK(index_open(&db, path, &err));
+        ASSERT_TRUE(!index_was_made(db));
+        _cleanup_(index_releasep) Index *ix = index_acquire(db);
+        ASSERT_EQ(index_get(ix, &n, &err,
+                            "SELECT count(*) FROM events WHERE pull IS NULL AND text = 'old'", ""),
+                  1);
+        ASSERT_EQ(n, 1);
+        ASSERT_EQ(index_get(ix, &n, &err, "PRAGMA user_version", ""), 1);
+        ASSERT_EQ(n, 2);
+    }
+}
