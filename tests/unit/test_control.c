@@ -389,6 +389,51 @@ TEST(control_status_tells_all) {
     ASSERT_STRSTR(s->mount_detail, ": because");
     ASSERT_STREQ(s->driver, "csi.modelcached.dev");
     ASSERT_EQ(s->n_pulls, 0);
+    ASSERT_TRUE(!s->ready);
+    ASSERT_STREQ(s->not_ready, "the daemon is starting");
+    ASSERT_STREQ(s->registration, "waiting");
+    ASSERT_STREQ(s->metrics_address, "");
+}
+
+TEST(control_health_says_why_not) {
+    CONTROL_ENV(env, dir);
+    REQUEST(q, HealthRequest, HEALTH_REQUEST);
+    CALL(first, health_response);
+    CALL(last, health_response);
+
+    call(&env, &first, "Health", &q.base);
+    ASSERT_EQ(first.code, GRPC_OK);
+    ASSERT_TRUE(!((Modelcached__Control__HealthResponse *)first.last)->ready);
+    ASSERT_STREQ(((Modelcached__Control__HealthResponse *)first.last)->not_ready,
+                 "the daemon is starting");
+    env.health.stopping = true;
+    call(&env, &last, "Health", &q.base);
+    ASSERT_STREQ(((Modelcached__Control__HealthResponse *)last.last)->not_ready,
+                 "the daemon is ending");
+}
+
+TEST(control_events_of_one_pull) {
+    CONTROL_ENV(env, dir);
+    REQUEST(q, EventsRequest, EVENTS_REQUEST);
+    CALL(all, event);
+    CALL(one, event);
+    CALL(none, event);
+    _cleanup_free_ char *id = NULL;
+
+    pull(&env, "r.example/plain:1");
+    pull(&env, "r.example/other:1");
+    for (unsigned i = 0; i < 10; i++)
+        (void)sd_event_run(env.e.event, 10 * USEC_PER_MSEC);
+    call(&env, &all, "Events", &q.base);
+    ASSERT_EQ(all.n, 4);
+    id = xstrdup(((Modelcached__Control__Event *)all.last)->pull);
+    q.pull = id;
+    call(&env, &one, "Events", &q.base);
+    ASSERT_EQ(one.n, 2);
+    ASSERT_STREQ(((Modelcached__Control__Event *)one.last)->reference, "r.example/other:1");
+    q.pod_name = (char *)"nobody";
+    call(&env, &none, "Events", &q.base);
+    ASSERT_EQ(none.n, 0);
 }
 
 TEST(control_events_follow) {
