@@ -320,6 +320,7 @@ static bool try_again(Entry *f, Flight *pull, int r) {
     f->request.wanted = flight_is_wanted(pull);
     f->request.id = flight_id(pull);
     r = make_pull(f, &err);
+    f->request.id = NULL;
     if (r < 0) {
         f->pull = pull;
         return false;

@@ -72,6 +72,7 @@ TEST(histograms) {
         ASSERT_TRUE(series);
         end = strstr(series, "_count{source=\"pull\"} 1\n");
         ASSERT_TRUE(end);
+        ASSERT_STRSTR(series, observed[i].bucket);
         ASSERT_TRUE(strstr(series, observed[i].bucket) < end);
         ASSERT_STRSTR(series, "le=\"+Inf\"} 1\n");
         if (observed[i].below)
