@@ -7,10 +7,10 @@
 #include "base/log.h"
 #include "oci/retry.h"
 
+#include <sys/random.h>
+
 /* A pod waits, and gets what is stored when the registry does not answer. */
 #define OPEN_PATIENCE_SECONDS 5
-
-#include <sys/random.h>
 
 static void enter_resolving(Flight *p);
 static void enter_fetching(Flight *p);

@@ -81,9 +81,11 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
         ((Client *)*context)->fd = -EBADF;
 }
 
-/* libmicrohttpd sees the end of the stream then, and frees the connection. */
-static void drop_client(const Client *c) {
+/* libmicrohttpd sees the end of the stream then, and frees the connection; if ever it does not,
+ * this is not done again at once. */
+static void drop_client(Client *c) {
     (void)shutdown(c->fd, SHUT_RDWR); /* fails when the client was faster */
+    c->since_usec = now_usec();
 }
 
 /* Requests. */
