@@ -210,6 +210,8 @@ static void accept_one(Httpd *h, int fd, const Address *peer, socklen_t n) {
     }
     if (MHD_add_connection(h->mhd, fd, &peer->sa, n) == MHD_NO)
         log_debug("httpd: a connection was refused: %s", strerror(errno));
+    else /* on_connection() may be called only now */
+        (void)MHD_run(h->mhd);
 }
 
 static void pause_accepting(Httpd *h) {

@@ -15,6 +15,7 @@ import pytest
 
 from lib.artifacts import MIB, cnai, modelpack
 from lib.csi import GrpcClient, error_of
+from lib.deploy import documents, markdown_blocks, read
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.metrics import fetch, scrape
 from lib.sandbox import memory_bytes, pick_port, wait_for
@@ -187,6 +188,15 @@ def test_no_label_holds_what_somebody_outside_names(watched, faulty, work):
     assert status == 200 and set(watched.scrape()) == before and len(before) < 400
     for name in ("secret", "team", faulty.host, work):
         assert name not in text
+
+
+def test_the_page_names_metrics_that_are_there(watched):
+    """Also in its queries and alerts; labels of codes appear when they happen."""
+    shown = {series.split("{")[0] for series in watched.scrape()}
+    named = set(re.findall(r"\b(?:modelcached|process)_[a-z_]*[a-z]\b", read("docs/metrics.md")))
+    families = {re.sub("_(bucket|sum|count)$", "", name) for name in shown}
+    assert named <= shown | families and families <= named
+    assert [block for block in markdown_blocks("docs/metrics.md") if documents(block)[0]["groups"]]
 
 
 def test_paths_and_methods(watched):
