@@ -112,8 +112,9 @@ const CtlCommand ctl_events = {
     .arguments = "",
     .summary = "what happened on this node",
     .help = "Shows the history of pulls, volumes and removals, oldest first; it outlives restarts "
-            "of the daemon. The third column is the id of the pull: the lines of the log about it\n"
-            "have it as well, those of the pull worker too.\n\n"
+            "of the daemon.\n"
+            "The third column is the id of the pull: the lines of the log about it"
+            " have it as well, those of the pull worker too.\n\n"
             "  cache-ctl events --last 20\n"
             "  cache-ctl events --pod prod/llama-0\n"
             "  cache-ctl events --pull 5f0c2a9e81d4b376\n"

@@ -66,8 +66,9 @@ const CtlCommand ctl_health = {
     .arguments = "",
     .summary = "does the daemon answer, and is it ready (for probes)",
     .help = "Asks whether the daemon is ready: volumes can be published, and the kubelet has "
-            "registered the driver. It costs\n"
-            "nearly nothing. Exit code 0: the daemon answers; with --ready: and is ready.\n\n"
+            "registered the\n"
+            "driver. It costs nearly nothing. Exit code 0: the daemon answers; with --ready: and "
+            "is ready.\n\n"
             "  cache-ctl health\n"
             "  cache-ctl health --ready\n\n"
             "Options of health:\n"
