@@ -523,8 +523,9 @@ static void on_opened(void *arg, int r, const Err *err) {
     if (r > 0)
         p->given = p->stored;
     if (r > 0)
-        log_warn("%s is given unchecked, as access.unreachable says: %s", p->reference_text,
-                 err_text(&p->worker_err, p->unreachable));
+        log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
+                  "%s is given unchecked, as access.unreachable says: %s", p->reference_text,
+                  err_text(&p->worker_err, p->unreachable));
     flight_finish(p, r > 0 ? 0 : p->unreachable, &p->worker_err);
 }
 

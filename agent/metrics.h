@@ -33,7 +33,8 @@
     M(VOLUMES, GAUGE, COUNT, NONE, NONE, "modelcached_volumes", "Volumes that are published.")     \
     M(ARTIFACT_REQUESTS, COUNTER, COUNT, OUTCOME, NONE, "modelcached_artifact_requests_total",     \
       "Requests of volumes and of cache-ctl for an artifact. hit: it was in the store; pull: a "   \
-      "pull began; joined: one was under way; failed: neither (as with pullPolicy Never).")        \
+      "pull began, perhaps only to ask the registry about these credentials; joined: one was "     \
+      "under way; failed: neither.")                                                               \
     M(PULLS_RUNNING, GAUGE, COUNT, STATE, NONE, "modelcached_pulls_in_progress",                   \
       "Pulls that wait for their turn (queued) or run.")                                           \
     M(PULLS, COUNTER, COUNT, CODE, NONE, "modelcached_pulls_total",                                \
@@ -41,7 +42,7 @@
     M(PULL_QUEUE, HISTOGRAM, LONG, NONE, NONE, "modelcached_pull_queue_duration_seconds",          \
       "How long pulls waited for their turn.")                                                     \
     M(PULL_DURATION, HISTOGRAM, LONG, NONE, NONE, "modelcached_pull_duration_seconds",             \
-      "Pulls that succeeded, from their turn to the end.")                                         \
+      "Pulls that succeeded and brought something, from their turn to the end.")                   \
     M(PULL_BYTES, COUNTER, COUNT, SOURCE, NONE, "modelcached_pull_bytes_total",                    \
       "Bytes of layers that pulls needed, by where they came from. registry: downloaded, counted " \
       "as they come. The others are downloads saved, counted when a pull succeeds; store: the "    \

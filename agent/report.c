@@ -80,7 +80,8 @@ static void count_done(Metrics *m, const FlightView *v) {
 
     for (size_t i = 0; i < ELEMENTSOF(sources); i++)
         metrics_add(m, METRIC_PULL_BYTES, METRIC_LABEL(sources[i].source), sources[i].bytes);
-    metrics_observe(m, METRIC_PULL_DURATION, METRIC_NO_LABEL, v->elapsed_usec);
+    if (v->bytes_total > 0) /* else the registry was only asked */
+        metrics_observe(m, METRIC_PULL_DURATION, METRIC_NO_LABEL, v->elapsed_usec);
 }
 
 static void count_end(const Report *r, const Flight *pull, const FlightView *v, int result) {

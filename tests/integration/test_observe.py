@@ -117,7 +117,7 @@ def test_failures_move_the_values(watched, faulty, work):
         error_of(watched.publish, "never", reference, pullPolicy="Never")
         error_of(watched.publish, "wrong", reference, pullPolicy="Sometimes")
     assert moved(PUBLISH % "NOT_FOUND") == 2 and moved(PUBLISH % "INVALID_ARGUMENT") == 1
-    assert moved('modelcached_pulls_total{code="NOT_FOUND"}') == moved(REQUESTS % "failed") == 1
+    assert moved('modelcached_pulls_total{code="NOT_FOUND"}') == moved(REQUESTS % "pull") == 2  # Never asks whether it may
     faulty.fault(rf"/blobs/{made.layers[0]['digest']}", "corrupt")
     with Moved(watched) as moved:
         code, _ = error_of(watched.publish, "damaged", reference)
@@ -263,10 +263,17 @@ def test_ready_is_what_the_kubelet_says(make_daemon, faulty, work):
         kubelet.NotifyRegistrationStatus(kubelet.pb.RegistrationStatus(plugin_registered=True), timeout=5)
         said(True, "ready", "registered")
     assert daemon.ctl_json("status")["registration"]["detail"] is None
-    os.unlink(daemon.csi_socket)
+
+
+def test_not_ready_without_the_kubelets_folder(make_daemon, faulty, work):
+    folder = os.path.join(work, "plugins")
+    watched = Watched(make_daemon, faulty, config={"csi": {"endpoint": f"unix://{folder}/driver/csi.sock"}})
     status, body = watched.get("/readyz")
-    assert status == 503 and "the CSI socket was removed or replaced" in body
+    assert status == 503 and "the CSI socket is not there" in body
     assert watched.get("/healthz")[0] == 200
+    assert watched.daemon.ctl("health", "--ready").code == 1
+    os.mkdir(folder)
+    wait_for(lambda: watched.get("/readyz")[0] == 200, "the socket")
 
 
 # From the pod to the log.

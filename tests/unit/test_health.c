@@ -41,7 +41,7 @@ TEST(health_has_its_reasons) {
     says(&h, true, "");
     ASSERT_EQ(health_registration(&h, &detail), REGISTRATION_OFF);
     ASSERT_OK(unlinkat(tmpdir_fd(env->dir), "csi.sock", 0));
-    says(&h, false, "the CSI socket was removed or replaced; restart modelcached");
+    says(&h, false, "the CSI socket is not there; it is made as soon as the kubelet's folder is");
     h.stopping = true;
     says(&h, false, "the daemon is ending");
     (void)csi_server_free(csi);

@@ -323,17 +323,17 @@ static const struct {
     double value;
 } counted[] = {
     { "modelcached_artifact_requests_total{result=\"hit\"}", 1 },
-    { "modelcached_artifact_requests_total{result=\"pull\"}", 5 },
+    { "modelcached_artifact_requests_total{result=\"pull\"}", 6 },
     { "modelcached_artifact_requests_total{result=\"joined\"}", 1 },
-    { "modelcached_artifact_requests_total{result=\"failed\"}", 1 },
+    { "modelcached_artifact_requests_total{result=\"failed\"}", 0 },
     { "modelcached_pulls_total{code=\"OK\"}", 1 },
-    { "modelcached_pulls_total{code=\"NOT_FOUND\"}", 1 },
+    { "modelcached_pulls_total{code=\"NOT_FOUND\"}", 2 },
     { "modelcached_pulls_total{code=\"INTERNAL\"}", 1 },
     { "modelcached_pulls_total{code=\"FAILED_PRECONDITION\"}", 1 },
     { "modelcached_pulls_total{code=\"DATA_LOSS\"}", 1 },
     { "modelcached_pulls_total{code=\"UNAVAILABLE\"}", -1 },
     { "modelcached_verify_failures_total{where=\"pull\"}", 1 },
-    { "modelcached_pull_workers_started_total", 5 },
+    { "modelcached_pull_workers_started_total", 6 },
     { "modelcached_pull_worker_failures_total{reason=\"crashed\"}", 1 },
     { "modelcached_pull_worker_failures_total{reason=\"protocol\"}", 1 },
     { "modelcached_pull_worker_failures_total{reason=\"silent\"}", 0 },
@@ -341,7 +341,7 @@ static const struct {
     { "modelcached_pull_bytes_total{source=\"store\"}", 23 },
     { "modelcached_pull_bytes_total{source=\"shared\"}", 0 },
     { "modelcached_pull_duration_seconds_count", 1 },
-    { "modelcached_pull_queue_duration_seconds_count", 5 },
+    { "modelcached_pull_queue_duration_seconds_count", 6 },
 };
 
 TEST(puller_counts) {
@@ -350,9 +350,9 @@ TEST(puller_counts) {
     AgentEnv e;
 
     agent_env_init(&e, dir, NULL);
-    ask(&e, &a, "r.example/plain:1", PULL_POLICY_ALWAYS);
-    get(&e, &b, "r.example/plain:1", PULL_POLICY_ALWAYS);
-    get(&e, &a, "r.example/plain:1", PULL_POLICY_NEVER);
+    ask(&e, &a, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    get(&e, &b, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    get(&e, &a, "r.example/slow:1", PULL_POLICY_NEVER);
     get(&e, &a, "r.example/none:1", PULL_POLICY_NEVER);
     get(&e, &a, "r.example/absent:1", PULL_POLICY_ALWAYS);
     get(&e, &a, "r.example/crash:1", PULL_POLICY_ALWAYS);
