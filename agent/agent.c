@@ -4,12 +4,12 @@
 #include "agent/backend.h"
 #include "agent/control.h"
 #include "agent/features.h"
+#include "agent/observe.h"
 #include "agent/trim.h"
 #include "base/log.h"
 #include "base/parse.h"
 #include "base/version.h"
 #include "cache/label.h"
-#include "csi/server.h"
 
 #include <signal.h>
 #include <systemd/sd-daemon.h>
@@ -27,6 +27,9 @@ struct Agent {
     const ConfigSources *sources; /* borrowed */
     sd_event *event;
     Trim *trim;
+    Metrics *metrics;
+    Health health;
+    Observe *observe;
     Store *store;
     Pool *pool, *bulk, *checks;
     EventLog *events;
@@ -78,7 +81,7 @@ static void on_part_stopped(void *arg) {
 static void agent_stop(Agent *a) {
     if (a->stopping)
         return;
-    a->stopping = true;
+    a->stopping = a->health.stopping = true;
     (void)sd_notify(false, "STOPPING=1\nSTATUS=Ending; mounts stay"); /* nobody listens: fine */
     log_info("ending; volumes stay mounted");
     a->n_stopping = 3;
@@ -175,7 +178,8 @@ static void start_puller(Agent *a) {
                                              .worker_program = a->worker_program,
                                              .options = a->pull_options,
                                              .on_event = on_pull_event,
-                                             .arg = a });
+                                             .arg = a,
+                                             .metrics = a->metrics });
 }
 
 /* Said once here and at any time in the status. */
@@ -223,7 +227,7 @@ static int start_store(Agent *a, Err *err) {
         return r;
     event_log_new(&a->events, a->store, a->pool);
     start_puller(a);
-    a->parts = (BackendParts){ a->puller, a->events };
+    a->parts = (BackendParts){ a->puller, a->events, a->metrics };
     a->backend = (Backend){
         .loop = a->event,
         .store = a->store,
@@ -271,6 +275,10 @@ static int start_volumes(Agent *a, Err *err) {
     return 0;
 }
 
+static void on_csi_call(void *arg, unsigned method, GrpcCode code) {
+    metrics_add(((Agent *)arg)->metrics, METRIC_CSI_REQUESTS, (MetricLabels){ method, code }, 1);
+}
+
 static int start_csi(Agent *a, Err *err) {
     const Config *c = a->config;
     const char **dirs = xnew_n(const char *, c->csi_kubelet_dir.n + 1);
@@ -283,13 +291,27 @@ static int start_csi(Agent *a, Err *err) {
         .socket = c->csi_endpoint,
         .kubelet_dirs = dirs,
         .registration_dir = c->csi_registration_dir,
+        .on_call = on_csi_call,
+        .arg = a,
     };
     int r;
 
     memcpy(dirs, c->csi_kubelet_dir.items, c->csi_kubelet_dir.n * sizeof(*dirs));
     r = csi_server_new(&a->csi, &options, err);
     free(dirs);
+    a->health.csi = a->csi;
     return r;
+}
+
+static int start_observe(Agent *a, Err *err) {
+    (void)err;
+    observe_new(&a->observe, &(ObserveOptions){ .event = a->event,
+                                                .store = a->store,
+                                                .pool = a->pool,
+                                                .puller = a->puller,
+                                                .health = &a->health,
+                                                .metrics = a->metrics });
+    return 0;
 }
 
 static int start_control(Agent *a, Err *err) {
@@ -302,18 +324,23 @@ static int start_control(Agent *a, Err *err) {
                                           .events = a->events,
                                           .config = a->config,
                                           .features = &a->features,
+                                          .health = &a->health,
+                                          .metrics = a->metrics,
                                           .mount_detail = a->mount_why },
                        err);
 }
 
 int agent_new(Agent **ret, Config *config, const ConfigSources *sources, Err *err) {
-    static int (*const steps[])(Agent * a, Err * err) = { start_loop, start_store, start_volumes,
-                                                          start_control, start_csi };
+    static int (*const steps[])(Agent * a,
+                                Err * err) = { start_loop,    start_store, start_volumes,
+                                               start_control, start_csi,   start_observe };
     _cleanup_(agent_freep) Agent *a = xnew(Agent);
     int r;
 
     a->config = config;
     a->sources = sources;
+    a->health.metrics_address = config->metrics_address;
+    metrics_new(&a->metrics);
     apply_log(config);
     r = pull_options_new(&a->pull_options, config, err);
     for (size_t i = 0; r >= 0 && i < ELEMENTSOF(steps); i++)
@@ -358,6 +385,7 @@ Agent *agent_free(Agent *a) {
     if (!a)
         return NULL;
     (void)feature_probe_free(a->probe);
+    a->health.csi = NULL;
     (void)csi_server_free(a->csi);
     (void)control_free(a->control);
     (void)volumes_free(a->volumes);
@@ -366,11 +394,14 @@ Agent *agent_free(Agent *a) {
     (void)pool_free(a->checks);
     (void)pool_free(a->bulk);
     (void)pool_free(a->pool); /* last: what ends in the others is told by it */
+    (void)observe_free(a->observe);
     (void)puller_free(a->puller);
     (void)event_log_free(a->events);
     (void)store_close(a->store);
     (void)pull_options_unref(a->pull_options);
     feature_list_done(&a->features);
+    free(a->health.metrics_trouble);
+    (void)metrics_free(a->metrics);
     (void)sd_event_source_disable_unref(a->stop_timer);
     (void)trim_free(a->trim);
     (void)sd_event_unref(a->event);

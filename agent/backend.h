@@ -5,10 +5,11 @@
 #include "agent/event_log.h"
 #include "agent/puller.h"
 
-/* What the functions of the Backend work on; both borrowed. */
+/* What the functions of the Backend work on; all borrowed. */
 typedef struct BackendParts {
     Puller *puller;
     EventLog *events;
+    Metrics *metrics; /* NULL: nothing is counted */
 } BackendParts;
 
 /* Fills the functions of `b`; the rest is the caller's.  `parts` is borrowed for as long as `b` is

@@ -16,6 +16,7 @@ typedef enum ConfigType {
     CONFIG_PATHS,         /* one such path or a list */
     CONFIG_ENDPOINT,      /* unix:///path or /path */
     CONFIG_HOST,          /* host or host:port */
+    CONFIG_LISTEN,        /* address:port or :port (address_parse()), or empty */
     CONFIG_SIZE,          /* bytes; KiB, MiB, GiB, TiB, or % of the machine's memory */
     CONFIG_DURATION,      /* 30s, 5m, 2h; microseconds */
     CONFIG_UINT,          /* decimal number */
@@ -48,6 +49,7 @@ typedef struct Config {
     char *csi_registration_dir;
     uint64_t csi_warm_bandwidth; /* bytes per second; 0: no limit */
     char *control_socket;
+    char *metrics_address;
     uint64_t pull_concurrent;
     uint64_t pull_connections;
     uint64_t pull_memory;               /* bytes, of one pull */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* config_set: one value, from a file or --set, into its field. */
+#include "agent/address.h"
 #include "agent/config_internal.h"
 #include "base/fs.h"
 #include "base/parse.h"
@@ -54,8 +55,10 @@ static bool is_host(const char *s) {
 /* Text types: NULL when it is fine, else what is wrong. */
 static const char *text_problem(const ConfigKey *key, const char *text) {
     size_t n = strlen(text);
+    Address address;
 
-    if (n == 0 && (key->type == CONFIG_NAME || key->type == CONFIG_OPTIONAL_PATH))
+    if (n == 0 && (key->type == CONFIG_NAME || key->type == CONFIG_OPTIONAL_PATH ||
+                   key->type == CONFIG_LISTEN))
         return NULL;
     if (n < key->min)
         return n == 0 ? "is empty" : "is too short";
@@ -68,6 +71,8 @@ static const char *text_problem(const ConfigKey *key, const char *text) {
         return is_dns_name(text) ? NULL : "is not a DNS name";
     case CONFIG_HOST:
         return is_host(text) ? NULL : "is not a registry's host";
+    case CONFIG_LISTEN:
+        return address_parse(&address, text) >= 0 ? NULL : "is no address with a port";
     case CONFIG_PATH:
     case CONFIG_OPTIONAL_PATH:
     case CONFIG_PATHS:

@@ -34,6 +34,9 @@
         "limit.")                                                                                  \
     KEY("control.socket", PATH, control_socket, "/run/modelcached/control.sock", 2,                \
         UNIX_PATH_MAX_BYTES, NULL, false, "Socket for cache-ctl, mode 0660.")                      \
+    KEY("metrics.address", LISTEN, metrics_address, "127.0.0.1:19753", 2, 64, NULL, false,         \
+        "Where /metrics, /healthz and /readyz are served, by http, to everybody who reaches it. "  \
+        ":19753 is every address of the node. Empty: nowhere.")                                    \
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \
         "Pulls that run at the same time; others wait.")                                           \
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
@@ -146,6 +149,9 @@ const char *config_key_allowed(char buf[static CONFIG_ALLOWED_MAX], const Config
         break;
     case CONFIG_HOST:
         (void)snprintf(buf, n, "host or host:port");
+        break;
+    case CONFIG_LISTEN:
+        (void)snprintf(buf, n, "127.0.0.1:port, [::1]:port, :port and the like, or empty");
         break;
     case CONFIG_SIZE:
         (void)snprintf(buf, n, "%s to %s, as 128MiB, 1.5GiB or 2%%", FORMAT_BYTES(key->min),

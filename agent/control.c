@@ -23,6 +23,7 @@ static const struct {
     METHOD(Verify, true, verify_request, control_verify),
     METHOD(Status, false, status_request, control_status),
     METHOD(Events, true, events_request, control_events),
+    METHOD(Health, false, health_request, control_health),
 #undef METHOD
 };
 
@@ -124,7 +125,7 @@ void control_work_start(Control *c, GrpcCall *call, ProtobufCMessage *request,
 
 static int listen_on(Control *c, Err *err) {
     const char *path = c->o.config->control_socket;
-    GrpcServerOptions options = { c->o.event, "control", c->methods };
+    GrpcServerOptions options = { .event = c->o.event, .name = "control", .methods = c->methods };
     int r = fs_mkdir_for(path, 0755, err);
 
     if (r >= 0)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/event_log.h"
+#include "agent/health.h"
 #include "agent/puller.h"
 #include "csi/volume.h"
 
@@ -18,7 +19,9 @@ typedef struct ControlOptions {
     EventLog *events;
     const Config *config;
     const FeatureList *features; /* filled later, on the loop */
-    const char *mount_detail;    /* why not the best way to mount; NULL */
+    const Health *health;        /* the same */
+    Metrics *metrics;
+    const char *mount_detail; /* why not the best way to mount; NULL */
 } ControlOptions;
 
 /* Serves on config->control_socket, 0660; its directory is made (0755) when it is absent.  Errors:

@@ -13,8 +13,10 @@ typedef struct EventStream {
     EventFollower *follower;
     bool follow, listed;
     unsigned last;
-    uint64_t sent;      /* id of the last one that was sent */
-    StoreEvent *events; /* of the store */
+    Modelcached__Control__EventsRequest *request; /* owned */
+    EventFilter filter;                           /* borrows from it */
+    uint64_t sent;                                /* id of the last one that was sent */
+    StoreEvent *events;                           /* of the store */
     size_t n;
     StoreEvent *early; /* happened while the store was asked */
     size_t n_early, cap_early;
@@ -30,6 +32,7 @@ static void stream_free(EventStream *s) {
     (void)event_follower_free(s->follower);
     events_free(s->events, s->n);
     events_free(s->early, s->n_early);
+    message_free(&s->request->base);
     free(s);
 }
 
@@ -47,21 +50,20 @@ static size_t send_event(EventStream *s, const StoreEvent *e) {
     m.digest = e->digest;
     m.volume_id = e->volume_id;
     m.text = e->text;
+    m.pull = e->pull;
+    m.pod_namespace = e->pod_namespace;
+    m.pod_name = e->pod_name;
     return control_send(s->call, &m.base);
 }
 
 static void on_event(void *arg, const StoreEvent *e) {
     EventStream *s = arg;
 
+    if (!event_filter_matches(&s->filter, e))
+        return;
     if (!s->listed) {
         ARRAY_GROW(s->early, s->n_early, s->cap_early);
-        s->early[s->n_early++] = (StoreEvent){ .id = e->id,
-                                               .time_usec = e->time_usec,
-                                               .type = xstrdup(e->type),
-                                               .reference = xstrdup(e->reference),
-                                               .digest = xstrdup(e->digest),
-                                               .volume_id = xstrdup(e->volume_id),
-                                               .text = xstrdup(e->text) };
+        store_event_copy(&s->early[s->n_early++], e);
     } else if (send_event(s, e) > QUEUED_MAX_BYTES) {
         control_fail(s->call, -ECONNRESET, &(Err){ "events are not read fast enough; ask again" });
         stream_free(s);
@@ -71,7 +73,7 @@ static void on_event(void *arg, const StoreEvent *e) {
 static int run_list(void *arg, Err *err) {
     EventStream *s = arg;
 
-    return store_event_list(s->store, s->last, &s->events, &s->n, err);
+    return store_event_list(s->store, &s->filter, s->last, &s->events, &s->n, err);
 }
 
 static void on_cancel(GrpcCall *call, void *arg) {
@@ -106,15 +108,16 @@ static void on_listed(void *arg, int r, const Err *err) {
 }
 
 void control_events(Control *c, GrpcCall *call, ProtobufCMessage *request) {
-    const Modelcached__Control__EventsRequest *q = (void *)request;
+    Modelcached__Control__EventsRequest *q = (void *)request;
     EventStream *s = xnew(EventStream);
 
     *s = (EventStream){ .control = c,
                         .store = c->o.backend->store,
                         .call = call,
+                        .request = q,
+                        .filter = { q->pull, q->pod_namespace, q->pod_name },
                         .follow = q->follow,
                         .last = q->last > 0 ? MIN(q->last, (uint32_t)LAST_MAX) : LAST_DEFAULT };
-    message_free(request);
     grpc_call_set_on_cancel(call, on_cancel, s);
     if (s->follow)
         s->follower = event_log_follow(c->o.events, on_event, s);

@@ -82,3 +82,4 @@ void control_unmount(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_verify(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_status(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_events(Control *c, GrpcCall *call, ProtobufCMessage *request);
+void control_health(Control *c, GrpcCall *call, ProtobufCMessage *request);

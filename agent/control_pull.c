@@ -65,6 +65,7 @@ Modelcached__Control__PullProgress *control_progress(const Flight *pull) {
     m->waiting = xstrdup(v.waiting);
     m->bytes_resumed = v.bytes_resumed;
     m->background = v.background;
+    m->id = xstrdup(v.id);
     add_layers(m, pull);
     return m;
 }

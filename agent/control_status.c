@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* control_status: Status: the daemon, its store, its confinement, what runs. */
+/* control_status: Status, Health: the daemon, its store, its confinement, what runs. */
 #include "agent/control_internal.h"
 #include "base/version.h"
 
@@ -49,6 +49,19 @@ static void add_pulls(Modelcached__Control__StatusResponse *m, const Puller *pul
     }
 }
 
+static void add_health(Modelcached__Control__StatusResponse *m, const Health *health) {
+    char reason[HEALTH_REASON_MAX];
+    const char *detail;
+    RegistrationState state = health_registration(health, &detail);
+
+    m->ready = health_is_ready(health, reason);
+    m->not_ready = xstrdup(m->ready ? "" : reason);
+    m->registration = xstrdup(registration_state_name(state));
+    m->registration_detail = xstrdup(detail);
+    m->metrics_address = xstrdup(health->metrics_address);
+    m->metrics_trouble = xstrdup(health->metrics_trouble);
+}
+
 /* What only the loop knows. */
 static void finish_status(ControlWork *w) {
     Modelcached__Control__StatusResponse *m = (void *)w->answer;
@@ -66,8 +79,20 @@ static void finish_status(ControlWork *w) {
         o->mount_detail ? xasprintf("%s: %s", method, o->mount_detail) : xstrdup(method);
     if (uname(&kernel) == 0)
         m->kernel = xstrdup(kernel.release);
+    add_health(m, o->health);
     add_features(m, o->features);
     add_pulls(m, o->puller);
+}
+
+/* For probes: at once, and without a look at the store. */
+void control_health(Control *c, GrpcCall *call, ProtobufCMessage *request) {
+    Modelcached__Control__HealthResponse m = MODELCACHED__CONTROL__HEALTH_RESPONSE__INIT;
+    char reason[HEALTH_REASON_MAX];
+
+    message_free(request);
+    m.ready = health_is_ready(c->o.health, reason);
+    m.not_ready = m.ready ? (char *)"" : reason;
+    control_answer(call, &m.base);
 }
 
 void control_status(Control *c, GrpcCall *call, ProtobufCMessage *request) {

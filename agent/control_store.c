@@ -86,6 +86,8 @@ static void say_removed(ControlWork *w) {
                      .text = text };
 
     event_log_add(w->control->o.events, &e);
+    metrics_add(w->control->o.metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_BY_REQUEST),
+                m->bytes_freed);
 }
 
 void control_remove(Control *c, GrpcCall *call, ProtobufCMessage *request) {

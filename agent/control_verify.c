@@ -86,6 +86,7 @@ static void say_bad(Verify *v, const char *sentence) {
                      .text = (char *)sentence };
 
     event_log_add(v->control->o.events, &e);
+    metrics_add(v->control->o.metrics, METRIC_VERIFY_FAILURES, METRIC_LABEL(METRIC_IN_STORE), 1);
 }
 
 static void send_progress(Verify *v) {

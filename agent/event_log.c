@@ -75,16 +75,14 @@ void event_log_add(EventLog *l, const StoreEvent *e) {
     EventWork *w = xnew(EventWork);
 
     log_write(bad ? LOG_WARN : LOG_INFO,
-              LOG_FIELDS({ "event", e->type }, { "reference", e->reference },
-                         { "digest", e->digest }, { "volume", e->volume_id }),
+              LOG_FIELDS({ "event", e->type }, { "pull", e->pull }, { "reference", e->reference },
+                         { "digest", e->digest }, { "volume", e->volume_id },
+                         { "pod", e->pod_name }, { "namespace", e->pod_namespace }),
               "%s", e->text ? e->text : e->type);
     w->log = l;
-    w->event = (StoreEvent){ .time_usec = (int64_t)now_realtime_usec(),
-                             .type = xstrdup(e->type),
-                             .reference = xstrdup(e->reference),
-                             .digest = xstrdup(e->digest),
-                             .volume_id = xstrdup(e->volume_id),
-                             .text = xstrdup(e->text ? e->text : "") };
+    store_event_copy(&w->event, e);
+    w->event.id = 0;
+    w->event.time_usec = (int64_t)now_realtime_usec();
     if (l->last) {
         l->last->next = w;
         l->last = w;

@@ -7,6 +7,8 @@
 #include "base/log.h"
 #include "oci/retry.h"
 
+#include <sys/random.h>
+
 /* A pod waits, and gets what is stored when the registry does not answer. */
 #define OPEN_PATIENCE_SECONDS 5
 
@@ -35,7 +37,8 @@ const char *flight_state_name(FlightState s) {
 
 static void flight_goto(Flight *p, FlightState next) {
     assert(states[p->state].next & 1U << next);
-    log_debug("pull %s: %s -> %s", p->reference_text, states[p->state].name, states[next].name);
+    log_write(LOG_DEBUG, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
+              "pull: %s -> %s", states[p->state].name, states[next].name);
     p->state = next;
     states[next].enter(p);
     p->context->changed(p->context->arg);
@@ -79,6 +82,22 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     return 0;
 }
 
+static int set_id(Flight *p, const char *id, Err *err) {
+    uint8_t random[8];
+
+    if (!id && getrandom(random, sizeof(random), 0) != sizeof(random))
+        return err_errno(err, "the kernel has no random numbers for the id of a pull");
+    if (id)
+        (void)snprintf(p->id, sizeof(p->id), "%s", id);
+    else
+        format_hex(random, sizeof(random), p->id);
+    return 0;
+}
+
+const char *flight_id(const Flight *p) {
+    return p->id;
+}
+
 int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
                FlightDone done, void *arg, Err *err) {
     _cleanup_(flight_freep) Flight *p = xnew(Flight);
@@ -91,7 +110,9 @@ int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *
     p->ingest_fd = -EBADF;
     p->waiting = xstrdup("");
     p->started_usec = now_usec();
-    r = copy_request(p, request, err);
+    r = set_id(p, request->id, err);
+    if (r >= 0)
+        r = copy_request(p, request, err);
     if (r >= 0)
         r = store_ingest_name(p->ingest, p->origin, err);
     if (r < 0)
@@ -134,7 +155,8 @@ static void on_ended(void *arg, int r, const Err *err) {
 
     p->n_works--;
     if (r < 0) /* what is left there goes at the next start */
-        log_warn("cannot clean up after the pull of %s: %s", p->reference_text, err_text(err, r));
+        log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
+                  "cannot clean up after the pull of %s: %s", p->reference_text, err_text(err, r));
     p->sharer = sharer_free(p->sharer); /* what it leaves in part is there for the next one */
     p->done(p->arg, p, p->r, &p->err);
 }
@@ -181,6 +203,8 @@ bool flight_step_ended(Flight *p, int r, const Err *err) {
 
 void flight_start(Flight *p, PullOptions *options) {
     p->options = pull_options_ref(options);
+    metrics_observe(p->context->metrics, METRIC_PULL_QUEUE, METRIC_NO_LABEL,
+                    now_usec() - p->started_usec);
     p->started_usec = now_usec();
     flight_goto(p, FLIGHT_RESOLVING);
 }
@@ -235,6 +259,8 @@ static int start_worker(Flight *p, Err *err) {
         .event = p->context->event,
         .program = p->context->worker_program,
         .label = p->reference_text,
+        .pull = p->id,
+        .metrics = p->context->metrics,
         .ingest_fd = p->ingest_fd,
         .handlers = { { .on_resolved = on_resolved,
                         .on_progress = on_progress,
@@ -357,7 +383,7 @@ static int run_make_room(void *arg, Err *err) {
     Flight *p = arg;
 
     (void)err;
-    (void)flight_make_room(p->context->store);
+    p->made_bytes = flight_make_room(p->context->store);
     p->room = flight_room(p->context->store);
     return 0;
 }
@@ -367,6 +393,8 @@ static void check_room(Flight *p);
 static void on_made_room(void *arg, int r, const Err *err) {
     Flight *p = arg;
 
+    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE),
+                p->made_bytes);
     if (flight_step_ended(p, r, err))
         check_room(p);
 }
@@ -431,11 +459,22 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
 
 /* Fetching: the worker sends layers, the pool commits them. */
 
+/* What came over the network; when a blob begins anew, it comes again. */
+static void count_received(const Flight *p, const FlightLayer *l, uint64_t bytes,
+                           uint64_t resumed) {
+    uint64_t before = l->bytes - l->resumed, now = bytes - resumed;
+
+    if (l->role == SHARE_FETCH && now > before)
+        metrics_add(p->context->metrics, METRIC_PULL_BYTES, METRIC_LABEL(METRIC_REGISTRY),
+                    now - before);
+}
+
 void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) {
     FlightLayer *l = &p->layers[layer];
 
     if (l->done || l->cached)
         return;
+    count_received(p, l, bytes, resumed);
     p->bytes_done += bytes - l->bytes;
     p->bytes_resumed += resumed - l->resumed;
     if (l->role == SHARE_FETCH)
@@ -500,8 +539,9 @@ static void on_opened(void *arg, int r, const Err *err) {
     if (r > 0)
         p->given = p->stored;
     if (r > 0)
-        log_warn("%s is given unchecked, as access.unreachable says: %s", p->reference_text,
-                 err_text(&p->worker_err, p->unreachable));
+        log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
+                  "%s is given unchecked, as access.unreachable says: %s", p->reference_text,
+                  err_text(&p->worker_err, p->unreachable));
     flight_finish(p, r > 0 ? 0 : p->unreachable, &p->worker_err);
 }
 

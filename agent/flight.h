@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/access.h"
+#include "agent/metrics.h"
 #include "agent/pull_options.h"
 #include "agent/share.h"
 #include "agent/worker.h"
@@ -30,6 +31,7 @@ typedef struct FlightContext {
     Pool *pool;
     const char *worker_program;
     Shares *shares;
+    Metrics *metrics; /* NULL: nothing is counted */
     /* Bytes that all running pulls but one together still have to fetch. */
     uint64_t (*promised)(void *arg, const Flight *except);
     /* A pull needs more or less than before: look at all limits again.  May be called from within
@@ -39,9 +41,10 @@ typedef struct FlightContext {
 } FlightContext;
 
 typedef struct FlightRequest {
-    const Reference *reference;   /* copied */
-    const char *platform;         /* "linux/amd64"; copied */
-    const Filter *filter;         /* what of it is wanted; NULL: all; copied */
+    const char *id;             /* of the pull that it is another try of, copied; NULL: a new one */
+    const Reference *reference; /* copied */
+    const char *platform;       /* "linux/amd64"; copied */
+    const Filter *filter;       /* what of it is wanted; NULL: all; copied */
     const Credential *credential; /* NULL: none; copied, and wiped at the end */
     const uint8_t *fingerprint;   /* of the credential, GRANT_BYTES; copied */
     AccessAim aim;
@@ -55,6 +58,9 @@ typedef void (*FlightDone)(void *arg, Flight *p, int r, const Err *err);
 /* Errors: -EINVAL the platform. */
 int flight_new(Flight **ret, const FlightContext *context, const FlightRequest *request,
                FlightDone done, void *arg, Err *err) _must_check_;
+/* 16 hex digits, random: by it a pull is found in the log of both processes and in the history.
+ * Borrowed. */
+const char *flight_id(const Flight *p);
 void flight_start(Flight *p, PullOptions *options);
 /* Somebody waits for it from now on. */
 void flight_want(Flight *p);
@@ -96,12 +102,13 @@ typedef struct FlightLayerView {
 /* How far it is; pointers are borrowed until the loop goes on. */
 typedef struct FlightView {
     FlightState state;
-    const char *reference;
+    const char *id, *reference;
     const Manifest *manifest; /* NULL until resolved */
     const Digest *artifact;   /* that it gives, as the store knows it; NULL until that is known */
     const Digest *digest;     /* of its manifest, for people; NULL until that is known */
     uint64_t bytes_done, bytes_total, bytes_cached, rate, elapsed_usec;
     uint64_t bytes_resumed;             /* of bytes_done: left by an earlier try */
+    uint64_t bytes_shared;              /* of bytes_cached, in the end: another pull brought them */
     unsigned layers_done, layers_total; /* of those that are wanted */
     bool background;
     char waiting[FLIGHT_WAITING_MAX]; /* "" or a sentence */

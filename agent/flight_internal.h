@@ -7,6 +7,7 @@
 #include "agent/flight_work.h"
 #include "agent/rate.h"
 #include "base/parse.h"
+#include "csi/backend.h"
 
 typedef struct FlightLayer {
     uint64_t bytes;   /* received, by this pull or the one that has the layer */
@@ -47,12 +48,14 @@ struct Flight {
     int worker_r;    /* < 0: too early, for this reason; told once nothing is being committed */
     Err worker_err;
     pid_t leaving; /* of the worker that was killed at the end and is to be waited for; or 0 */
+    char id[PULL_ID_MAX];
     char ingest[STORE_INGEST_NAME_MAX]; /* name of its folder */
     bool has_folder;
-    int ingest_fd;  /* until the worker has it */
-    uint64_t room;  /* bytes that may be written, when it was looked last */
-    uint64_t freed; /* by the end of it */
-    bool made_room; /* it was tried */
+    int ingest_fd;       /* until the worker has it */
+    uint64_t room;       /* bytes that may be written, when it was looked last */
+    uint64_t freed;      /* by the end of it */
+    bool made_room;      /* it was tried */
+    uint64_t made_bytes; /* … and freed so much */
 
     Digest given;  /* the artifact; zero until that is known */
     Digest stored; /* under the reference, as a step found; read when that has ended */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flight_job: the order that a worker gets, from the configuration and the reference. */
 #include "agent/flight_job.h"
+#include "base/log.h"
 #include "base/version.h"
 
 /* protobuf-c has no const strings; nothing writes through these. */
@@ -67,6 +68,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->stall_seconds = patient(s, s->options->stall_seconds);
     m->give_up_seconds = patient(s, s->options->give_up_seconds);
     m->page_cache = s->options->page_cache;
+    m->debug = log_enabled(LOG_DEBUG);
     modelcached__worker__limits__init(&job->limits);
     job->limits.connections = s->connections;
     job->limits.bytes_per_second = s->bytes_per_second;

@@ -25,6 +25,7 @@ void flight_view(const Flight *p, FlightView *ret) {
 
     *ret = (FlightView){
         .state = p->state,
+        .id = p->id,
         .reference = p->reference_text,
         .manifest = p->manifest,
         .artifact = !digest_is_zero(&p->given) ? &p->given : NULL,
@@ -50,6 +51,7 @@ void flight_view(const Flight *p, FlightView *ret) {
         ret->bytes_done -= p->bytes_shared;
         ret->bytes_total -= p->bytes_shared;
         ret->bytes_cached += p->bytes_shared;
+        ret->bytes_shared = p->bytes_shared;
     }
     say_waiting(p, ret->waiting);
 }

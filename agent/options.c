@@ -17,7 +17,8 @@ static const struct {
     { "set", "KEY=VALUE", OPT_SET, "set a key; wins over the file; may be given again" },
     { "check-config", NULL, OPT_CHECK, "read the configuration, say whether it is right, and end" },
     { "print-docs", "FORMAT", OPT_PRINT_DOCS,
-      "print the table of keys as \"markdown\" (docs/config.md) or \"man\"" },
+      "print the table of keys as \"markdown\" (docs/config.md) or \"man\", or that of \"metrics\" "
+      "(docs/metrics.md)" },
     { "help", NULL, OPT_HELP, "print this text" },
     { "version", NULL, OPT_VERSION, "print the version" },
 };
@@ -47,11 +48,20 @@ void options_write_help(FILE *f) {
 }
 
 static int set_print_docs(Options *o, const char *format, Err *err) {
-    o->action = streq(format, "man") ? OPTIONS_PRINT_MAN : OPTIONS_PRINT_MARKDOWN;
-    if (o->action == OPTIONS_PRINT_MAN || streq(format, "markdown"))
-        return 0;
-    return err_set(err, -EINVAL, "--print-docs: \"%.100s\" is unknown, allowed: markdown, man",
-                   format);
+    static const struct {
+        const char *format;
+        OptionsAction action;
+    } formats[] = { { "markdown", OPTIONS_PRINT_MARKDOWN },
+                    { "man", OPTIONS_PRINT_MAN },
+                    { "metrics", OPTIONS_PRINT_METRICS } };
+
+    for (size_t i = 0; i < ELEMENTSOF(formats); i++)
+        if (streq(formats[i].format, format)) {
+            o->action = formats[i].action;
+            return 0;
+        }
+    return err_set(err, -EINVAL,
+                   "--print-docs: \"%.100s\" is unknown, allowed: markdown, man, metrics", format);
 }
 
 static int take_option(Options *o, const char **sets, int id, Err *err) {

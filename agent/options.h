@@ -11,6 +11,7 @@ typedef enum OptionsAction {
     OPTIONS_VERSION,
     OPTIONS_PRINT_MARKDOWN, /* --print-docs markdown */
     OPTIONS_PRINT_MAN,      /* --print-docs man */
+    OPTIONS_PRINT_METRICS,  /* --print-docs metrics */
 } OptionsAction;
 
 typedef struct Options {

@@ -4,7 +4,7 @@
 #include "agent/puller.h"
 #include "agent/copy.h"
 #include "agent/lookup.h"
-#include "base/limits.h"
+#include "agent/report.h"
 #include "base/log.h"
 #include "base/parse.h"
 
@@ -14,6 +14,7 @@ typedef struct Entry {
     char *key;
     Flight *pull;
     EnsureTicket *tickets; /* first of a list */
+    Askers askers;
     FlightRequest request; /* what `pull` was made of, to make another; its strings are ours */
     CredentialList credentials;
     uint8_t fingerprint[GRANT_BYTES];
@@ -32,6 +33,7 @@ typedef struct Look {
     CredentialList credentials;
     bool background;
     uint64_t deadline_usec;
+    Asker asker;
     Lookup q;
 } Look;
 
@@ -50,8 +52,7 @@ struct Puller {
     Pool *pool; /* of lookups; the context has that of pulls */
     char *worker_program;
     PullOptions *options;
-    void (*on_event)(void *arg, const StoreEvent *event);
-    void *arg;
+    Report report;
     Entry **entries; /* oldest first */
     size_t n_entries, cap_entries;
     size_t n_lookups;
@@ -82,13 +83,13 @@ void puller_new(Puller **ret, const PullerOptions *o) {
                                   .pool = o->bulk,
                                   .worker_program = p->worker_program,
                                   .shares = shares_new(),
+                                  .metrics = o->metrics,
                                   .promised = promised,
                                   .changed = schedule,
                                   .arg = p };
     p->options = pull_options_ref(o->options);
     p->pool = o->pool;
-    p->on_event = o->on_event;
-    p->arg = o->arg;
+    p->report = (Report){ o->on_event, o->arg, o->metrics };
     *ret = p;
 }
 
@@ -150,6 +151,10 @@ const Flight *puller_ticket_pull(const EnsureTicket *t) {
     return t->entry ? t->entry->pull : NULL;
 }
 
+const char *puller_ticket_pull_id(const EnsureTicket *t) {
+    return t->entry ? flight_id(t->entry->pull) : "";
+}
+
 static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *artifact) {
     Err why = { "" };
 
@@ -162,44 +167,6 @@ static void ticket_done(EnsureTicket *t, int r, const Err *err, const Digest *ar
 
 /* Entries. */
 
-static void say(Puller *p, const char *type, const Flight *pull, const char *text) {
-    FlightView v;
-    char digest[DIGEST_TEXT_MAX] = "";
-    StoreEvent e = { .type = (char *)type, .text = (char *)text };
-
-    flight_view(pull, &v);
-    e.reference = (char *)v.reference;
-    if (v.digest)
-        e.digest = (char *)digest_text(digest, v.digest);
-    if (p->on_event)
-        p->on_event(p->arg, &e);
-}
-
-static void say_start(Puller *p, const Flight *pull) {
-    char text[LIMIT_REFERENCE_BYTES + 64];
-    FlightView v;
-
-    flight_view(pull, &v);
-    (void)snprintf(text, sizeof(text), "pulling %s", v.reference);
-    say(p, "pull.started", pull, text);
-}
-
-static void say_end(Puller *p, const Flight *pull, int r, const Err *err) {
-    char text[sizeof(err->text) + 128];
-    FlightView v;
-
-    flight_view(pull, &v);
-    if (r < 0)
-        (void)snprintf(text, sizeof(text), "%s", err_text(err, r));
-    else if (v.bytes_total == 0)
-        (void)snprintf(text, sizeof(text), "%s is up to date", v.reference);
-    else
-        (void)snprintf(text, sizeof(text), "pulled %s: %s fetched, %s were here, in %s",
-                       v.reference, FORMAT_BYTES(v.bytes_total), FORMAT_BYTES(v.bytes_cached),
-                       FORMAT_DURATION(v.elapsed_usec));
-    say(p, r < 0 ? "pull.failed" : "pull.done", pull, text);
-}
-
 static void entry_free(Entry *f) {
     (void)sd_event_source_disable_unref(f->expiry);
     (void)flight_free(f->pull);
@@ -207,6 +174,7 @@ static void entry_free(Entry *f) {
     free((char *)f->request.platform);
     (void)filter_free((Filter *)f->request.filter);
     credential_list_done(&f->credentials);
+    askers_done(&f->askers);
     free(f->key);
     free(f);
 }
@@ -250,7 +218,7 @@ static bool has_turn(const Puller *p, const Entry *f) {
 static void start(Puller *p, Entry *f) {
     f->running = true;
     if (!f->retried)
-        say_start(p, f->pull);
+        report_started(&p->report, f->pull, &f->askers.items[0]);
     flight_start(f->pull, p->options);
 }
 
@@ -349,19 +317,18 @@ static int make_pull(Entry *f, Err *err) {
 /* When something was dropped because there was no space, it may fit now. */
 static bool try_again(Entry *f, Flight *pull, int r) {
     Err err = { "" };
-    FlightView v;
 
     if (r != -ENOSPC || f->retried || flight_freed(pull) == 0 || f->puller->stopping)
         return false;
     f->request.wanted = flight_is_wanted(pull);
+    f->request.id = flight_id(pull);
     r = make_pull(f, &err);
+    f->request.id = NULL;
     if (r < 0) {
         f->pull = pull;
         return false;
     }
-    flight_view(pull, &v);
-    log_info("pull %s: no space; dropped %s of unused content, trying again", v.reference,
-             FORMAT_BYTES(flight_freed(pull)));
+    report_retry(&f->puller->report, pull, &f->askers.items[0]);
     (void)flight_free(pull);
     f->retried = true;
     f->running = false;
@@ -380,7 +347,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     while (p->entries[i] != f)
         i++;
     memmove(&p->entries[i], &p->entries[i + 1], (--p->n_entries - i) * sizeof(*p->entries));
-    say_end(p, pull, r, err);
+    report_ended(&p->report, pull, &f->askers.items[0], r, err);
     flight_view(pull, &v);
     for (EnsureTicket *t; (t = f->tickets);) {
         ticket_done(t, r, err, r < 0 ? NULL : v.artifact);
@@ -478,6 +445,10 @@ static AccessAim aim_of(PullPolicy policy) {
                                          : ACCESS_AIM_KEEP;
 }
 
+static void count_request(const Puller *p, MetricOutcome outcome) {
+    metrics_add(p->report.metrics, METRIC_ARTIFACT_REQUESTS, METRIC_LABEL(outcome), 1);
+}
+
 /* The ticket is the entry's from now on; a new entry is made when there is none.  Errors: as
  * flight_new(). */
 static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
@@ -504,6 +475,7 @@ static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
         memcpy(f->fingerprint, l->q.fingerprint, GRANT_BYTES);
+        (void)askers_add(&f->askers, &l->asker); /* is the first */
         r = make_pull(f, err);
         if (r < 0) {
             entry_free(f);
@@ -511,6 +483,11 @@ static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
         }
         ARRAY_GROW(p->entries, p->n_entries, p->cap_entries);
         p->entries[p->n_entries++] = f;
+        count_request(p, METRIC_PULL);
+    } else {
+        count_request(p, METRIC_JOINED);
+        if (askers_add(&f->askers, &l->asker))
+            report_joined(&p->report, f->pull, &l->asker);
     }
     if (!l->background)
         flight_want(f->pull);
@@ -531,6 +508,7 @@ static Look *look_free(Look *l) {
     lookup_done(&l->q);
     free(l->key);
     credential_list_done(&l->credentials);
+    asker_done(&l->asker);
     free(l);
     return NULL;
 }
@@ -558,6 +536,8 @@ static void on_lookup(void *arg, int r, const Err *err) {
         return;
     }
     p->n_lookups--;
+    if (r != 0)
+        count_request(p, r > 0 ? METRIC_HIT : METRIC_FAILED);
     if (t)
         t->lookup = NULL;
     if (r == ACCESS_ABSENT)
@@ -616,6 +596,7 @@ static Look *look_new(Puller *p, const EnsureRequest *request, char *platform,
     *l = (Look){ .puller = p,
                  .background = request->background,
                  .deadline_usec = request->deadline_usec,
+                 .asker = asker_copy(&request->asker),
                  .q = { .reference = reference_copy(request->reference),
                         .reference_text = reference_text(request->reference),
                         .platform = platform,

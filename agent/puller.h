@@ -16,9 +16,10 @@ typedef struct PullerOptions {
                                    `pool` */
     const char *worker_program; /* copied */
     PullOptions *options;       /* a reference is kept */
-    /* A pull began, succeeded, failed; for the history.  Strings are borrowed. */
+    /* A pull began, was joined, succeeded, failed; for the history.  Strings are borrowed. */
     void (*on_event)(void *arg, const StoreEvent *event);
     void *arg;
+    Metrics *metrics; /* borrowed; NULL: nothing is counted */
 } PullerOptions;
 
 void puller_new(Puller **ret, const PullerOptions *options);
@@ -40,6 +41,8 @@ void puller_ticket_text(const EnsureTicket *t, char *buf, size_t n);
 /* The pull behind the ticket, or NULL while the store is asked, or when it knew.  Borrowed; also
  * within `done`. */
 const Flight *puller_ticket_pull(const EnsureTicket *t);
+/* Its id, or "". */
+const char *puller_ticket_pull_id(const EnsureTicket *t);
 
 /* The pulls that run or wait, oldest first; borrowed until the loop goes on. */
 size_t puller_count(const Puller *p);

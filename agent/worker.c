@@ -32,6 +32,7 @@ struct Worker {
     WorkerHandlers handlers;
     Inbox *inbox;
     WorkerStderr *messages;
+    Metrics *metrics;
     int fd; /* our end of the socketpair */
     pid_t pid;
     sd_event_source *io, *child, *exit_timer, *watchdog;
@@ -223,11 +224,16 @@ static int on_io(sd_event_source *source, int fd, uint32_t revents, void *arg) {
     return w->closed ? 0 : watch(w);
 }
 
+static void count_failure(const Worker *w, MetricReason reason) {
+    metrics_add(w->metrics, METRIC_WORKER_FAILURES, METRIC_LABEL(reason), 1);
+}
+
 /* What the end of the process means. */
 static int judge(Worker *w, const siginfo_t *si, Err *err) {
     int outcome = inbox_outcome(w->inbox, err);
 
     if (w->r < 0) {
+        count_failure(w, w->r == -ETIMEDOUT ? METRIC_SILENT : METRIC_PROTOCOL);
         *err = w->err;
         return w->r;
     }
@@ -236,6 +242,7 @@ static int judge(Worker *w, const siginfo_t *si, Err *err) {
             log_debug("pull worker ended with %d after its last message", si->si_status);
         return outcome < 0 ? outcome : 0;
     }
+    count_failure(w, METRIC_CRASHED);
     if (si->si_code == CLD_EXITED)
         return err_set(err, -EIO,
                        "the pull worker ended with exit code %d before the pull was complete; "
@@ -343,11 +350,13 @@ static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
     pipe_write = ends[1];
     if (fcntl(pipe_read, F_SETFL, O_NONBLOCK) < 0)
         return err_errno(err, "cannot prepare a pipe for the pull worker");
-    r = worker_stderr_new(&w->messages, w->event, TAKE_FD(pipe_read), o->label, err);
-    if (r < 0)
-        return r;
-    return worker_spawn(&w->pid, &(SpawnOptions){ o->program, theirs, o->ingest_fd, pipe_write },
-                        err);
+    r = worker_stderr_new(&w->messages, w->event, TAKE_FD(pipe_read), o->label, o->pull, err);
+    if (r >= 0)
+        r = worker_spawn(&w->pid, &(SpawnOptions){ o->program, theirs, o->ingest_fd, pipe_write },
+                         err);
+    if (r >= 0)
+        metrics_add(o->metrics, METRIC_WORKERS, METRIC_NO_LABEL, 1);
+    return r;
 }
 
 int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
@@ -358,6 +367,7 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     w->fd = -EBADF;
     w->event = sd_event_ref(o->event);
     w->handlers = o->handlers;
+    w->metrics = o->metrics;
     w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
     w->inbox = inbox_new(&o->handlers.inbox, o->job->probe);
     if (o->job->content_max_bytes > 0)

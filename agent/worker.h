@@ -4,6 +4,7 @@
 #pragma once
 
 #include "agent/inbox.h"
+#include "agent/metrics.h"
 #include "base/loop.h"
 #include "proto/worker.pb-c.h"
 
@@ -22,6 +23,8 @@ typedef struct WorkerOptions {
     sd_event *event;        /* a reference is kept; SIGCHLD must be blocked */
     const char *program;    /* absolute path */
     const char *label;      /* for log lines: the reference; copied */
+    const char *pull;       /* the same: the id of the pull; NULL: none */
+    Metrics *metrics;       /* borrowed; NULL: nothing is counted */
     int ingest_fd;          /* its folder, borrowed */
     uint64_t patience_usec; /* silence that ends it; 0: 30 s for the first word, then 60 s */
     const Modelcached__Worker__Job

@@ -7,9 +7,12 @@
 
 typedef struct WorkerStderr WorkerStderr;
 
-/* Reads from `fd`, the non-blocking end of a pipe, which it owns from now on. */
-int worker_stderr_new(WorkerStderr **ret, sd_event *event, int fd, const char *label, Err *err)
-    _must_check_;
+/* Reads from `fd`, the non-blocking end of a pipe, which it owns from now on.  A line that begins
+ * with "<N>" has the level N (LOG_FORMAT_LEVELS), any other is a warning.  Each gets the fields
+ * `label` (the reference) and `pull` (its id, NULL: none), both copied: whose line it is does not
+ * depend on what the worker says. */
+int worker_stderr_new(WorkerStderr **ret, sd_event *event, int fd, const char *label,
+                      const char *pull, Err *err) _must_check_;
 /* Reads what is there, and says the last line. */
 WorkerStderr *worker_stderr_free(WorkerStderr *e);
 DEFINE_CLEANUP(WorkerStderr, worker_stderr_free);

@@ -39,6 +39,11 @@
 #define LIMIT_GRPC_CONNECTIONS   512 /* the kubelet has one for each volume that it waits for */
 #define LIMIT_GRPC_HEADER_BYTES  KiB(64)
 
+/* HTTP: metrics and health, for whoever reaches the address. */
+#define LIMIT_HTTPD_CONNECTIONS  32 /* at once; the oldest gives way */
+#define LIMIT_HTTPD_HEADER_BYTES KiB(8)
+#define LIMIT_HTTPD_USEC         (10 * USEC_PER_SEC) /* of a connection, from its begin to its end */
+
 /* Between daemon and worker. */
 /* Resolved: a manifest, the indexes before it, its layers in fewer bytes than the manifest has. */
 #define LIMIT_WORKER_MESSAGE_BYTES MiB(16)
@@ -51,4 +56,5 @@
 #define LIMIT_CA_BYTES          MiB(4)
 #define LIMIT_REFERENCE_BYTES   1024
 #define LIMIT_VOLUME_ID_BYTES   1024
+#define LIMIT_POD_NAME_BYTES    253     /* of a pod or a namespace: a DNS subdomain, RFC 1123 */
 #define LIMIT_MOUNTINFO_BYTES   MiB(64) /* /proc/self/mountinfo */

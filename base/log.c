@@ -158,7 +158,9 @@ static void format_json(FILE *f, LogLevel level, const char *message, const LogF
 }
 
 static void format_text(FILE *f, LogLevel level, const char *message, const LogField *fields) {
-    if (level != LOG_INFO)
+    if (log_format_now == LOG_FORMAT_LEVELS)
+        (void)fprintf(f, "<%d>", (int)level);
+    else if (level != LOG_INFO)
         (void)fprintf(f, "%s: ", level_name(level));
     text_string(f, message);
     for (; fields && fields->key; fields++)

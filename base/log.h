@@ -16,6 +16,7 @@ typedef enum LogFormat {
     LOG_FORMAT_TEXT,
     LOG_FORMAT_JSON,
     LOG_FORMAT_JOURNAL,
+    LOG_FORMAT_LEVELS, /* text after "<6>": for a parent that logs it (sd-daemon(3)); has no name */
 } LogFormat;
 
 /* Both may be called again (SIGHUP).  Process-wide, as stderr is. */

@@ -450,6 +450,15 @@ static int publish(Commit *c, Err *err) {
     return r;
 }
 
+/* What came, though the store had it. */
+static void count_deduplicated(const Commit *c) {
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < c->n; i++)
+        bytes += c->wants[i].file.name && !c->wants[i].named ? c->wants[i].key.size : 0;
+    c->s->deduplicated_bytes += bytes;
+}
+
 /* What the pull's folder need not hold any more. */
 static void drop_committed(const Commit *c) {
     for (size_t i = 0; i < c->n_surplus; i++)
@@ -480,9 +489,10 @@ static int commit_files(Commit *c, Err *err) {
         if (r >= 0)
             r = publish(c, err);
     } while (r > 0);
-    if (r >= 0)
+    if (r >= 0) {
+        count_deduplicated(c);
         drop_committed(c);
-    else if (c->n_layers == 1 || !is_of_content(r))
+    } else if (c->n_layers == 1 || !is_of_content(r))
         discard_ingested(c);
     return r;
 }

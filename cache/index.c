@@ -87,13 +87,15 @@ static const char schema_2[] =
     "ALTER TABLE refs_2 RENAME TO refs;"
     "CREATE INDEX refs_manifest ON refs (manifest_id);";
 
-/* A new index goes through all of them, an older one through the rest. */
-static const struct {
-    const char *sql, *version;
-} schemas[] = {
-    { schema_1, "PRAGMA application_id = 0x6d636978; PRAGMA user_version = 1" },
-    { schema_2, "PRAGMA user_version = 2" },
-};
+/* What events are about. */
+static const char schema_3[] =
+    "ALTER TABLE events ADD COLUMN pull TEXT; ALTER TABLE events ADD COLUMN pod_namespace TEXT;"
+    "ALTER TABLE events ADD COLUMN pod_name TEXT;";
+
+/* The schema is what these steps make, one after the other; an index of an earlier version gets
+ * those that it lacks.  A step that was released does not change any more. */
+static const char *const schema_steps[] = { schema_1, schema_2, schema_3 };
+#define INDEX_SCHEMA_VERSION ((int64_t)ELEMENTSOF(schema_steps))
 
 /* In memory, of this process: what running pulls hold, and scratch space of removal. */
 static const char temporary_schema[] =
@@ -174,30 +176,40 @@ static int run_script(Index *ix, const char *sql, Err *err) {
     return 0;
 }
 
+static int make_steps(Index *ix, int64_t version, Err *err) {
+    _cleanup_free_ char *set_version = xasprintf(
+        "PRAGMA application_id = 0x6d636978; PRAGMA user_version = %d", (int)INDEX_SCHEMA_VERSION);
+    int r = 0;
+
+    for (; r >= 0 && version < INDEX_SCHEMA_VERSION; version++)
+        r = run_script(ix, schema_steps[version], err);
+    return r < 0 ? r : run_script(ix, set_version, err);
+}
+
 static int prepare_schema(Index *ix, Err *err) {
     int64_t version = 0;
     int r = index_get(ix, &version, err, "PRAGMA user_version", "");
 
     if (r < 0)
         return r;
-    if (version < 0 || version > (int64_t)ELEMENTSOF(schemas))
+    if (version < 0 || version > INDEX_SCHEMA_VERSION)
         return err_set(
             err, -ENOTSUP,
-            "the store's index has schema version %lld, this modelcached knows %zu: use the newer"
+            "the store's index has schema version %lld, this modelcached knows %lld: use the newer"
             " modelcached that wrote it",
-            (long long)version, ELEMENTSOF(schemas));
-    if (version == (int64_t)ELEMENTSOF(schemas))
+            (long long)version, (long long)INDEX_SCHEMA_VERSION);
+    if (version == INDEX_SCHEMA_VERSION)
         return 0;
-    r = index_begin(ix, true, err);
-    for (size_t i = (size_t)version; r >= 0 && i < ELEMENTSOF(schemas); i++) {
-        r = run_script(ix, schemas[i].sql, err);
-        if (r >= 0)
-            r = run_script(ix, schemas[i].version, err);
-    }
-    if (r < 0)
-        return r;
     ix->made = version == 0;
-    return index_commit(ix, err);
+    if (!ix->made) /* On a full disk the daemon starts all the same: content can be removed then. */
+        reserve_give_up(ix->reserve);
+    r = ix->made ? index_begin(ix, true, err) : index_begin_removal(ix, err);
+    if (r >= 0)
+        r = make_steps(ix, version, err);
+    if (r >= 0)
+        r = index_commit(ix, err);
+    ix->removing = false;
+    return r;
 }
 
 int index_open(Index **ret, const char *path, Err *err) {

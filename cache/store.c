@@ -423,6 +423,7 @@ int store_stats(Store *s, StoreStats *ret, Err *err) {
     stats.artifacts = (unsigned)index_int(q, 2);
     stats.volumes = (unsigned)index_int(q, 3);
     stats.incomplete = (unsigned)index_int(q, 4);
+    stats.deduplicated_bytes = s->deduplicated_bytes;
     *ret = stats;
     return 0;
 }

@@ -316,6 +316,8 @@ typedef struct StoreStats {
     uint64_t fs_bytes, fs_free_bytes;
     unsigned artifacts, incomplete; /* complete ones, and others */
     unsigned objects, volumes;
+    uint64_t deduplicated_bytes; /* of files that pulls brought since the store was opened, and that
+                                    it had already */
 } StoreStats;
 int store_stats(Store *s, StoreStats *ret, Err *err) _must_check_;
 
@@ -341,11 +343,23 @@ int store_verify(Store *s, const Digest *manifest, const VerifyHandlers *handler
 typedef struct StoreEvent {
     uint64_t id;
     int64_t time_usec;
-    char *type, *reference, *digest, *volume_id, *text; /* all but type and text may be NULL */
+    char *type, *text;
+    /* What it concerns; each may be NULL. */
+    char *reference, *digest, *volume_id;
+    char *pull;                     /* id */
+    char *pod_namespace, *pod_name; /* whose volume it is */
 } StoreEvent;
 void store_event_clear(StoreEvent *e);
+void store_event_copy(StoreEvent *ret, const StoreEvent *e);
 void store_event_array_free(StoreEvent *e, size_t n);
 int store_event_add(Store *s, const StoreEvent *e, uint64_t *ret_id, Err *err)
     _must_check_; /* id is ignored; the oldest beyond 10,000 go */
-int store_event_list(Store *s, unsigned last, StoreEvent **ret, size_t *ret_n, Err *err)
-    _must_check_; /* oldest first */
+/* Which events; NULL or "": all. */
+typedef struct EventFilter {
+    const char *pull;
+    const char *pod_namespace, *pod_name;
+} EventFilter;
+bool event_filter_matches(const EventFilter *f, const StoreEvent *e);
+/* The last ones of those, oldest first. */
+int store_event_list(Store *s, const EventFilter *filter, unsigned last, StoreEvent **ret,
+                     size_t *ret_n, Err *err) _must_check_;

@@ -7,6 +7,7 @@
 #include "cache/store.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 /* Locks are taken in this order: content, naming or tree, then the index. */
 struct Store {
@@ -15,6 +16,7 @@ struct Store {
     int fd, lock_fd, objects_fd, ingest_fd, partial_fd, trees_fd, staging_fd;
     Index *index;
     StoreRecovered recovered;
+    _Atomic uint64_t deduplicated_bytes; /* see StoreStats */
     pthread_rwlock_t content; /* read: to name objects and build trees; write: to take them away */
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */

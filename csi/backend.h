@@ -19,7 +19,13 @@ typedef enum PullPolicy {
 /* "Always" "IfNotPresent" "Never"; NULL or "" is the default.  -EINVAL with the list. */
 int pull_policy_parse(PullPolicy *ret, const char *text, Err *err) _must_check_;
 
+/* Whose volume asks, for the log and the history; each may be NULL. */
+typedef struct Asker {
+    const char *volume_id, *pod_namespace, *pod_name;
+} Asker;
+
 typedef struct EnsureRequest {
+    Asker asker;                /* copied */
     const Reference *reference; /* borrowed for the call; copied */
     const char *platform;       /* NULL: the node's */
     PullPolicy policy;
@@ -54,6 +60,13 @@ typedef struct Backend {
     /* A sentence on how far it is: "resolving", "3.2 of 14.0 GiB (23 %), 412 MiB/s, about 27 s
      * left". */
     void (*ticket_progress)(const EnsureTicket *t, char *buf, size_t n);
+    /* Id of the pull that it waits for, or "" (the store knew it, or is still asked).  Borrowed;
+     * also within the EnsureDone. */
+    const char *(*ticket_pull)(const EnsureTicket *t);
     /* For the history and the log, said once at the end of an operation; `text` is a sentence. */
     void (*event)(void *arg, const StoreEvent *event);
+    /* A volume was mounted; `usec` since the first call of those that were waited for. */
+    void (*published)(void *arg, uint64_t usec, bool pulled);
 } Backend;
+
+#define PULL_ID_MAX 33 /* with its NUL */

@@ -13,13 +13,17 @@ typedef struct NodeCall {
     GrpcCall *call;
     VolumeTicket *ticket;
     sd_event_source *timer;
-    char *reference; /* publish */
+    char *reference;                            /* publish */
+    char *volume_id, *pod_namespace, *pod_name; /* the same, for the log; the pod's may be NULL */
 } NodeCall;
 
 static NodeCall *node_call_free(NodeCall *c) {
     c->ticket = volume_ticket_free(c->ticket);
     c->timer = sd_event_source_disable_unref(c->timer);
     free(c->reference);
+    free(c->volume_id);
+    free(c->pod_namespace);
+    free(c->pod_name);
     free(c);
     return NULL;
 }
@@ -51,7 +55,10 @@ static void node_call_refuse(NodeCall *c, const char *method, const char *volume
 
     if (volume_id)
         (void)snprintf(id, sizeof(id), "%s", volume_id);
-    log_write(LOG_WARN, LOG_FIELDS({ "volume", id }), "%s refused: %s", method, err_text(err, r));
+    log_write(
+        LOG_WARN,
+        LOG_FIELDS({ "volume", id }, { "pod", c->pod_name }, { "namespace", c->pod_namespace }),
+        "%s refused: %s", method, err_text(err, r));
     service_fail(node_call_end(c), r, err);
 }
 
@@ -69,13 +76,20 @@ static void published(void *arg, int r, const Err *err) {
  * it give up the directory), and the retry joins what goes on here. */
 static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *arg) {
     NodeCall *c = arg;
-    char progress[256];
+    const char *pull = volume_ticket_pull(c->ticket);
+    char progress[256], id[PULL_ID_MAX + 16] = "";
     Err err = { "" };
     int r;
 
     volume_ticket_progress(c->ticket, progress, sizeof(progress));
-    r = err_set(&err, -EINPROGRESS, "%.180s: %s; the pull goes on, the next try joins it",
-                c->reference, progress);
+    if (*pull)
+        (void)snprintf(id, sizeof(id), " (pull %s)", pull);
+    r = err_set(&err, -EINPROGRESS, "%.180s: %s; the pull goes on, the next try joins it%s",
+                c->reference, progress, id);
+    log_write(LOG_DEBUG,
+              LOG_FIELDS({ "pull", *pull ? pull : NULL }, { "volume", c->volume_id },
+                         { "pod", c->pod_name }, { "namespace", c->pod_namespace }),
+              "NodePublishVolume: %s", err.text);
     service_fail(node_call_end(c), r, &err);
     return 0;
 }
@@ -148,6 +162,9 @@ static int publish(NodeCall *c, const CsiService *s, const Csi__V1__NodePublishV
     if (r < 0)
         return r;
     c->reference = reference_text(a.params.reference);
+    c->volume_id = xstrdup(q->volume_id);
+    c->pod_namespace = xstrdup(a.params.pod_namespace);
+    c->pod_name = xstrdup(a.params.pod_name);
     r = loop_timer_after(s->event, &c->timer, answer_within(c->call), on_deadline, c);
     if (r < 0)
         return err_errnum(err, -EIO, "cannot set a timer");

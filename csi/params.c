@@ -153,9 +153,23 @@ static int params_parse_rest(Params *p, const char *const *values, Err *err) {
     if (!isempty(sub_path))
         p->sub_path = xstrdup(sub_path);
     p->exec = !noexec;
-    p->pod_namespace = xstrdup(values[ATTRIBUTE_POD_NAMESPACE]);
-    p->pod_name = xstrdup(values[ATTRIBUTE_POD_NAME]);
-    p->pod_uid = xstrdup(values[ATTRIBUTE_POD_UID]);
+    return 0;
+}
+
+/* Whose volume it is, for the log and the history alone. */
+static int params_parse_pod(Params *p, const char *const *values, Err *err) {
+    static const Attribute names[] = { ATTRIBUTE_POD_NAMESPACE, ATTRIBUTE_POD_NAME,
+                                       ATTRIBUTE_POD_UID };
+    char **fields[ELEMENTSOF(names)] = { &p->pod_namespace, &p->pod_name, &p->pod_uid };
+
+    for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+        const char *value = values[names[i]];
+
+        if (value && strlen(value) > LIMIT_POD_NAME_BYTES)
+            return err_set(err, -EINVAL, "the volume attribute %s has more than %d bytes",
+                           attribute_keys[names[i]], LIMIT_POD_NAME_BYTES);
+        *fields[i] = xstrdup(value);
+    }
     return 0;
 }
 
@@ -177,6 +191,8 @@ int params_parse(Params *ret, const KeyValue *context, size_t n, Err *err) {
         r = params_parse_timeout(&p, values[ATTRIBUTE_TIMEOUT], err);
     if (r >= 0)
         r = params_parse_rest(&p, values, err);
+    if (r >= 0)
+        r = params_parse_pod(&p, values, err);
     if (r < 0)
         return r;
     *ret = p;

@@ -13,8 +13,25 @@ struct Registration {
     GrpcMethod methods[3];
     Endpoint *socket;
     char *driver, *endpoint;
-    char state[300];
+    RegistrationState state;
+    char detail[300];
 };
+
+static const char *const state_names[] = {
+    [REGISTRATION_OFF] = "off",
+    [REGISTRATION_WAITING] = "waiting",
+    [REGISTRATION_DONE] = "registered",
+    [REGISTRATION_REFUSED] = "refused",
+};
+
+const char *registration_state_name(RegistrationState s) {
+    return state_names[s];
+}
+
+static void set_state(Registration *reg, RegistrationState state, const char *detail) {
+    reg->state = state;
+    (void)snprintf(reg->detail, sizeof(reg->detail), "%s", detail);
+}
 
 static void on_get_info(GrpcCall *call, _unused_ const uint8_t *request, _unused_ size_t n,
                         void *arg) {
@@ -23,8 +40,8 @@ static void on_get_info(GrpcCall *call, _unused_ const uint8_t *request, _unused
     char *versions[] = { version };
     Pluginregistration__PluginInfo m = PLUGINREGISTRATION__PLUGIN_INFO__INIT;
 
-    if (streq(reg->state, "not asked yet"))
-        (void)snprintf(reg->state, sizeof(reg->state), "asked");
+    if (reg->state == REGISTRATION_WAITING)
+        set_state(reg, REGISTRATION_WAITING, "the kubelet has asked and not decided yet");
     m.type = type;
     m.name = reg->driver;
     m.endpoint = reg->endpoint;
@@ -35,21 +52,23 @@ static void on_get_info(GrpcCall *call, _unused_ const uint8_t *request, _unused
 
 /* Says a change once: newer kubelets repeat theirs. */
 static void registration_note(Registration *reg, bool registered, const char *error) {
-    char state[sizeof(reg->state)];
+    RegistrationState state = registered ? REGISTRATION_DONE : REGISTRATION_REFUSED;
+    char before[sizeof(reg->detail)];
+    bool same = state == reg->state;
 
-    (void)snprintf(state, sizeof(state), "%s",
-                   registered                ? "registered"
-                   : isempty(error)          ? "refused without a reason"
-                   : !params_is_plain(error) ? "refused for a reason that cannot be shown"
-                                             : error);
-    if (streq(state, reg->state))
+    memcpy(before, reg->detail, sizeof(before));
+    set_state(reg, state,
+              registered                ? ""
+              : isempty(error)          ? "refused without a reason"
+              : !params_is_plain(error) ? "refused for a reason that cannot be shown"
+                                        : error);
+    if (same && streq(before, reg->detail))
         return;
-    memcpy(reg->state, state, sizeof(state));
     if (registered)
         log_info("the kubelet registered the driver %s", reg->driver);
     else
         log_error("the kubelet did not register the driver %s: %s; it tries again by itself",
-                  reg->driver, reg->state);
+                  reg->driver, reg->detail);
 }
 
 static void on_status(GrpcCall *call, const uint8_t *request, size_t n, void *arg) {
@@ -74,7 +93,7 @@ int registration_new(Registration **ret, const RegistrationOptions *options, Err
 
     reg->driver = xstrdup(options->driver);
     reg->endpoint = xstrdup(options->endpoint);
-    (void)snprintf(reg->state, sizeof(reg->state), "not asked yet");
+    set_state(reg, REGISTRATION_WAITING, "the kubelet has not asked yet");
     reg->methods[0] =
         (GrpcMethod){ "/pluginregistration.Registration/GetInfo", false, on_get_info, reg };
     reg->methods[1] = (GrpcMethod){ "/pluginregistration.Registration/NotifyRegistrationStatus",
@@ -111,6 +130,9 @@ Registration *registration_free(Registration *r) {
     return NULL;
 }
 
-const char *registration_state(const Registration *r) {
-    return endpoint_is_there(r->socket) ? r->state : "cannot be asked";
+RegistrationState registration_state(const Registration *r, const char **ret_detail) {
+    bool there = endpoint_is_there(r->socket);
+
+    *ret_detail = there ? r->detail : "the kubelet cannot ask: csi.registration_dir is not there";
+    return there ? r->state : REGISTRATION_WAITING;
 }

@@ -27,6 +27,13 @@ int registration_new(Registration **ret, const RegistrationOptions *options, Err
 Registration *registration_free(Registration *r);
 DEFINE_CLEANUP(Registration, registration_free);
 
-/* What the kubelet said last: "not asked yet", "asked", "registered", or its complaint; "cannot be
- * asked": its folder is not there.  Borrowed. */
-const char *registration_state(const Registration *r);
+typedef enum RegistrationState {
+    REGISTRATION_OFF,     /* is not configured */
+    REGISTRATION_WAITING, /* the kubelet has not found the socket, or not decided */
+    REGISTRATION_DONE,    /* the kubelet registered the driver */
+    REGISTRATION_REFUSED, /* it did not, and said why */
+} RegistrationState;
+const char *
+registration_state_name(RegistrationState s); /* "off" "waiting" "registered" "refused" */
+/* What the kubelet said last; `*ret_detail` is a sentence, or its complaint, or "".  Borrowed. */
+RegistrationState registration_state(const Registration *r, const char **ret_detail);

@@ -3,7 +3,6 @@
 #include "csi/server.h"
 
 #include "base/fs.h"
-#include "csi/registration.h"
 #include "csi/service.h"
 
 /* All that is served; anything else is UNIMPLEMENTED (staging, expansion, the Controller). */
@@ -27,7 +26,25 @@ struct CsiServer {
     GrpcServer *grpc;
     Endpoint *socket;
     Registration *registration; /* NULL: off */
+    void (*on_call)(void *arg, unsigned method, GrpcCode code);
+    void *arg;
 };
+
+const char *csi_method_name(unsigned method) {
+    if (method < ELEMENTSOF(csi_methods))
+        return strrchr(csi_methods[method].path, '/') + 1;
+    return method == ELEMENTSOF(csi_methods) ? "other" : NULL;
+}
+
+static void on_call(void *arg, const char *path, GrpcCode code) {
+    CsiServer *s = arg;
+    unsigned method = 0;
+
+    while (method < ELEMENTSOF(csi_methods) && (!path || !streq(csi_methods[method].path, path)))
+        method++;
+    if (s->on_call)
+        s->on_call(s->arg, method, code);
+}
 
 /* spec.md, GetPluginInfo: a domain name; csi-sanity wants letters at both ends. */
 static bool driver_name_is_valid(const char *name) {
@@ -64,7 +81,9 @@ static int csi_server_listen(CsiServer *s, const CsiServerOptions *o, Err *err) 
         s->methods[i] =
             (GrpcMethod){ csi_methods[i].path, false, csi_methods[i].handle, &s->service };
     r = grpc_server_new(
-        &s->grpc, &(GrpcServerOptions){ .event = o->event, .name = "csi", .methods = s->methods },
+        &s->grpc,
+        &(GrpcServerOptions){
+            .event = o->event, .name = "csi", .methods = s->methods, .on_call = on_call, .arg = s },
         err);
     /* plugins/ is the kubelet's, plugins/<driver>/ ours. */
     if (r >= 0)
@@ -93,6 +112,8 @@ int csi_server_new(CsiServer **ret, const CsiServerOptions *options, Err *err) {
     _cleanup_(csi_server_freep) CsiServer *s = xnew(CsiServer);
     int r = csi_server_check(options, err);
 
+    s->on_call = options->on_call;
+    s->arg = options->arg;
     s->service = (CsiService){
         .event = sd_event_ref(options->event),
         .backend = options->backend,
@@ -130,6 +151,11 @@ CsiServer *csi_server_free(CsiServer *s) {
     return NULL;
 }
 
-const char *csi_server_registration(const CsiServer *s) {
-    return s->registration ? registration_state(s->registration) : "off";
+RegistrationState csi_server_registration(const CsiServer *s, const char **ret_detail) {
+    *ret_detail = "";
+    return s->registration ? registration_state(s->registration, ret_detail) : REGISTRATION_OFF;
+}
+
+bool csi_server_is_reachable(const CsiServer *s) {
+    return grpc_server_is_reachable(s->grpc);
 }

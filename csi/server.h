@@ -2,7 +2,9 @@
 /* server: the CSI plugin on its socket, and its registration with the kubelet. */
 #pragma once
 
+#include "csi/registration.h"
 #include "csi/volume.h"
+#include "proto/status.h"
 
 typedef struct CsiServer CsiServer;
 
@@ -17,7 +19,14 @@ typedef struct CsiServerOptions {
     const char *registration_dir;    /* NULL or "": no registration */
     const char
         *registration_endpoint; /* path of the socket as the kubelet sees it; NULL: `socket` */
+    /* A call has ended, for counting: `method` is a number of csi_method_name().  May be NULL. */
+    void (*on_call)(void *arg, unsigned method, GrpcCode code);
+    void *arg;
 } CsiServerOptions;
+
+/* "NodePublishVolume" and so on; the last one is "other", for all that is not served.  NULL: there
+ * is no such number. */
+const char *csi_method_name(unsigned method);
 
 /* Serves; then, as the order must be, registers; both as soon as the kubelet's folders are there,
  * and again when somebody removed the sockets.  Errors: -EINVAL a name or path that cannot be
@@ -29,5 +38,7 @@ void csi_server_stop(CsiServer *s, uint64_t usec, void (*done)(void *arg), void 
 CsiServer *csi_server_free(CsiServer *s);
 DEFINE_CLEANUP(CsiServer, csi_server_free);
 
-/* registration_state(), or "off".  Borrowed. */
-const char *csi_server_registration(const CsiServer *s);
+/* registration_state(). */
+RegistrationState csi_server_registration(const CsiServer *s, const char **ret_detail);
+/* Is the socket where it was made?  Else the kubelet cannot reach us. */
+bool csi_server_is_reachable(const CsiServer *s);

@@ -45,7 +45,8 @@ struct VolumeOp {
     CredentialList credentials;
     bool trusted;
     EnsureTicket *ensure;
-    bool in_ensure; /* the backend is being called: its answer is taken when it returns */
+    char pull[PULL_ID_MAX]; /* id of the one that brought the artifact, or "" */
+    bool in_ensure;         /* the backend is being called: its answer is taken when it returns */
     bool ensured;
     uint64_t deadline_usec; /* 0: it waits as long as it takes */
     int ensure_r;
@@ -89,20 +90,24 @@ static void op_goto(VolumeOp *op, VolumeState state) {
     int r;
 
     assert(volume_states[op->state].next & 1U << state);
-    log_debug("volume %s: %s -> %s", op->volume.volume_id, volume_states[op->state].name,
-              volume_states[state].name);
+    log_write(LOG_DEBUG,
+              LOG_FIELDS({ "volume", op->volume.volume_id }, { "pod", op->params.pod_name },
+                         { "namespace", op->params.pod_namespace }),
+              "volume: %s -> %s", volume_states[op->state].name, volume_states[state].name);
     op->state = state;
     r = volume_states[state].enter ? volume_states[state].enter(op) : 0;
     if (r < 0)
         op_finish(op, r, &op->ensure_err);
 }
 
-void volumes_event(const Volumes *v, const Volume *volume, const char *type, const char *format,
-                   ...) {
+void volumes_event(const Volumes *v, const VolumeSubject *subject, const char *type,
+                   const char *format, ...) {
     char text[640], digest[DIGEST_TEXT_MAX];
+    const Volume *volume = subject->volume;
     StoreEvent event = { .type = (char *)type,
                          .text = text,
-                         .time_usec = (int64_t)now_realtime_usec() };
+                         .time_usec = (int64_t)now_realtime_usec(),
+                         .pull = isempty(subject->pull) ? NULL : (char *)subject->pull };
     va_list ap;
 
     va_start(ap, format);
@@ -114,13 +119,18 @@ void volumes_event(const Volumes *v, const Volume *volume, const char *type, con
         if (!digest_is_zero(&volume->manifest))
             event.digest = (char *)digest_text(digest, &volume->manifest);
     }
+    if (subject->params) {
+        event.pod_namespace = subject->params->pod_namespace;
+        event.pod_name = subject->params->pod_name;
+    }
     v->backend->event(v->backend->arg, &event);
 }
 
 /* Says once, at the end, what became of it. */
 static void op_report(const VolumeOp *op, int r, const Err *err) {
     const Params *p = &op->params;
-    const char *duration = FORMAT_DURATION(now_usec() - op->begun_usec);
+    const VolumeSubject subject = { &op->volume, p, op->pull };
+    uint64_t usec = now_usec() - op->begun_usec;
     const char *what = op->volume.reference ? op->volume.reference : "an unknown volume";
     _cleanup_free_ char *pod =
         p->pod_name
@@ -131,16 +141,18 @@ static void op_report(const VolumeOp *op, int r, const Err *err) {
         (!op->unpublish && op->look == VOLUME_LOOK_MOUNTED))
         return; /* nothing happened */
     if (r < 0)
-        volumes_event(op->volumes, &op->volume,
+        volumes_event(op->volumes, &subject,
                       op->unpublish ? "volume.unpublish-failed" : "volume.failed",
                       "cannot %s the volume at %s%s: %s", op->unpublish ? "unpublish" : "publish",
                       op->volume.target, pod, err_text(err, r));
     else if (op->unpublish)
-        volumes_event(op->volumes, &op->volume, "volume.unpublished",
-                      "unpublished %s from %s in %s", what, op->volume.target, duration);
-    else
-        volumes_event(op->volumes, &op->volume, "volume.published", "published %s at %s%s in %s",
-                      what, op->volume.target, pod, duration);
+        volumes_event(op->volumes, &subject, "volume.unpublished", "unpublished %s from %s in %s",
+                      what, op->volume.target, FORMAT_DURATION(usec));
+    else {
+        volumes_event(op->volumes, &subject, "volume.published", "published %s at %s%s in %s", what,
+                      op->volume.target, pod, FORMAT_DURATION(usec));
+        op->volumes->backend->published(op->volumes->backend->arg, usec, *op->pull);
+    }
 }
 
 static VolumeOp *op_free(VolumeOp *op) {
@@ -172,6 +184,16 @@ static VolumeKey op_key(const VolumeOp *op) {
     return (VolumeKey){ op->volume.volume_id, op->volume.target };
 }
 
+/* Which pull it waited for is worth knowing at the end. */
+static void op_drop_ensure(VolumeOp *op) {
+    const Backend *b = op->volumes->backend;
+
+    if (!op->ensure)
+        return;
+    (void)snprintf(op->pull, sizeof(op->pull), "%s", b->ticket_pull(op->ensure));
+    op->ensure = b->ticket_free(op->ensure);
+}
+
 /* The only caller of `done`: last, when the operation is in no list any more. */
 static void op_finish(VolumeOp *op, int r, const Err *err) {
     Volumes *v = op->volumes;
@@ -184,8 +206,7 @@ static void op_finish(VolumeOp *op, int r, const Err *err) {
     op->state = VOLUME_DONE;
     if (err)
         copy = *err;
-    if (op->ensure)
-        op->ensure = v->backend->ticket_free(op->ensure);
+    op_drop_ensure(op);
     if (r >= 0)
         patience_forget(v->patience, &key);
     op_report(op, r, &copy);
@@ -244,7 +265,7 @@ static int op_enter_looking(VolumeOp *op) {
 }
 
 static void op_take_ensured(VolumeOp *op) {
-    op->ensure = op->volumes->backend->ticket_free(op->ensure);
+    op_drop_ensure(op);
     if (op->ensure_r < 0)
         op_finish(op, op->ensure_r, &op->ensure_err);
     else
@@ -272,6 +293,7 @@ static int op_enter_ensure(VolumeOp *op) {
     const Backend *b = op->volumes->backend;
     VolumeKey key = op_key(op);
     EnsureRequest request = {
+        .asker = { op->volume.volume_id, op->params.pod_namespace, op->params.pod_name },
         .reference = op->params.reference,
         .platform = op->params.platform,
         .policy = op->params.policy,
@@ -482,6 +504,12 @@ void volume_ticket_progress(const VolumeTicket *t, char *buf, size_t n) {
         (void)snprintf(buf, n, "%s", volume_states[op ? op->state : VOLUME_DONE].progress);
 }
 
+const char *volume_ticket_pull(const VolumeTicket *t) {
+    const VolumeOp *op = t->op;
+
+    return op && op->ensure ? op->volumes->backend->ticket_pull(op->ensure) : "";
+}
+
 VolumeTicket *volume_ticket_free(VolumeTicket *t) {
     VolumeOp *op = t ? t->op : NULL;
 
@@ -503,7 +531,8 @@ static uint64_t room_for_cache(void) {
 }
 
 static void on_warmed(void *arg, const Volume *volume, int r, const char *sentence) {
-    volumes_event(arg, volume, r < 0 ? "volume.not-warmed" : "volume.warmed", "%s", sentence);
+    volumes_event(arg, &(VolumeSubject){ .volume = volume },
+                  r < 0 ? "volume.not-warmed" : "volume.warmed", "%s", sentence);
 }
 
 int volumes_new(Volumes **ret, const Backend *backend, Err *err) {

@@ -61,6 +61,8 @@ int volume_unpublish(Volumes *v, VolumeTicket **ret, const VolumeKey *key, Volum
                      void *arg, Err *err) _must_check_;
 /* A sentence on what is being waited for. */
 void volume_ticket_progress(const VolumeTicket *t, char *buf, size_t n);
+/* Id of the pull that is waited for, or "".  Borrowed until the loop goes on. */
+const char *volume_ticket_pull(const VolumeTicket *t);
 /* Loses interest, before or after `done`: a publish that still waits for its artifact and that
  * nobody else waits for ends (the pull goes on), everything else is completed.  NULL is fine;
  * returns NULL. */

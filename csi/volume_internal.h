@@ -15,6 +15,13 @@ struct Volumes {
     VolumeOp *ops; /* running and waiting, oldest first */
 };
 
-/* Tells the backend what became of `volume` (NULL: none). */
-void volumes_event(const Volumes *v, const Volume *volume, const char *type, const char *format,
-                   ...) _printf_(4, 5);
+/* What an event is about; all may be NULL. */
+typedef struct VolumeSubject {
+    const Volume *volume;
+    const Params *params; /* for the pod's names */
+    const char *pull;     /* id */
+} VolumeSubject;
+
+/* Tells the backend what became of it. */
+void volumes_event(const Volumes *v, const VolumeSubject *subject, const char *type,
+                   const char *format, ...) _printf_(4, 5);

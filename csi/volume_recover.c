@@ -20,6 +20,7 @@ static bool must_drop(const Volume *v, int mounted) {
 /* Notes one record: there, not mounted, or (1) to be dropped. */
 static int recover_one(Volumes *v, const Volume *record, VolumesFound *found) {
     Err why = { "" };
+    const VolumeSubject subject = { .volume = record };
     int mounted = volume_is_mounted(v->backend->store, record, &why);
 
     if (mounted > 0) {
@@ -29,7 +30,7 @@ static int recover_one(Volumes *v, const Volume *record, VolumesFound *found) {
     if (must_drop(record, mounted))
         return 1;
     found->unmounted++;
-    volumes_event(v, record, "volume.unmounted",
+    volumes_event(v, &subject, "volume.unmounted",
                   "the volume at %s is recorded but not mounted%s%s; it is mounted when it is "
                   "published again",
                   record->target, mounted < 0 ? ": " : "", mounted < 0 ? why.text : "");
@@ -46,11 +47,11 @@ static int drop(Volumes *v, const Volume *list, size_t n, VolumesFound *found, E
         return err_set(err, r, "%s", why.text);
     for (size_t i = 0; i < n; i++)
         if (r < 0)
-            volumes_event(v, &list[i], "volume.drop-failed",
+            volumes_event(v, &(VolumeSubject){ .volume = &list[i] }, "volume.drop-failed",
                           "the volume at %s is gone, but its record stays until the next start: %s",
                           list[i].target, why.text);
         else
-            volumes_event(v, &list[i], "volume.dropped",
+            volumes_event(v, &(VolumeSubject){ .volume = &list[i] }, "volume.dropped",
                           "the volume at %s is gone; its record was dropped", list[i].target);
     found->dropped += r < 0 ? 0 : (unsigned)n;
     return 0;
@@ -88,7 +89,7 @@ static int recover_foreign(Volumes *v, const Volume *volumes, size_t n, VolumesF
             continue;
         found->foreign++;
         volumes_event(
-            v, NULL, "volume.unknown",
+            v, &(VolumeSubject){ 0 }, "volume.unknown",
             "%s shows content of the store, and no volume is recorded there; it keeps what "
             "it shows until it is unpublished or published again",
             target);

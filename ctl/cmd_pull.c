@@ -59,14 +59,14 @@ static json_t *layers_json(const Modelcached__Control__PullProgress *p) {
 
 static json_t *pull_json(const Modelcached__Control__PullProgress *p) {
     return json_pack(
-        "{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:I,s:b,s:o}", "state",
+        "{s:s,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:f,s:o,s:I,s:b,s:o,s:o}", "state",
         pull_state_name(p->state), "reference", output_json_string(p->reference), "digest",
         output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done, "bytes_total",
         (json_int_t)p->bytes_total, "bytes_cached", (json_int_t)p->bytes_cached, "layers_done",
         (json_int_t)p->layers_done, "layers_total", (json_int_t)p->layers_total, "rate",
         (json_int_t)p->rate, "elapsed_seconds", (double)p->elapsed_usec / (double)USEC_PER_SEC,
         "waiting", output_json_string(p->waiting), "bytes_resumed", (json_int_t)p->bytes_resumed,
-        "background", p->background, "layers", layers_json(p));
+        "background", p->background, "id", output_json_string(p->id), "layers", layers_json(p));
 }
 
 static void show_done(PullView *v, const Modelcached__Control__PullProgress *p) {

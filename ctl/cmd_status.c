@@ -21,13 +21,24 @@ static json_t *pulls_json(const Modelcached__Control__StatusResponse *s) {
     for (size_t i = 0; i < s->n_pulls; i++) {
         const Modelcached__Control__PullProgress *p = s->pulls[i];
         (void)json_array_append_new(
-            pulls, json_pack("{s:s,s:o,s:o,s:I,s:I,s:I,s:o}", "state", pull_state_name(p->state),
-                             "reference", output_json_string(p->reference), "digest",
-                             output_json_string(p->digest), "bytes_done", (json_int_t)p->bytes_done,
-                             "bytes_total", (json_int_t)p->bytes_total, "rate", (json_int_t)p->rate,
-                             "waiting", output_json_string(p->waiting)));
+            pulls,
+            json_pack("{s:o,s:s,s:o,s:o,s:I,s:I,s:I,s:o}", "id", output_json_string(p->id), "state",
+                      pull_state_name(p->state), "reference", output_json_string(p->reference),
+                      "digest", output_json_string(p->digest), "bytes_done",
+                      (json_int_t)p->bytes_done, "bytes_total", (json_int_t)p->bytes_total, "rate",
+                      (json_int_t)p->rate, "waiting", output_json_string(p->waiting)));
     }
     return pulls;
+}
+
+static json_t *registration_json(const Modelcached__Control__StatusResponse *s) {
+    return json_pack("{s:o,s:o}", "state", output_json_string(s->registration), "detail",
+                     output_json_string(s->registration_detail));
+}
+
+static json_t *metrics_json(const Modelcached__Control__StatusResponse *s) {
+    return json_pack("{s:o,s:o}", "address", output_json_string(s->metrics_address), "trouble",
+                     output_json_string(s->metrics_trouble));
 }
 
 static void show_json(const Modelcached__Control__StatusResponse *s) {
@@ -45,6 +56,10 @@ static void show_json(const Modelcached__Control__StatusResponse *s) {
     (void)json_object_set_new(document, "driver",
                               output_json_string(s->driver)); /* only memory can fail here */
     (void)json_object_set_new(document, "csi_endpoint", output_json_string(s->csi_endpoint));
+    (void)json_object_set_new(document, "registration", registration_json(s));
+    (void)json_object_set_new(document, "ready", json_boolean(s->ready));
+    (void)json_object_set_new(document, "not_ready", output_json_string(s->not_ready));
+    (void)json_object_set_new(document, "metrics", metrics_json(s));
     (void)json_object_set_new(document, "mount_shape", output_json_string(s->mount_shape));
     (void)json_object_set_new(document, "mount_detail", output_json_string(s->mount_detail));
     (void)json_object_set_new(document, "features", features_json(s));
@@ -63,8 +78,8 @@ static void show_features(const Modelcached__Control__StatusResponse *s) {
 }
 
 static void show_pulls(const Modelcached__Control__StatusResponse *s) {
-    static const char *const columns[] = { "PULL",  "STATE",       ">DONE", ">OF",
-                                           ">RATE", "WAITING FOR", NULL };
+    static const char *const columns[] = { "PULL", "ID",    "STATE",       ">DONE",
+                                           ">OF",  ">RATE", "WAITING FOR", NULL };
     OutputTable *t;
 
     if (s->n_pulls == 0)
@@ -73,6 +88,7 @@ static void show_pulls(const Modelcached__Control__StatusResponse *s) {
     for (size_t i = 0; i < s->n_pulls; i++) {
         const Modelcached__Control__PullProgress *p = s->pulls[i];
         char *cells[] = { xstrdup(p->reference),
+                          xstrdup(p->id),
                           xstrdup(pull_state_name(p->state)),
                           xstrdup(FORMAT_BYTES(p->bytes_done)),
                           xstrdup(p->bytes_total ? FORMAT_BYTES(p->bytes_total) : "?"),
@@ -88,6 +104,26 @@ static const char *plural(unsigned n) {
     return n == 1 ? "" : "s";
 }
 
+static void show_kubelet(const Modelcached__Control__StatusResponse *s) {
+    _cleanup_free_ char *detail = output_clean(s->registration_detail);
+    _cleanup_free_ char *reason = output_clean(s->not_ready);
+
+    printf("kubelet     registration %s%s%s\n", s->registration, isempty(detail) ? "" : ": ",
+           detail);
+    if (!s->ready)
+        printf("NOT READY   %s\n", reason);
+}
+
+static void show_metrics(const Modelcached__Control__StatusResponse *s) {
+    _cleanup_free_ char *trouble = output_clean(s->metrics_trouble);
+
+    if (isempty(s->metrics_address))
+        printf("metrics     off\n");
+    else
+        printf("metrics     http://%s/metrics%s%s\n", s->metrics_address,
+               isempty(trouble) ? "" : ": NO, ", trouble);
+}
+
 static void show_text(const Modelcached__Control__StatusResponse *s) {
     _cleanup_free_ char *started = output_ago(s->started_usec), *incomplete = NULL;
 
@@ -100,6 +136,8 @@ static void show_text(const Modelcached__Control__StatusResponse *s) {
            FORMAT_BYTES(s->filesystem_free_bytes), FORMAT_BYTES(s->filesystem_bytes));
     printf("csi         %s at %s, %u volume%s\n", s->driver, s->csi_endpoint, s->volumes,
            plural(s->volumes));
+    show_kubelet(s);
+    show_metrics(s);
     printf("mounts      %s, %s\n", s->mount_shape, s->mount_detail);
     printf("pull worker\n");
     show_features(s);
@@ -137,9 +175,11 @@ const CtlCommand ctl_status = {
     .name = "status",
     .arguments = "",
     .summary = "is the daemon well, and what is it doing",
-    .help = "Shows the daemon, its store, how it mounts, what confines its pull workers (a NO says "
-            "what this kernel\n"
-            "lacks), the pulls that run and the volumes that are published.\n\n"
+    .help = "Shows the daemon, its store, whether the kubelet has registered it, where its metrics "
+            "are, how it mounts, what\n"
+            "confines its pull workers (a NO says what this kernel lacks), the pulls that run and "
+            "the volumes that are\n"
+            "published.\n\n"
             "  cache-ctl status\n"
             "  cache-ctl status --output json | jq .pulls\n",
     .run = run,

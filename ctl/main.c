@@ -8,7 +8,7 @@
 
 static const CtlCommand *const commands[] = {
     &ctl_pull,   &ctl_ls,     &ctl_inspect, &ctl_rm,     &ctl_mount,
-    &ctl_umount, &ctl_verify, &ctl_status,  &ctl_events,
+    &ctl_umount, &ctl_verify, &ctl_status,  &ctl_events, &ctl_health,
 };
 
 enum { OPTION_SOCKET = 's', OPTION_OUTPUT = 'o', OPTION_HELP = 'h', OPTION_VERSION = 'V' };

@@ -22,7 +22,7 @@ void pull_goto(Pull *p, PullState state) {
     int r;
 
     assert(states[p->state].next & 1U << state);
-    log_debug("Pull: %s -> %s", states[p->state].name, states[state].name);
+    log_debug("%s -> %s", states[p->state].name, states[state].name);
     p->state = state;
     r = states[state].enter ? states[state].enter(p, &err) : 0;
     if (r < 0)

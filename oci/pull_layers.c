@@ -135,10 +135,31 @@ static void send_raw_entry(PullLayer *l) {
     channel_send(l->pull->o.channel, &message);
 }
 
+/* A layer may be done before the next on_progress(); that part of it was on disk, and did not come
+ * from the registry, is told all the same. */
+static void send_resumed(PullLayer *l) {
+    Modelcached__Worker__LayerProgress item = MODELCACHED__WORKER__LAYER_PROGRESS__INIT,
+                                       *items[] = { &item };
+    Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
+    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+
+    item.index = l->index;
+    item.bytes = layer_job_bytes(l->job);
+    item.resumed = layer_job_resumed(l->job);
+    if (item.resumed == 0)
+        return;
+    progress.layers = items;
+    progress.n_layers = ELEMENTSOF(items);
+    message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
+    message.progress = &progress;
+    channel_send(l->pull->o.channel, &message);
+}
+
 static void send_layer(PullLayer *l) {
     Modelcached__Worker__LayerDone done = MODELCACHED__WORKER__LAYER_DONE__INIT;
     Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
 
+    send_resumed(l);
     if (l->layer->layer.kind == LAYER_KIND_TAR) {
         uint64_t bytes;
         int fd = layer_job_take_entries(l->job, &bytes);

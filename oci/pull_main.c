@@ -52,6 +52,8 @@ static int receive_job(Worker *w, Err *err) {
         return r;
     if (w->job->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB)
         return err_set(err, -EPROTO, "the daemon's first message is no job");
+    if (w->job->job->debug)
+        log_set_level(LOG_DEBUG);
     return 0;
 }
 
@@ -101,7 +103,7 @@ static void on_message(void *arg, const ToWorker *message) {
 static void on_closed(void *arg, int r, const Err *err) {
     Worker *w = arg;
 
-    log_debug("Pull ends: %s", err_text(err, r));
+    log_debug("ends: %s", err_text(err, r));
     (void)sd_event_exit(w->setup.event, EXIT_FAILURE);
 }
 
@@ -174,6 +176,7 @@ int main(int argc, char **argv) {
                       r < 0 ? err_text(&err, r) : "modelcached-pull takes no arguments");
         _exit(EXIT_USAGE);
     }
+    log_set_format(LOG_FORMAT_LEVELS); /* stderr is a pipe to the daemon, which knows the pull */
     channel_new(&w.channel, SOCKET_FD);
     r = run(&w, &err);
     if (r < 0)

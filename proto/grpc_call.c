@@ -33,12 +33,14 @@ struct GrpcCall {
     void *on_cancel_arg;
 };
 
-/* The handler loses the call. */
-static void call_cancelled(GrpcCall *c) {
-    bool tell = c->state == CALL_RUNNING && c->on_cancel;
+/* The handler loses the call; `code` is what became of it. */
+static void call_cancelled(GrpcCall *c, GrpcCode code) {
+    bool ran = c->state == CALL_RUNNING;
 
     c->state = CALL_ENDED;
-    if (tell)
+    if (ran)
+        grpc_connection_report(c->connection, c->method, code);
+    if (ran && c->on_cancel)
         c->on_cancel(c, c->on_cancel_arg);
 }
 
@@ -51,7 +53,7 @@ GrpcCall *grpc_call_free(GrpcCall *c) {
         *grpc_connection_calls(c->connection) = c->next;
     if (c->next)
         c->next->prev = c->prev;
-    call_cancelled(c);
+    call_cancelled(c, GRPC_CANCELLED);
     sd_event_source_disable_unref(c->timer);
     free(c);
     return NULL;
@@ -60,13 +62,14 @@ GrpcCall *grpc_call_free(GrpcCall *c) {
 /* Ends it by the server's own decision. */
 static void call_end(GrpcCall *c, GrpcCode code, const char *text) {
     c->state = CALL_ENDED;
+    grpc_connection_report(c->connection, c->method, code);
     h2_stream_finish(c->stream, code, text);
 }
 
 void grpc_call_end_streams(GrpcCall *first) {
     for (GrpcCall *c = first; c; c = c->next)
         if (c->state == CALL_RUNNING && c->method->server_streaming) {
-            call_cancelled(c);
+            call_cancelled(c, GRPC_UNAVAILABLE);
             h2_stream_finish(c->stream, GRPC_UNAVAILABLE, "the daemon is stopping");
         }
 }
@@ -77,7 +80,7 @@ static int on_deadline(sd_event_source *source, uint64_t usec, void *userdata) {
     bool over = c->state == CALL_ENDED;
 
     (void)source, (void)usec;
-    call_cancelled(c);
+    call_cancelled(c, GRPC_DEADLINE_EXCEEDED);
     if (!over && h2_stream_drop_output(stream))
         h2_stream_finish(stream, GRPC_DEADLINE_EXCEEDED, "the deadline of the call has passed");
     else { /* a part of a message is out, or nobody reads the answer */

@@ -12,6 +12,8 @@ typedef struct GrpcConnectionOptions {
     const char *name;          /* for debug logs */
     const GrpcMethod *methods; /* borrowed */
     int fd;                    /* taken when grpc_connection_new() succeeds */
+    void (*on_call)(void *arg, const char *path, GrpcCode code); /* as in GrpcServerOptions */
+    void *on_call_arg;
     /* It is over: no call is left.  Frees it, or later. */
     void (*on_end)(GrpcConnection *c, void *arg);
     void *arg;
@@ -31,6 +33,8 @@ const GrpcMethod *grpc_connection_find_method(const GrpcConnection *c, const cha
 sd_event *grpc_connection_event(const GrpcConnection *c);
 /* The head of the list of its calls, which grpc_call.c links. */
 GrpcCall **grpc_connection_calls(GrpcConnection *c);
+/* A call has ended; `method` may be NULL. */
+void grpc_connection_report(const GrpcConnection *c, const GrpcMethod *method, GrpcCode code);
 void grpc_connection_peer(const GrpcConnection *c, uid_t *ret_uid, pid_t *ret_pid);
 void grpc_connection_down(void *arg, const char *why);
 /* Cancels those of a connection's calls that are server-streaming and run; they end with

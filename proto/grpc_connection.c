@@ -71,6 +71,11 @@ GrpcCall **grpc_connection_calls(GrpcConnection *c) {
     return &c->calls;
 }
 
+void grpc_connection_report(const GrpcConnection *c, const GrpcMethod *method, GrpcCode code) {
+    if (c->options.on_call)
+        c->options.on_call(c->options.on_call_arg, method ? method->path : NULL, code);
+}
+
 void grpc_connection_peer(const GrpcConnection *c, uid_t *ret_uid, pid_t *ret_pid) {
     if (ret_uid)
         *ret_uid = c->peer.uid;

@@ -132,6 +132,8 @@ int grpc_server_adopt(GrpcServer *s, int fd, Err *err) {
                                                       .name = s->name,
                                                       .methods = s->options.methods,
                                                       .fd = fd,
+                                                      .on_call = s->options.on_call,
+                                                      .on_call_arg = s->options.arg,
                                                       .on_end = on_connection_end,
                                                       .arg = s },
                             err);

@@ -22,6 +22,11 @@ typedef struct GrpcServerOptions {
     sd_event *event;           /* a reference is kept */
     const char *name;          /* for debug logs: "csi", "control" */
     const GrpcMethod *methods; /* borrowed; ends with an entry whose path is NULL */
+    /* A call has ended, for counting: answered, failed, or (CANCELLED, DEADLINE_EXCEEDED) taken
+     * away.  `path`: of its method, NULL when there is none such.  Calls nothing of the server. May
+     * be NULL. */
+    void (*on_call)(void *arg, const char *path, GrpcCode code);
+    void *arg;
 } GrpcServerOptions;
 
 int grpc_server_new(GrpcServer **ret, const GrpcServerOptions *options, Err *err) _must_check_;

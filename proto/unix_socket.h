@@ -16,6 +16,8 @@ int unix_listener_new(UnixListener **ret, const char *path, mode_t mode, Err *er
 /* Closes, and removes the socket from the file system unless another one took its place.  NULL is
  * fine; returns NULL. */
 UnixListener *unix_listener_free(UnixListener *l);
+/* Is the socket still where it was made? */
+bool unix_listener_is_there(const UnixListener *l);
 DEFINE_CLEANUP(UnixListener, unix_listener_free);
 /* Is the socket still in the file system, where it was made? */
 bool unix_listener_is_there(const UnixListener *l);

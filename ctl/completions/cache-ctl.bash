@@ -23,7 +23,7 @@ _cache_ctl_references() {
 
 _cache_ctl() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' word
-    local commands='pull ls inspect rm mount umount verify status events'
+    local commands='pull ls inspect rm mount umount verify status events health'
     local global='--socket --output --help --version'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
@@ -44,7 +44,8 @@ _cache_ctl() {
         ls) global+=' --full' ;;
         inspect | rm) global+=' --platform' ;;
         mount) global+=' --sub-path --platform --include --exclude --exec' ;;
-        events) global+=' --follow --last' ;;
+        events) global+=' --follow --last --pull --pod' ;;
+        health) global+=' --ready' ;;
         esac
         mapfile -t COMPREPLY < <(compgen -W "$global" -- "$cur")
         return

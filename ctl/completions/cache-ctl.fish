@@ -20,6 +20,7 @@ complete -c cache-ctl -n __fish_use_subcommand -a umount -d 'undo a mount'
 complete -c cache-ctl -n __fish_use_subcommand -a verify -d 'read what is stored and compare digests'
 complete -c cache-ctl -n __fish_use_subcommand -a status -d 'is the daemon well, and what is it doing'
 complete -c cache-ctl -n __fish_use_subcommand -a events -d 'what happened on this node'
+complete -c cache-ctl -n __fish_use_subcommand -a health -d 'does the daemon answer, and is it ready'
 
 complete -c cache-ctl -n '__fish_seen_subcommand_from pull inspect rm mount verify' -a '(__cache_ctl_references)' -d reference
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount umount' -a '(__fish_complete_directories)'
@@ -38,3 +39,6 @@ complete -c cache-ctl -n '__fish_seen_subcommand_from rm' -l platform -x -d 'the
 complete -c cache-ctl -n '__fish_seen_subcommand_from mount' -l exec -d 'programs in it may be run'
 complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l follow -d 'go on with what happens from now on'
 complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l last -x -d 'how many old ones first'
+complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l pull -x -d 'only those of this pull'
+complete -c cache-ctl -n '__fish_seen_subcommand_from events' -l pod -x -d 'only those of this pod'
+complete -c cache-ctl -n '__fish_seen_subcommand_from health' -l ready -d 'fail when it is not ready'

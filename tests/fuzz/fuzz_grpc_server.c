@@ -53,7 +53,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     int fds[2];
 
     if (sd_event_new(&event) < 0 ||
-        grpc_server_new(&server, &(GrpcServerOptions){ event, "fuzz", methods }, NULL) < 0 ||
+        grpc_server_new(&server,
+                        &(GrpcServerOptions){ .event = event, .name = "fuzz", .methods = methods },
+                        NULL) < 0 ||
         socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) < 0 ||
         grpc_server_adopt(server, fds[0], NULL) < 0)
         abort();

@@ -173,7 +173,9 @@ static int serve(Program *p, Err *err) {
     r = sd_event_add_signal(p->event, &signal_source, SIGTERM, on_signal, p);
     if (r < 0)
         return err_errnum(err, r, "wait for SIGTERM");
-    r = grpc_server_new(&p->server, &(GrpcServerOptions){ p->event, "echo", methods }, err);
+    r = grpc_server_new(
+        &p->server, &(GrpcServerOptions){ .event = p->event, .name = "echo", .methods = methods },
+        err);
     if (r < 0)
         return r;
     r = grpc_server_listen(p->server, p->socket, 0600, err);

@@ -18,7 +18,8 @@ from lib.csi import SOURCE
 from lib.daemon import program, run
 from lib.sandbox import mounts_beneath, need, wait_for
 
-COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "mount": 2, "umount": 1, "verify": 0, "status": 0, "events": 0}
+COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "mount": 2, "umount": 1, "verify": 0, "status": 0, "events": 0,
+            "health": 0}
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 DIGEST = r"sha256:[0-9a-f]{64}"
 LOST = "model-00001-of-00002.safetensors"

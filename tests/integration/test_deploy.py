@@ -96,8 +96,19 @@ def test_container(built):
     assert set(container["resources"]["requests"]) == {"cpu", "memory"}
     assert set(container["resources"]["limits"]) == {"memory"}  # no throttling
     assert {"name": "NODE_NAME", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}} in container["env"]
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert container[probe]["exec"]["command"] == ["/usr/bin/cache-ctl", "status"]
+    for probe, more in (("startupProbe", []), ("readinessProbe", ["--ready"]), ("livenessProbe", [])):
+        assert container[probe]["exec"]["command"] == ["/usr/bin/cache-ctl", "health", *more]
+    assert "ports" not in container and built.config["metrics"]["address"].startswith("127.0.0.1:")
+
+
+def test_probes_do_what_their_commands_say(make_daemon, built, work):
+    """Before the kubelet has registered the driver: alive, and not ready."""
+    folder = os.path.join(work, "registry")
+    os.mkdir(folder)
+    daemon = make_daemon(config={"csi": {"registration_dir": folder}})
+    codes = {probe: daemon.ctl(*built.container[probe]["exec"]["command"][1:]).code
+             for probe in ("startupProbe", "readinessProbe", "livenessProbe")}
+    assert codes == {"startupProbe": 0, "readinessProbe": 1, "livenessProbe": 0}
 
 
 def test_image_has_the_version_of_the_project(built):
@@ -223,6 +234,23 @@ def test_node_credentials_are_a_file_that_the_daemon_reads(compose):
     mount = built.mounts()[volume["name"]]
     assert mount["readOnly"] and path == f"{mount['mountPath']}/{volume['secret']['items'][0]['path']}"
     assert volume["secret"]["defaultMode"] == 0o400
+
+
+def test_prometheus_finds_the_metrics(compose):
+    built = compose("prometheus")
+    template = built.one("DaemonSet")["spec"]["template"]
+    [port] = built.container["ports"]
+    annotations = template["metadata"]["annotations"]
+    assert annotations["prometheus.io/scrape"] == "true" and annotations["prometheus.io/path"] == "/metrics"
+    assert annotations["prometheus.io/port"] == str(port["containerPort"])
+    assert built.pod["hostNetwork"] and port["hostPort"] == port["containerPort"]  # Kubernetes wants them equal
+    assert built.container["args"][-2:] == ["--set", f"metrics.address=:{port['containerPort']}"]
+    [monitor] = documents(read(DAEMONSET, "components/prometheus/podmonitor.yaml"))
+    labels = template["metadata"]["labels"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    assert monitor["metadata"]["namespace"] == built.one("DaemonSet")["metadata"]["namespace"]
+    [endpoint] = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] == port["name"] and endpoint["path"] == annotations["prometheus.io/path"]
 
 
 def test_accelerators_are_chosen_by_labels(compose):

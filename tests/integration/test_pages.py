@@ -9,7 +9,7 @@ import yaml
 from lib.deploy import (DAEMONSET, SOURCE, Built, build, csi_sources, documents, examples, known_attributes,
                         markdown_blocks, read, source_sentences)
 
-PAGES = ["README.md", "docs/deploy.md", "docs/troubleshooting.md", "docs/volumes.md"]
+PAGES = ["README.md", "docs/deploy.md", "docs/metrics.md", "docs/troubleshooting.md", "docs/volumes.md"]
 
 
 def walk(value):

@@ -16,6 +16,7 @@ typedef struct AgentEnv {
     Config *config;
     PullOptions *options;
     EventLog *events;
+    Metrics *metrics;
     Puller *puller;
 } AgentEnv;
 
@@ -45,6 +46,7 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
         test_fail(__FILE__, __LINE__, "%s", err_text(&err, r));
     e->store = env_open(dir);
     event_log_new(&e->events, e->store, e->pool);
+    metrics_new(&e->metrics);
     puller_new(&e->puller, &(PullerOptions){ .event = e->event,
                                              .store = e->store,
                                              .pool = e->pool,
@@ -52,7 +54,8 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
                                              .worker_program = fake_program(dir),
                                              .options = e->options,
                                              .on_event = agent_env_event,
-                                             .arg = e });
+                                             .arg = e,
+                                             .metrics = e->metrics });
 }
 
 _unused_ static void agent_env_done(AgentEnv *e) {
@@ -60,6 +63,7 @@ _unused_ static void agent_env_done(AgentEnv *e) {
     (void)pool_free(e->pool);
     (void)puller_free(e->puller);
     (void)event_log_free(e->events);
+    (void)metrics_free(e->metrics);
     (void)store_close(e->store);
     (void)pull_options_unref(e->options);
     (void)config_free(e->config);
@@ -74,6 +78,22 @@ _unused_ static void agent_env_wait(AgentEnv *e, const unsigned *flag, unsigned 
         (void)sd_event_run(e->event, 50 * USEC_PER_MSEC);
     if (*flag < want)
         test_fail(__FILE__, __LINE__, "waited for %u, got %u", want, *flag);
+}
+
+/* The value of a series, "name{label=\"value\"}"; -1: there is none. */
+_unused_ static double metric_value(const Metrics *m, const char *series) {
+    _cleanup_free_ char *text = NULL;
+    size_t size = 0, n = strlen(series);
+    FILE *f = open_memstream(&text, &size);
+    const char *at;
+
+    ASSERT_TRUE(f);
+    metrics_write(m, f);
+    (void)fclose(f);
+    for (at = text; (at = strstr(at, series)); at += n)
+        if ((at == text || at[-1] == '\n') && at[n] == ' ')
+            return strtod(at + n, NULL);
+    return -1;
 }
 
 /* What is in ingest/ of the store. */

@@ -35,8 +35,10 @@ typedef struct Env {
     Answer answer;
     int fails; /* answers with this errno */
     EnsureTicket *tickets;
-    unsigned n_ensures, n_events;
+    unsigned n_ensures, n_events, n_published, n_pulled;
     char last_event[700];
+    StoreEvent said; /* the last one */
+    char asker[300]; /* of the last ensure: "volume namespace/pod" */
 } Env;
 
 struct EnsureTicket {
@@ -83,6 +85,9 @@ _unused_ static int env_ensure(void *arg, EnsureTicket **ret, const EnsureReques
 
     ASSERT_TRUE(request->reference);
     env->n_ensures++;
+    (void)snprintf(env->asker, sizeof(env->asker), "%s %s/%s", request->asker.volume_id,
+                   request->asker.pod_namespace ? request->asker.pod_namespace : "-",
+                   request->asker.pod_name ? request->asker.pod_name : "-");
     if (env->answer == ANSWER_REFUSE)
         return err_set(err, -EACCES, "the fake backend refuses");
     t = xnew(EnsureTicket);
@@ -98,10 +103,25 @@ _unused_ static void env_progress(const EnsureTicket *t, char *buf, size_t n) {
     (void)snprintf(buf, n, "3.2 of 14.0 GiB (23 %%), 412 MiB/s, about 27 s left");
 }
 
+_unused_ static const char *env_pull(const EnsureTicket *t) {
+    ASSERT_TRUE(t->env);
+    return "0123456789abcdef";
+}
+
+_unused_ static void env_published(void *arg, uint64_t usec, bool pulled) {
+    Env *env = arg;
+
+    ASSERT_TRUE(usec < 60 * USEC_PER_SEC);
+    env->n_published++;
+    env->n_pulled += pulled;
+}
+
 _unused_ static void env_event(void *arg, const StoreEvent *event) {
     Env *env = arg;
 
     env->n_events++;
+    store_event_clear(&env->said);
+    store_event_copy(&env->said, event);
     (void)snprintf(env->last_event, sizeof(env->last_event), "%s: %s", event->type, event->text);
 }
 
@@ -166,6 +186,8 @@ _unused_ static void env_start(Env *env) {
         .ensure = env_ensure,
         .ticket_free = env_ticket_free,
         .ticket_progress = env_progress,
+        .ticket_pull = env_pull,
+        .published = env_published,
         .event = env_event,
     };
     ASSERT_OK(volumes_new(&env->volumes, &env->backend, &err));
@@ -207,6 +229,7 @@ _unused_ static Env *env_free(Env *env) {
     env->dir = tmpdir_free(env->dir);
     free(env->store_path);
     free(env->kubelet);
+    store_event_clear(&env->said);
     free(env);
     return NULL;
 }

@@ -198,7 +198,9 @@ static inline void raw_start(Raw *r, const GrpcMethod *methods) {
 
     *r = (Raw){ .in = BUF_INIT(MiB(32)), .fd = -EBADF };
     ASSERT_OK(sd_event_new(&r->event));
-    ASSERT_OK(grpc_server_new(&r->server, &(GrpcServerOptions){ r->event, "test", methods }, NULL));
+    ASSERT_OK(grpc_server_new(
+        &r->server, &(GrpcServerOptions){ .event = r->event, .name = "test", .methods = methods },
+        NULL));
     ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds));
     ASSERT_OK(grpc_server_adopt(r->server, fds[0], NULL));
     r->fd = fds[1];

@@ -3,7 +3,7 @@
  * workers: see fake_refuses(). */
 #include "tests/unit/agent_env.h"
 
-typedef struct Asker {
+typedef struct Caller {
     const char *password; /* NULL: no credentials */
     bool trusted;
     unsigned done;
@@ -12,10 +12,10 @@ typedef struct Asker {
     Digest manifest;
     EnsureTicket *ticket;
     bool had_pull;
-} Asker;
+} Caller;
 
 static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Asker *a = arg;
+    Caller *a = arg;
 
     a->done++;
     a->r = r;
@@ -26,7 +26,7 @@ static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
     a->ticket = puller_ticket_free(a->ticket);
 }
 
-static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     _cleanup_(credential_list_done) CredentialList credentials = { 0 };
     EnsureRequest request = { .policy = policy, .credentials = &credentials };
@@ -41,7 +41,7 @@ static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
 }
 
-static Asker *get(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+static Caller *get(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     ask(e, a, text, policy);
     agent_env_wait(e, &a->done, 1);
     return a;
@@ -51,7 +51,7 @@ static void beside_the_store(TmpDir *dir, const char *name) {
     safe_close(openat(tmpdir_fd(dir), name, O_WRONLY | O_CREAT | O_CLOEXEC, 0644));
 }
 
-#define ASKER(...)          (&(Asker){ __VA_ARGS__ })
+#define ASKER(...)          (&(Caller){ __VA_ARGS__ })
 #define WITH(password_)     ASKER(.password = (password_))
 #define GOOD                WITH("good")
 #define NOBODY              WITH(NULL)
@@ -59,13 +59,13 @@ static void beside_the_store(TmpDir *dir, const char *name) {
 #define ASSERT_GIVEN(a)     assert_given(__LINE__, (a))
 #define ASSERT_REFUSED(...) assert_refused(__LINE__, __VA_ARGS__)
 
-static const Asker *assert_given(int line, const Asker *a) {
+static const Caller *assert_given(int line, const Caller *a) {
     if (a->r < 0)
         test_fail(__FILE__, line, "%s", err_text(&a->err, a->r));
     return a;
 }
 
-static void assert_refused(int line, const Asker *a, int r, const char *words) {
+static void assert_refused(int line, const Caller *a, int r, const char *words) {
     if (a->r != r || !strstr(a->err.text, words))
         test_fail(__FILE__, line, "%d: %s", a->r, a->r < 0 ? a->err.text : "given");
 }
@@ -76,7 +76,7 @@ TEST(access_is_for_whom_the_registry_lets_in) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *by_digest = NULL;
     AgentEnv e;
-    Asker a = { .password = "good" };
+    Caller a = { .password = "good" };
 
     agent_env_init(&e, dir, NULL);
     ASSERT_GIVEN(get(&e, &a, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
@@ -108,7 +108,7 @@ TEST(access_refusals_do_not_tell_what_is_stored) {
     ASSERT_GIVEN(get(&e, GOOD, "r.example/private/x:1", PULL_POLICY_IF_NOT_PRESENT));
     for (size_t i = 0; i < ELEMENTSOF(policies) * ELEMENTSOF(passwords); i++) {
         PullPolicy policy = policies[i / ELEMENTSOF(passwords)];
-        Asker stored = { .password = passwords[i % ELEMENTSOF(passwords)] }, absent = stored;
+        Caller stored = { .password = passwords[i % ELEMENTSOF(passwords)] }, absent = stored;
 
         ASSERT_TRUE(get(&e, &stored, "r.example/private/x:1", policy)->had_pull);
         ASSERT_TRUE(get(&e, &absent, "r.example/private/y:1", policy)->had_pull);
@@ -124,7 +124,7 @@ TEST(access_refusals_do_not_tell_what_is_stored) {
 TEST(access_of_others_is_checked_once_and_changes_nothing) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker first = { .password = "good" }, open = { .password = "bad" };
+    Caller first = { .password = "good" }, open = { .password = "bad" };
 
     agent_env_init(&e, dir, NULL);
     ASSERT_GIVEN(
@@ -140,7 +140,7 @@ TEST(access_of_others_is_checked_once_and_changes_nothing) {
 TEST(access_check_gives_what_is_stored) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker first = { .password = "good" }, second = first, third = first;
+    Caller first = { .password = "good" }, second = first, third = first;
 
     agent_env_init(&e, dir, "access.check=always");
     ASSERT_GIVEN(get(&e, &first, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
@@ -174,7 +174,7 @@ TEST(access_check_always_asks_each_time) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *by_digest = NULL;
     AgentEnv e;
-    Asker a = { .password = "good" };
+    Caller a = { .password = "good" };
 
     agent_env_init(&e, dir, "registries.r.example.access_check=always");
     ASSERT_GIVEN(get(&e, &a, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
@@ -228,7 +228,7 @@ TEST(access_is_refused_while_the_registry_is_down) {
 TEST(access_is_given_while_the_registry_is_down_where_that_is_set) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker first = { .password = "good" }, down = { .password = "down" };
+    Caller first = { .password = "good" }, down = { .password = "down" };
 
     agent_env_init(&e, dir, "access.unreachable=allow");
     ASSERT_GIVEN(get(&e, &first, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
@@ -266,7 +266,7 @@ TEST(access_waits_only_shortly_where_what_is_stored_is_given) {
 TEST(access_of_different_policies_is_not_joined) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker fetches = { .password = "good" }, checks = fetches;
+    Caller fetches = { .password = "good" }, checks = fetches;
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &fetches, "r.example/slow-private:1", PULL_POLICY_ALWAYS);
@@ -283,7 +283,7 @@ TEST(access_of_different_policies_is_not_joined) {
 TEST(access_is_not_had_by_joining) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker owner = { .password = "good" }, other = { .password = "good" }, thief = { 0 };
+    Caller owner = { .password = "good" }, other = { .password = "good" }, thief = { 0 };
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &owner, "r.example/slow-private:1", PULL_POLICY_IF_NOT_PRESENT);

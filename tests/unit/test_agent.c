@@ -42,6 +42,7 @@ static void start(Daemon *d, TmpDir *dir, const char *const *more) {
     argv[n++] = xasprintf("--set=csi.endpoint=unix://%s/csi/csi.sock", at);
     argv[n++] = xasprintf("--set=csi.kubelet_dir=%s/kubelet", at);
     argv[n++] = xstrdup("--set=csi.registration_dir=");
+    argv[n++] = xstrdup("--set=metrics.address=");
     argv[n++] = xstrdup("--set=log.format=text");
     for (; *more; more++)
         argv[n++] = xstrdup(*more);
@@ -96,11 +97,15 @@ static const struct {
       2,
       "credentials.docker_config: " },
     { { "--print-docs", "markdown", NULL }, 0, "| key |" },
+    { { "--print-docs", "metrics", NULL }, 0, "| metric |" },
     { { "--bogus", NULL }, 2, "modelcached: --bogus is not an option" },
     { { "--set", "pull.concurrent=0", NULL },
       2,
       "modelcached: --set: pull.concurrent: \"0\" is out of range" },
     { { "--config", "/nonexistent.yaml", NULL }, 2, "/nonexistent.yaml" },
+    { { "--set", "metrics.address=localhost:80", NULL },
+      2,
+      "modelcached: --set: metrics.address: \"localhost:80\" is no address with a port" },
     { { "--set", "credentials.docker_config=/nonexistent.json", NULL },
       1,
       "credentials.docker_config: " },

@@ -104,7 +104,7 @@ TEST(config_an_empty_file_and_empty_sections_are_fine) {
 static const struct {
     const char *text, *sentence;
 } mistakes[] = {
-    { "stroe: 1\n", ":1: stroe: is not a key, allowed: node, store, csi, control, pull, "
+    { "stroe: 1\n", ":1: stroe: is not a key, allowed: node, store, csi, control, metrics, pull, "
                     "credentials, access, registries, log" },
     { "pull:\n  # why\n  conns: 1\n",
       ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, io, range_min, " },

@@ -12,6 +12,7 @@ typedef struct ControlEnv {
     Backend backend;
     Volumes *volumes;
     FeatureList features;
+    Health health;
     Control *control;
     GrpcClient *client;
     char *set;
@@ -25,7 +26,8 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     *c = (ControlEnv){ 0 };
     c->set = xasprintf("control.socket=%s/run/control.sock", tmpdir_path(dir));
     agent_env_init(&c->e, dir, c->set);
-    c->parts = (BackendParts){ c->e.puller, c->e.events };
+    c->parts = (BackendParts){ c->e.puller, c->e.events, c->e.metrics };
+    c->health.metrics_address = "";
     c->backend = (Backend){ .loop = c->e.event,
                             .store = c->e.store,
                             .pool = c->e.pool,
@@ -36,8 +38,17 @@ static void control_env_init(ControlEnv *c, TmpDir *dir) {
     c->features.items = xnew(Feature);
     c->features.items[0] = (Feature){ xstrdup("seccomp"), true, xstrdup("fine") };
     c->features.n = 1;
-    options = (ControlOptions){ c->e.event,  &c->backend, c->e.pool,    c->e.puller, c->volumes,
-                                c->e.events, c->e.config, &c->features, "because" };
+    options = (ControlOptions){ .event = c->e.event,
+                                .backend = &c->backend,
+                                .checks = c->e.pool,
+                                .puller = c->e.puller,
+                                .volumes = c->volumes,
+                                .events = c->e.events,
+                                .config = c->e.config,
+                                .features = &c->features,
+                                .health = &c->health,
+                                .metrics = c->e.metrics,
+                                .mount_detail = "because" };
     ASSERT_OK(control_new(&c->control, &options, &err));
     ASSERT_OK(grpc_client_new(&c->client, c->e.event, c->e.config->control_socket, &err));
 }
@@ -379,6 +390,51 @@ TEST(control_status_tells_all) {
     ASSERT_STRSTR(s->mount_detail, ": because");
     ASSERT_STREQ(s->driver, "csi.modelcached.dev");
     ASSERT_EQ(s->n_pulls, 0);
+    ASSERT_TRUE(!s->ready);
+    ASSERT_STREQ(s->not_ready, "the daemon is starting");
+    ASSERT_STREQ(s->registration, "waiting");
+    ASSERT_STREQ(s->metrics_address, "");
+}
+
+TEST(control_health_says_why_not) {
+    CONTROL_ENV(env, dir);
+    REQUEST(q, HealthRequest, HEALTH_REQUEST);
+    CALL(first, health_response);
+    CALL(last, health_response);
+
+    call(&env, &first, "Health", &q.base);
+    ASSERT_EQ(first.code, GRPC_OK);
+    ASSERT_TRUE(!((Modelcached__Control__HealthResponse *)first.last)->ready);
+    ASSERT_STREQ(((Modelcached__Control__HealthResponse *)first.last)->not_ready,
+                 "the daemon is starting");
+    env.health.stopping = true;
+    call(&env, &last, "Health", &q.base);
+    ASSERT_STREQ(((Modelcached__Control__HealthResponse *)last.last)->not_ready,
+                 "the daemon is ending");
+}
+
+TEST(control_events_of_one_pull) {
+    CONTROL_ENV(env, dir);
+    REQUEST(q, EventsRequest, EVENTS_REQUEST);
+    CALL(all, event);
+    CALL(one, event);
+    CALL(none, event);
+    _cleanup_free_ char *id = NULL;
+
+    pull(&env, "r.example/plain:1");
+    pull(&env, "r.example/other:1");
+    for (unsigned i = 0; i < 10; i++)
+        (void)sd_event_run(env.e.event, 10 * USEC_PER_MSEC);
+    call(&env, &all, "Events", &q.base);
+    ASSERT_EQ(all.n, 4);
+    id = xstrdup(((Modelcached__Control__Event *)all.last)->pull);
+    q.pull = id;
+    call(&env, &one, "Events", &q.base);
+    ASSERT_EQ(one.n, 2);
+    ASSERT_STREQ(((Modelcached__Control__Event *)one.last)->reference, "r.example/other:1");
+    q.pod_name = (char *)"nobody";
+    call(&env, &none, "Events", &q.base);
+    ASSERT_EQ(none.n, 0);
 }
 
 TEST(control_events_follow) {

@@ -104,7 +104,9 @@ static void pair_start(Pair *p) {
     path = tmpdir_join(p->dir, "s");
     methods[4].arg = p;
     ASSERT_OK(sd_event_new(&p->event));
-    ASSERT_OK(grpc_server_new(&p->server, &(GrpcServerOptions){ p->event, "t", methods }, NULL));
+    ASSERT_OK(grpc_server_new(
+        &p->server, &(GrpcServerOptions){ .event = p->event, .name = "t", .methods = methods },
+        NULL));
     ASSERT_OK(grpc_server_listen(p->server, path, 0600, NULL));
     ASSERT_OK(grpc_client_new(&p->client, p->event, path, NULL));
 }

@@ -115,6 +115,10 @@ TEST(index_of_an_older_version_is_brought_up) {
         " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
         "CREATE INDEX refs_manifest ON refs (manifest_id);"
         "INSERT INTO manifests VALUES (7, x'00112233');"
+        "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_usec INTEGER NOT NULL, "
+        "type "
+        "TEXT NOT NULL, reference TEXT, digest TEXT, volume_id TEXT, text TEXT NOT NULL);"
+        "INSERT INTO events (time_usec, type, text) VALUES (1, 't', 'old');"
         "INSERT INTO refs VALUES ('r', '', 7); PRAGMA user_version = 1";
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
     const char *path = tmpdir_join(dir, "index.db");
@@ -138,8 +142,13 @@ TEST(index_of_an_older_version_is_brought_up) {
                                 ""),
                       1);
             ASSERT_EQ(n, 7);
+            ASSERT_EQ(index_get(ix, &n, &err,
+                                "SELECT count(*) FROM events WHERE pull IS NULL AND text = 'old'",
+                                ""),
+                      1);
+            ASSERT_EQ(n, 1);
             ASSERT_EQ(index_get(ix, &n, &err, "PRAGMA user_version", ""), 1);
-            ASSERT_EQ(n, 2);
+            ASSERT_EQ(n, 3);
         }
         db = index_close(db);
     }

@@ -119,6 +119,26 @@ TEST(params_keep_the_pod) {
     ASSERT_STREQ(p.pod_uid, "1234");
 }
 
+TEST(params_cap_the_names_of_the_pod) {
+    static const char *const keys[] = { "csi.storage.k8s.io/pod.name",
+                                        "csi.storage.k8s.io/pod.namespace",
+                                        "csi.storage.k8s.io/pod.uid" };
+    char name[LIMIT_POD_NAME_BYTES + 2] = "";
+
+    for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+        for (size_t more = 0; more < 2; more++) {
+            const KeyValue in[] = { { "reference", "a.b/c:d" }, { keys[i], name } };
+            _cleanup_(params_done) Params p = { 0 };
+            Err err;
+
+            memset(name, 'x', LIMIT_POD_NAME_BYTES + more);
+            name[LIMIT_POD_NAME_BYTES + more] = 0;
+            ASSERT_EQ(params_parse(&p, in, ELEMENTSOF(in), &err), more ? -EINVAL : 0);
+            if (more)
+                ASSERT_STRSTR(err.text, "has more than 253 bytes");
+        }
+}
+
 TEST(pull_policies) {
     PullPolicy p;
     Err err;

@@ -2,17 +2,17 @@
 /* test_puller: policies, joining, limits, failures, with a real store and fake workers. */
 #include "tests/unit/agent_env.h"
 
-typedef struct Asker {
+typedef struct Caller {
     unsigned done;
     int r;
     Err err;
     Digest manifest;
     EnsureTicket *ticket;
     bool had_pull;
-} Asker;
+} Caller;
 
 static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Asker *a = arg;
+    Caller *a = arg;
 
     a->done++;
     a->r = r;
@@ -23,29 +23,29 @@ static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
     a->ticket = puller_ticket_free(a->ticket);
 }
 
-static void ask_as(AgentEnv *e, Asker *a, const char *text, EnsureRequest request) {
+static void ask_as(AgentEnv *e, Caller *a, const char *text, EnsureRequest request) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     Err err = { "" };
 
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
-    *a = (Asker){ 0 };
+    *a = (Caller){ 0 };
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
     ASSERT_EQ(a->done, 0);
 }
 
-static void ask(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     ask_as(e, a, text, (EnsureRequest){ .policy = policy });
 }
 
-static void get(AgentEnv *e, Asker *a, const char *text, PullPolicy policy) {
+static void get(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     ask(e, a, text, policy);
     agent_env_wait(e, &a->done, 1);
 }
 
 TEST(puller_pulls_once_and_then_knows) {
     STORE_TEST_DIR(dir);
-    Asker a;
+    Caller a;
     AgentEnv e;
     Digest want;
 
@@ -75,7 +75,7 @@ TEST(puller_a_digest_that_is_stored_needs_no_registry) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *by_digest = NULL, *elsewhere = NULL;
     AgentEnv e;
-    Asker a;
+    Caller a;
 
     agent_env_init(&e, dir, NULL);
     get(&e, &a, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);
@@ -95,7 +95,7 @@ TEST(puller_a_digest_that_is_stored_needs_no_registry) {
 TEST(puller_refuses_another_manifest_than_the_digest_asked_for) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker a;
+    Caller a;
 
     agent_env_init(&e, dir, NULL);
     get(&e, &a,
@@ -127,7 +127,7 @@ TEST(puller_failures) {
 
     agent_env_init(&e, dir, NULL);
     for (size_t i = 0; i < ELEMENTSOF(failures); i++) {
-        Asker a;
+        Caller a;
         get(&e, &a, failures[i].reference, failures[i].policy);
         if (a.r != failures[i].r || !strstr(a.err.text, failures[i].sentence))
             test_fail(__FILE__, __LINE__, "%s: %d: %s", failures[i].reference, a.r, a.err.text);
@@ -139,7 +139,7 @@ TEST(puller_failures) {
 TEST(puller_fetches_a_layer_once_that_is_there_twice) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker a;
+    Caller a;
 
     agent_env_init(&e, dir, NULL);
     get(&e, &a, "r.example/three:1", PULL_POLICY_ALWAYS);
@@ -150,7 +150,7 @@ TEST(puller_fetches_a_layer_once_that_is_there_twice) {
 TEST(puller_joins_those_who_ask_the_same) {
     STORE_TEST_DIR(dir);
     unsigned done = 0;
-    Asker a[8];
+    Caller a[8];
     AgentEnv e;
 
     agent_env_init(&e, dir, NULL);
@@ -173,7 +173,7 @@ TEST(puller_runs_a_few_at_a_time_and_says_where_they_are) {
     static const char *const texts[] = { "r.example/slow:1", "r.example/slow:2",
                                          "r.example/slow:3" };
     bool waited = false, fetched = false;
-    Asker a[3];
+    Caller a[3];
     AgentEnv e;
 
     agent_env_init(&e, dir, "pull.concurrent=1");
@@ -200,7 +200,7 @@ TEST(puller_runs_a_few_at_a_time_and_says_where_they_are) {
 TEST(puller_goes_on_without_askers) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker a, b;
+    Caller a, b;
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &a, "r.example/slow:1", PULL_POLICY_ALWAYS);
@@ -226,7 +226,7 @@ static void on_stopped(void *arg) {
 TEST(puller_stop_ends_everything) {
     STORE_TEST_DIR(dir);
     unsigned stopped = 0;
-    Asker a, b;
+    Caller a, b;
     AgentEnv e;
     Err err = { "" };
     _cleanup_(reference_freep) Reference *reference = NULL;
@@ -265,12 +265,114 @@ TEST(puller_platform_that_is_none) {
     agent_env_done(&e);
 }
 
+/* Events of a type, and of them the last one's pull and pod. */
+static unsigned said(AgentEnv *e, const char *type, char pull[PULL_ID_MAX], char pod[64]) {
+    StoreEvent *events;
+    unsigned found = 0;
+    size_t n;
+    Err err = { "" };
+
+    for (unsigned i = 0; i < 20; i++)
+        (void)sd_event_run(e->event, 10 * USEC_PER_MSEC);
+    ASSERT_OK(store_event_list(e->store, &(EventFilter){ 0 }, 100, &events, &n, &err));
+    for (size_t i = 0; i < n; i++)
+        if (streq(events[i].type, type)) {
+            found++;
+            (void)snprintf(pull, PULL_ID_MAX, "%s", events[i].pull);
+            (void)snprintf(pod, 64, "%s %s/%s", events[i].volume_id, events[i].pod_namespace,
+                           events[i].pod_name);
+        }
+    store_event_array_free(events, n);
+    return found;
+}
+
+TEST(puller_says_who_began_a_pull_and_who_joined_it) {
+    static const Asker askers[] = { { "v1", "prod", "a" }, { "v2", "prod", "b" } };
+    STORE_TEST_DIR(dir);
+    char id[PULL_ID_MAX], other[PULL_ID_MAX], pod[64];
+    Caller a, b, again, person;
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ask_as(&e, &a, "r.example/slow:1", (EnsureRequest){ .asker = askers[0] });
+    ASSERT_STREQ(puller_ticket_pull_id(a.ticket), "");
+    while (!puller_ticket_pull(a.ticket))
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    ASSERT_EQ(strlen(puller_ticket_pull_id(a.ticket)), 16);
+    ask_as(&e, &b, "r.example/slow:1", (EnsureRequest){ .asker = askers[1] });
+    ask_as(&e, &again, "r.example/slow:1", (EnsureRequest){ .asker = askers[1] });
+    ask_as(&e, &person, "r.example/slow:1", (EnsureRequest){ 0 });
+    while (!puller_ticket_pull(b.ticket))
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
+    (void)snprintf(other, sizeof(other), "%s", puller_ticket_pull_id(b.ticket));
+    agent_env_wait(&e, &person.done, 1);
+    ASSERT_EQ(said(&e, "pull.started", id, pod), 1);
+    ASSERT_STREQ(id, other);
+    ASSERT_STREQ(pod, "v1 prod/a");
+    ASSERT_EQ(said(&e, "pull.joined", id, pod), 1); /* a volume once, and people not at all */
+    ASSERT_STREQ(id, other);
+    ASSERT_STREQ(pod, "v2 prod/b");
+    ASSERT_EQ(said(&e, "pull.done", id, pod), 1);
+    ASSERT_STREQ(id, other);
+    ASSERT_STREQ(pod, "v1 prod/a");
+    agent_env_done(&e);
+}
+
+static const struct {
+    const char *series;
+    double value;
+} counted[] = {
+    { "modelcached_artifact_requests_total{result=\"hit\"}", 1 },
+    { "modelcached_artifact_requests_total{result=\"pull\"}", 6 },
+    { "modelcached_artifact_requests_total{result=\"joined\"}", 1 },
+    { "modelcached_artifact_requests_total{result=\"failed\"}", 0 },
+    { "modelcached_pulls_total{code=\"OK\"}", 1 },
+    { "modelcached_pulls_total{code=\"NOT_FOUND\"}", 2 },
+    { "modelcached_pulls_total{code=\"INTERNAL\"}", 1 },
+    { "modelcached_pulls_total{code=\"FAILED_PRECONDITION\"}", 1 },
+    { "modelcached_pulls_total{code=\"DATA_LOSS\"}", 1 },
+    { "modelcached_pulls_total{code=\"UNAVAILABLE\"}", -1 },
+    { "modelcached_verify_failures_total{where=\"pull\"}", 1 },
+    { "modelcached_pull_workers_started_total", 6 },
+    { "modelcached_pull_worker_failures_total{reason=\"crashed\"}", 1 },
+    { "modelcached_pull_worker_failures_total{reason=\"protocol\"}", 1 },
+    { "modelcached_pull_worker_failures_total{reason=\"silent\"}", 0 },
+    { "modelcached_pull_bytes_total{source=\"registry\"}", 36 },
+    { "modelcached_pull_bytes_total{source=\"store\"}", 23 },
+    { "modelcached_pull_bytes_total{source=\"shared\"}", 0 },
+    { "modelcached_pull_duration_seconds_count", 1 },
+    { "modelcached_pull_queue_duration_seconds_count", 6 },
+};
+
+TEST(puller_counts) {
+    STORE_TEST_DIR(dir);
+    Caller a, b;
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    get(&e, &b, "r.example/slow:1", PULL_POLICY_ALWAYS);
+    get(&e, &a, "r.example/slow:1", PULL_POLICY_NEVER);
+    get(&e, &a, "r.example/none:1", PULL_POLICY_NEVER);
+    get(&e, &a, "r.example/absent:1", PULL_POLICY_ALWAYS);
+    get(&e, &a, "r.example/crash:1", PULL_POLICY_ALWAYS);
+    get(&e, &a, "r.example/garbage:1", PULL_POLICY_ALWAYS);
+    get(&e, &a,
+        "r.example/plain@sha256:0000000000000000000000000000000000000000000000000000000000000001",
+        PULL_POLICY_IF_NOT_PRESENT);
+    for (size_t i = 0; i < ELEMENTSOF(counted); i++)
+        if (metric_value(e.metrics, counted[i].series) != counted[i].value)
+            test_fail(__FILE__, __LINE__, "%s is %g, not %g", counted[i].series,
+                      metric_value(e.metrics, counted[i].series), counted[i].value);
+    agent_env_done(&e);
+}
+
 TEST(puller_writes_the_history) {
     STORE_TEST_DIR(dir);
     StoreEvent *events;
     size_t n;
     AgentEnv e;
-    Asker a;
+    Caller a;
     Err err = { "" };
 
     agent_env_init(&e, dir, NULL);
@@ -278,7 +380,7 @@ TEST(puller_writes_the_history) {
     get(&e, &a, "r.example/absent:1", PULL_POLICY_ALWAYS);
     for (unsigned i = 0; i < 20; i++)
         (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
-    ASSERT_OK(store_event_list(e.store, 10, &events, &n, &err));
+    ASSERT_OK(store_event_list(e.store, &(EventFilter){ 0 }, 10, &events, &n, &err));
     ASSERT_EQ(n, 4);
     ASSERT_STREQ(events[0].type, "pull.started");
     ASSERT_STREQ(events[1].type, "pull.done");

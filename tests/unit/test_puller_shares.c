@@ -3,15 +3,15 @@
  */
 #include "tests/unit/agent_env.h"
 
-typedef struct Asker {
+typedef struct Caller {
     unsigned done;
     int r;
     Err err;
     EnsureTicket *ticket;
-} Asker;
+} Caller;
 
 static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Asker *a = arg;
+    Caller *a = arg;
 
     (void)manifest;
     a->done++;
@@ -20,14 +20,14 @@ static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
     a->ticket = puller_ticket_free(a->ticket);
 }
 
-static void ask(AgentEnv *e, Asker *a, const char *text, bool background) {
+static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     EnsureRequest request = { .policy = PULL_POLICY_IF_NOT_PRESENT, .background = background };
     Err err = { "" };
 
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
-    *a = (Asker){ 0 };
+    *a = (Caller){ 0 };
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
 }
 
@@ -100,7 +100,7 @@ TEST(shares_layers_of_two_pulls_come_once) {
     _cleanup_free_ char *log = NULL;
     bool waited = false;
     AgentEnv e;
-    Asker a, b;
+    Caller a, b;
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &a, "r.example/tags:slow-a", false);
@@ -132,7 +132,7 @@ TEST(shares_nothing_on_the_wire_with_another_repository) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *log = NULL;
     AgentEnv e;
-    Asker a, b;
+    Caller a, b;
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &a, "r.example/slow-a:1", false);
@@ -156,7 +156,7 @@ TEST(shares_the_other_pull_fetches_what_the_first_one_could_not) {
     for (size_t i = 0; i < ELEMENTSOF(first); i++) {
         STORE_TEST_DIR(dir);
         _cleanup_free_ char *log = NULL;
-        Asker a, b, c;
+        Caller a, b, c;
         AgentEnv e;
 
         agent_env_init(&e, dir, NULL);
@@ -186,7 +186,7 @@ TEST(shares_an_interrupted_pull_is_gone_on_with) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *log = NULL;
     AgentEnv e;
-    Asker a;
+    Caller a;
 
     agent_env_init(&e, dir, NULL);
     ask(&e, &a, "r.example/tags:half", false);
@@ -208,7 +208,7 @@ TEST(shares_an_interrupted_pull_is_gone_on_with) {
 TEST(turns_those_that_somebody_waits_for_come_first) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker a[4];
+    Caller a[4];
 
     agent_env_init(&e, dir, "pull.concurrent=1");
     ask(&e, &a[0], "r.example/slow-a:1", true);
@@ -235,7 +235,7 @@ TEST(limits_are_divided_and_told_on_every_change) {
     _cleanup_free_ char *log = NULL;
     FlightView v;
     AgentEnv e;
-    Asker a[3];
+    Caller a[3];
 
     agent_env_init(&e, dir, "pull.background_bandwidth=1000");
     ask(&e, &a[0], "r.example/sleep-a:1", false);
@@ -262,7 +262,7 @@ TEST(limits_a_background_pull_that_another_one_waits_for_is_lifted) {
     STORE_TEST_DIR(dir);
     FlightView v;
     AgentEnv e;
-    Asker a, b;
+    Caller a, b;
 
     agent_env_init(&e, dir, "pull.background_bandwidth=1000");
     ask(&e, &a, "r.example/tags:slow-a", true);
@@ -282,7 +282,7 @@ TEST(limits_a_background_pull_that_another_one_waits_for_is_lifted) {
 TEST(limits_of_one_registry) {
     STORE_TEST_DIR(dir);
     AgentEnv e;
-    Asker a, b, c;
+    Caller a, b, c;
 
     agent_env_init(&e, dir, "registries.r.example.connections=2");
     ask(&e, &a, "r.example/sleep-a:1", false);

@@ -16,6 +16,8 @@ typedef struct Served {
     CsiServer *server;
     GrpcClient *client;
     char *socket, *registration;
+    unsigned n_calls, method; /* the last call, as it was counted */
+    GrpcCode code;
 } Served;
 
 static Served *served_free(Served *s) {
@@ -28,6 +30,14 @@ static Served *served_free(Served *s) {
     return NULL;
 }
 DEFINE_CLEANUP(Served, served_free);
+
+static void count_call(void *arg, unsigned method, GrpcCode code) {
+    Served *s = arg;
+
+    s->n_calls++;
+    s->method = method;
+    s->code = code;
+}
 
 static int serve(Served *s, const char *driver, const char *registration_dir, Err *err) {
     Env *env = s->env;
@@ -42,6 +52,8 @@ static int serve(Served *s, const char *driver, const char *registration_dir, Er
                               .socket = s->socket,
                               .kubelet_dirs = (const char *[]){ env->kubelet, NULL },
                               .registration_dir = registration_dir,
+                              .on_call = count_call,
+                              .arg = s,
                           },
                           err);
 }
@@ -339,7 +351,7 @@ TEST(deadline_answers_aborted_with_progress_and_the_retry_joins) {
     ASSERT_EQ(first.code, GRPC_ABORTED);
     ASSERT_STRSTR(first.text,
                   REFERENCE ": 3.2 of 14.0 GiB (23 %), 412 MiB/s, about 27 s left; the pull "
-                            "goes on, the next try joins it");
+                            "goes on, the next try joins it (pull 0123456789abcdef)");
     (void)begin_publish(s, 20 * USEC_PER_SEC, &second);
     env_wait_ticket(s->env);
     env_answer(s->env);
@@ -369,10 +381,12 @@ TEST(registration_names_the_driver_and_takes_the_verdict) {
     _cleanup_(buf_done) Buf a = BUF_INIT(0), b = BUF_INIT(0), c = BUF_INIT(0);
     Pluginregistration__PluginInfo *info;
     Pluginregistration__RegistrationStatus status = PLUGINREGISTRATION__REGISTRATION_STATUS__INIT;
+    const char *detail;
     Err err;
 
     ASSERT_OK(grpc_client_new(&kubelet, s->env->event, s->registration, &err));
-    ASSERT_STREQ(csi_server_registration(s->server), "not asked yet");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_WAITING);
+    ASSERT_STREQ(detail, "the kubelet has not asked yet");
     ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/GetInfo", NULL, &a, &err));
     info = pluginregistration__plugin_info__unpack(NULL, a.len, a.data);
     ASSERT_STREQ(info->type, "CSIPlugin");
@@ -381,16 +395,72 @@ TEST(registration_names_the_driver_and_takes_the_verdict) {
     ASSERT_EQ(info->n_supported_versions, 1);
     ASSERT_STREQ(info->supported_versions[0], "1.0.0");
     pluginregistration__plugin_info__free_unpacked(info, NULL);
-    ASSERT_STREQ(csi_server_registration(s->server), "asked");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_WAITING);
+    ASSERT_STREQ(detail, "the kubelet has asked and not decided yet");
 
     status.error = (char[]){ "no such endpoint" };
     ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
                    &status.base, &b, &err));
-    ASSERT_STREQ(csi_server_registration(s->server), "no such endpoint");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_REFUSED);
+    ASSERT_STREQ(detail, "no such endpoint");
     status.plugin_registered = true;
     ASSERT_OK(call(s, kubelet, "/pluginregistration.Registration/NotifyRegistrationStatus",
                    &status.base, &c, &err));
-    ASSERT_STREQ(csi_server_registration(s->server), "registered");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_DONE);
+    ASSERT_STREQ(detail, "");
+    ASSERT_EQ(s->n_calls, 0); /* those of registration are not CSI's */
+}
+
+static const struct {
+    const char *path, *name;
+    GrpcCode code;
+} counted[] = {
+    { "/csi.v1.Identity/Probe", "Probe", GRPC_OK },
+    { "/csi.v1.Node/NodePublishVolume", "NodePublishVolume", GRPC_INVALID_ARGUMENT },
+    { "/csi.v1.Node/NodeStageVolume", "other", GRPC_UNIMPLEMENTED },
+    { "/nothing", "other", GRPC_UNIMPLEMENTED },
+};
+
+TEST(calls_are_counted_by_method_and_code) {
+    _cleanup_(served_freep) Served *s = served_new();
+
+    for (size_t i = 0; i < ELEMENTSOF(counted); i++) {
+        _cleanup_(buf_done) Buf a = BUF_INIT(0);
+        Err err;
+
+        ASSERT_ERR(MIN(call(s, s->client, counted[i].path, NULL, &a, &err), 0),
+                   status_to_errno(counted[i].code));
+        ASSERT_EQ(s->n_calls, i + 1);
+        ASSERT_STREQ(csi_method_name(s->method), counted[i].name);
+        ASSERT_EQ(s->code, counted[i].code);
+    }
+    for (unsigned i = 0; csi_method_name(i); i++)
+        ASSERT_TRUE(!strchr(csi_method_name(i), '/'));
+}
+
+TEST(a_call_that_the_kubelet_gives_up_is_counted) {
+    _cleanup_(served_freep) Served *s = served_new();
+    Ended e = { 0 };
+
+    s->env->answer = ANSWER_LATER;
+    (void)begin_publish(s, 0, &e);
+    env_wait_ticket(s->env);
+    ASSERT_EQ(s->n_calls, 0);
+    s->client = grpc_client_free(s->client);
+    env_settle(s->env);
+    ASSERT_EQ(s->n_calls, 1);
+    ASSERT_STREQ(csi_method_name(s->method), "NodePublishVolume");
+    ASSERT_EQ(s->code, GRPC_CANCELLED);
+}
+
+TEST(a_socket_that_is_gone_is_noticed) {
+    _cleanup_(served_freep) Served *s = served_new();
+
+    ASSERT_TRUE(csi_server_is_reachable(s->server));
+    ASSERT_OK(unlink(s->socket));
+    ASSERT_TRUE(!csi_server_is_reachable(s->server));
+    ASSERT_OK(mkdir(s->socket, 0700)); /* something else in its place */
+    ASSERT_TRUE(!csi_server_is_reachable(s->server));
 }
 
 static void on_stopped(void *arg) {
@@ -411,6 +481,7 @@ TEST(stop_unregisters_and_ends) {
 
 TEST(options_are_checked) {
     _cleanup_(served_freep) Served *s = served_new();
+    const char *detail;
     static const char *const names[] = { "", "x", "1csi.x", "csi.x1", "csi x", "csi/x", "csi.x-" };
     Err err;
 
@@ -418,10 +489,11 @@ TEST(options_are_checked) {
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         ASSERT_ERR(serve(s, names[i], NULL, &err), -EINVAL);
     ASSERT_OK(serve(s, DRIVER, "/nowhere/at/all", &err)); /* it waits */
-    ASSERT_STREQ(csi_server_registration(s->server), "cannot be asked");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_WAITING);
+    ASSERT_STRSTR(detail, "the kubelet cannot ask");
     s->server = csi_server_free(s->server);
     ASSERT_OK(serve(s, DRIVER, "", &err));
-    ASSERT_STREQ(csi_server_registration(s->server), "off");
+    ASSERT_EQ(csi_server_registration(s->server, &detail), REGISTRATION_OFF);
     s->server = csi_server_free(s->server);
     free(s->socket);
     s->socket = xstrdup("csi.sock");

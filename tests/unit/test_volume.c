@@ -26,7 +26,7 @@ static void on_done(void *arg, int r, const Err *err) {
 
 /* What a test publishes; zero is the plain case. */
 typedef struct Ask {
-    const char *id, *name, *sub_path, *capability;
+    const char *id, *name, *sub_path, *capability, *pod;
     bool multi_node, exec, noexec;
 } Ask;
 
@@ -47,6 +47,8 @@ static int ask_publish(Env *env, const Ask *ask, VolumeTicket **ret, Outcome *o,
 
     ASSERT_OK(reference_parse(&params.reference, REFERENCE, err));
     params.sub_path = xstrdup(ask->sub_path);
+    params.pod_name = xstrdup(ask->pod);
+    params.pod_namespace = xstrdup(ask->pod ? "prod" : NULL);
     return volume_publish(env->volumes, ret, &q, on_done, o, err);
 }
 
@@ -203,6 +205,33 @@ TEST(sub_paths) {
             ASSERT_STRSTR(err.text, cases[i].error);
         assert_state(env, "mount", false, 0);
     }
+}
+
+TEST(events_say_whose_volume_it_is_and_which_pull_brought_it) {
+    NEED_ROOT();
+    _cleanup_(env_freep) Env *env = env_new();
+    const Ask ask = { .pod = "web-0" }, other = { .id = "v2", .name = "other" };
+    Err err;
+
+    ASSERT_OK(publish(env, &ask, &err));
+    ASSERT_STREQ(env->asker, "v1 prod/web-0");
+    ASSERT_STREQ(env->said.type, "volume.published");
+    ASSERT_STREQ(env->said.pull, "0123456789abcdef");
+    ASSERT_STREQ(env->said.pod_namespace, "prod");
+    ASSERT_STREQ(env->said.pod_name, "web-0");
+    ASSERT_STRSTR(env->said.text, " for pod prod/web-0 in ");
+    ASSERT_EQ(env->n_published, 1);
+    ASSERT_EQ(env->n_pulled, 1);
+    ASSERT_OK(publish(env, &ask, &err)); /* is there already: nothing is said, nothing counted */
+    ASSERT_EQ(env->n_published, 1);
+    ASSERT_OK(unpublish(env, &ask, &err));
+    env->fails = -ENOENT;
+    ASSERT_ERR(publish(env, &other, &err), -ENOENT);
+    ASSERT_STREQ(env->asker, "v2 -/-");
+    ASSERT_STREQ(env->said.type, "volume.failed");
+    ASSERT_STREQ(env->said.pull, "0123456789abcdef");
+    ASSERT_STREQ(env->said.pod_name, NULL);
+    ASSERT_EQ(env->n_published, 1);
 }
 
 TEST(failures_leave_nothing) {

@@ -71,6 +71,7 @@ class Daemon:
             "csi": {"endpoint": f"unix://{self.csi_socket}", "kubelet_dir": self.kubelet_dir,
                     "registration_dir": ""},
             "control": {"socket": self.control_socket},
+            "metrics": {"address": ""},
             "pull": {"give_up": "3s"},  # a test of a registry that is down does not wait a minute
             "registries": list(registries),
             "log": {"level": "debug", "format": "json"},
