@@ -13,7 +13,7 @@ On {cpus} CPUs ({cpu}), {memory_gib} GiB, Linux {kernel}. {versions}.
 """
 CASE = """## ({name}) {title}
 
-{runs} rounds, in the run of {started}, when the load average was {load:.1f} at first and {load_end:.1f} at the end{scaled}.
+{runs} rounds of commit {commit}, in the run of {started}, when the load average was {load:.1f} at first and {load_end:.1f} at the end{scaled}.
 
 ![{title}]({name}.svg)
 
@@ -25,7 +25,7 @@ CASE = """## ({name}) {title}
 def when(run):
     """What each case keeps of the run that measured it."""
     return {"started": run["started"], "runs": run["runs"], "load": run["machine"]["load"],
-            "load_end": run["machine"]["load_end"],
+            "load_end": run["machine"]["load_end"], "commit": run["commit"],
             "scaled": "" if run["scale"] == 1 else f"; sizes times {run['scale']:g}"}
 
 

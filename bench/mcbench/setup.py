@@ -26,6 +26,13 @@ def run(*argv):
     return done.stdout
 
 
+def commit():
+    """What is measured, "+" for changes on top; "unknown" outside of a git checkout."""
+    done = subprocess.run(["git", "-C", SOURCE, "describe", "--always", "--dirty=+", "--exclude=*"],
+                          capture_output=True, text=True, check=False)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
 def build_programs():
     """The release build in build/release; returns its bin folder."""
     folder = os.path.join(SOURCE, "build/release")
