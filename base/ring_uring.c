@@ -15,7 +15,7 @@ static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, 
 
 #define GROW_BUFFERS 16U /* so many are registered at once */
 
-/* liburing up to 2.3 declares functions for two of these and does not export them. */
+/* liburing up to 2.3 declares functions for some of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
     long k = syscall(SYS_io_uring_register, r->uring.ring_fd, op, arg, n);
 
@@ -23,7 +23,7 @@ static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
 }
 
 static int restrict_operations(Ring *r, Err *err) {
-    struct io_uring_restriction list[ELEMENTSOF(allowed_ops) + 1] = { 0 };
+    struct io_uring_restriction list[ELEMENTSOF(allowed_ops) + 2] = { 0 };
     unsigned n = ELEMENTSOF(allowed_ops);
     int k;
 
@@ -31,6 +31,9 @@ static int restrict_operations(Ring *r, Err *err) {
         list[i].opcode = IORING_RESTRICTION_SQE_OP;
         list[i].sqe_op = (uint8_t)allowed_ops[i];
     }
+    /* Useless once it is done; but some kernels restrict registrations only when one is listed. */
+    list[n].opcode = IORING_RESTRICTION_REGISTER_OP;
+    list[n++].register_op = IORING_REGISTER_ENABLE_RINGS;
     if (r->grows) {
         list[n].opcode = IORING_RESTRICTION_REGISTER_OP;
         list[n++].register_op = IORING_REGISTER_BUFFERS_UPDATE;
@@ -105,7 +108,7 @@ static int on_completion(sd_event_source *source, int fd, uint32_t revents, void
     return 0;
 }
 
-/* All that is registered is registered before the ring is enabled; after that restrictions and
+/* All but more buffers is registered before the ring is enabled; after that restrictions and
  * seccomp refuse it. */
 static int prepare(Ring *r, bool restrict_ops, Err *err) {
     int k;

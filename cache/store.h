@@ -21,7 +21,8 @@
  *   trees/.old-<hex>/   a tree that is gone, but that a mount still shows
  *   staging/            mount points on which a mount becomes read-only before it is shown
  *   grants.key          random; what the index remembers of credentials is hashed with it
- *   index.db            SQLite, WAL, synchronous=FULL; its schema is at the top of index.c
+ *   index.db            SQLite, WAL, synchronous=FULL but for history and the rows of volumes;
+ *                       its schema is at the top of index.c
  *   index.db-reserve    space put by for removal on a full disk; no content
  *
  * Content comes in this order: data durable, name in objects/ or trees/ durable, row durable,
@@ -238,9 +239,10 @@ typedef struct Volume {
 void volume_clear(Volume *v); /* frees the strings */
 void volume_array_free(Volume *v, size_t n);
 
-/* Counts as use of the artifact.  Errors: -EEXIST there with other `parameters`; -EBUSY another
- * target has it and one of the two is not multi_node; -ENOENT the manifest is not stored.  Returns
- * 0, or 1 when the same volume was recorded already. */
+/* Counts as use of the artifact.  A crash does not take it back, a power cut may.  Errors: -EEXIST
+ * there with other `parameters`; -EBUSY another target has it and one of the two is not multi_node;
+ * -ENOENT the manifest is not stored.  Returns 0, or 1 when the same volume was recorded already.
+ */
 int store_volume_add(Store *s, const Volume *v, Err *err) _must_check_;
 int store_volume_get(Store *s, const char *volume_id, const char *target, Volume *ret, Err *err)
     _must_check_; /* -ENOENT; target NULL: any */

@@ -4,9 +4,9 @@
  *
  * It knows no gRPC: csi/node.c calls it for the kubelet, agent/ for `cache-ctl mount`, with ids
  * that begin with VOLUME_ID_CONTROL.  Operations on one target run one after the other.  Order on
- * disk: the record is durable before the mount is made and goes after the mount and its directory
+ * disk: the record is written before the mount is made and goes after the mount and its directory
  * went, so that a crash leaves only what volumes_recover() or the next publish or unpublish puts
- * right. */
+ * right.  (A power cut may take the record back; the mount is gone then, too.) */
 #pragma once
 
 #include "csi/params.h"

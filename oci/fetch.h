@@ -23,8 +23,8 @@ typedef struct FetchContext {
     Ring *ring;
     Pool *pool;               /* hashes, opens */
     unsigned n_buffers;       /* of the ring */
-    unsigned reserve;         /* buffers that only the next piece of a blob may take: as many as
-                                 fetches run, which may change at any time */
+    unsigned reserve;         /* buffers that only the next piece of a blob may take: at least as
+                                 many as fetches may still run at once; it may fall */
     uint64_t range_min_bytes; /* ranges over several connections from this size on; 0: never */
     bool page_cache;          /* write through the page cache */
     uint8_t boot[RESUME_BOOT_BYTES];

@@ -5,7 +5,8 @@
  * Memory is bounded and nothing waits for ever, because:
  * - All bytes lie in the ring's buffers.  Pieces are handed on in order; the piece whose turn it is
  *   (the head) may take any buffer, all others only those above `reserve`.  So at least `reserve`
- *   buffers circulate among heads, and there are no more fetches than that.
+ *   buffers circulate among heads, and there are no more fetches than that; it never
+ *   rises.
  * - A buffer that a head holds comes free whatever other fetches do: it fills, or its connection
  *   fails and is replaced; then hash, disk and decoder give it back by themselves.
  * - A fetch asks for its lowest missing bytes first, and takes the connection of its highest range
@@ -81,9 +82,9 @@ struct Fetch {
     unsigned pending; /* works, writes and reads in flight */
     unsigned hashing, reading;
     uint64_t hash_bytes, hash_usec; /* hashed, and the processor's time for that */
-    bool was_full; /* the hash or the decoder made a connection wait since the last look */
-    bool small;    /* one buffer is all of it */
-    bool open;     /* the file is, or none is needed yet */
+    bool was_full;                  /* a connection had to wait for us since the last look */
+    bool small;                     /* one buffer is all of it */
+    bool open;                      /* the file is, or none is needed yet */
     bool finishing, hashed, finished;
     bool busy;   /* in a callback of a request: the end comes behind it */
     bool closed; /* fetch_free() was called: nobody listens any more */

@@ -8,7 +8,7 @@
 #define RAMP_LOOKS    10 /* after so many with the same number it is likely to stay */
 #define RAMP_BACKLOG  4  /* so many buffers wait for the hash: it has enough to do */
 #define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
-#define LAST_PIECES   4U /* the shortest range: a few ms of a round trip are wasted before it */
+#define LAST_PIECES   4U /* ranges at the end are no shorter: each costs a round trip */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
@@ -71,12 +71,10 @@ static size_t take(FetchStream *s, const uint8_t *data, size_t n) {
     }
     if (!p)
         return 0;
-    if (!p->buffer && is_full(f)) {
+    if (!p->buffer && (is_full(f) || !(p->buffer = fetch_get_buffer(f, i)))) {
         f->was_full = true;
         return 0;
     }
-    if (!p->buffer && !(p->buffer = fetch_get_buffer(f, i)))
-        return 0;
     have = p->buffer->len;
     assert(offset <= have);
     if (offset < have) {
@@ -104,8 +102,10 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
     uint64_t fresh = s->fresh;
     size_t at = s->known, k = 1;
 
-    if (!traffic_may_receive(f->c->traffic))
+    if (!traffic_may_receive(f->c->traffic)) {
+        f->was_full = true;
         k = 0;
+    }
     while (at < n && k > 0) {
         k = take(s, data + at, n - at);
         at += k;
@@ -343,10 +343,9 @@ static void drop_slow(Fetch *f) {
         remove_stream(s);
 }
 
-/* Do, or did since the last look, bytes wait for the hash or the decoder?  Or do they come from the
- * disk? */
+/* Is, or was since the last look, something else slower than the network? */
 static bool is_ahead(const Fetch *f) {
-    return f->hashing > RAMP_BACKLOG || f->reading > 0 || f->was_full;
+    return f->hashing > RAMP_BACKLOG || f->reading > 0 || f->was_full || is_full(f);
 }
 
 static bool may_ramp(const Fetch *f) {

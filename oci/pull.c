@@ -111,7 +111,7 @@ static int make_traffic(Pull *p, Err *err) {
                                  .ring = p->o.ring,
                                  .pool = p->o.pool,
                                  .n_buffers = p->o.n_buffers,
-                                 .reserve = 1,
+                                 .reserve = p->o.transfers,
                                  .range_min_bytes = job->range_min_bytes,
                                  .page_cache = job->page_cache };
     memcpy(p->context.boot, p->o.boot, RESUME_BOOT_BYTES);

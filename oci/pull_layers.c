@@ -42,6 +42,14 @@ static void make_layers(Pull *p) {
             (PullLayer){ .pull = p, .index = (unsigned)i, .layer = &p->manifest->layers[i] };
 }
 
+/* For as many layers as may still run at once.  It never rises: what was taken above it does not
+ * come back when somebody needs it. */
+static void set_reserve(Pull *p) {
+    size_t left = p->more ? p->o.transfers : MIN(p->n_order - p->n_done, (size_t)p->o.transfers);
+
+    p->context.reserve = MAX((unsigned)left, 1U);
+}
+
 int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     size_t n = p->manifest->n_layers;
 
@@ -59,6 +67,7 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
         p->order[p->n_order++] = &p->layers[index];
     }
     qsort(p->order, p->n_order, sizeof(*p->order), by_size_descending);
+    set_reserve(p);
     p->first = p->past = 0;
     for (size_t i = 0; i < p->n_order; i++)
         if (p->order[i]->job)
@@ -186,11 +195,6 @@ static void on_trouble(void *arg, const char *why) {
     tell_trouble(p);
 }
 
-static void count_running(Pull *p, int change) {
-    p->n_running += (unsigned)change;
-    p->context.reserve = MAX(p->n_running, 1U);
-}
-
 static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
@@ -201,7 +205,7 @@ static void on_layer(void *arg, int r, const Err *err) {
         l->job = layer_job_free(l->job);
         return;
     }
-    count_running(p, -1);
+    p->n_running--;
     p->n_decoding -= l->layer->layer.kind == LAYER_KIND_TAR;
     if (r >= 0)
         send_layer(l);
@@ -213,6 +217,7 @@ static void on_layer(void *arg, int r, const Err *err) {
     if (r >= 0) {
         l->state = PULL_LAYER_DONE;
         p->n_done++;
+        set_reserve(p);
     } else if (again) {
         l->anew = true;
         l->state = PULL_LAYER_WAITING;
@@ -250,7 +255,7 @@ static int start(PullLayer *l, Err *err) {
     if (r < 0)
         return err_prefix(err, r, "layer %u of %zu", l->index + 1, p->manifest->n_layers);
     l->state = PULL_LAYER_RUNNING;
-    count_running(p, 1);
+    p->n_running++;
     p->n_decoding += tar;
     return 0;
 }
@@ -282,8 +287,11 @@ void pull_fill(Pull *p) {
 
         if (l->state != PULL_LAYER_WAITING)
             continue;
-        if (p->n_running >= max ||
-            (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders)) {
+        if (p->n_running >= max) {
+            waits = true;
+            break;
+        }
+        if (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders) {
             waits = true;
             continue;
         }

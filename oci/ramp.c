@@ -3,9 +3,11 @@
  * can follow. */
 #include "oci/ramp.h"
 
-#define FAR_USEC     (15 * USEC_PER_MSEC) /* MiBs are on their way to there and back */
+#define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer, with all that comes before it */
+#define LOOK_USEC    USEC_PER_MSEC        /* so little says nothing */
 #define LOOKS_DOUBLE 2 /* before the number is doubled: one may have been unlucky */
 #define LOOKS_TRY    5 /* before one more is judged */
+#define FORGET       8 /* this part of the best with each look */
 #define WORTH        8 /* it has to make the blob faster by this part */
 
 void ramp_begin(Ramp *r) {
@@ -13,7 +15,7 @@ void ramp_begin(Ramp *r) {
 }
 
 static uint64_t per_second(uint64_t bytes, uint64_t usec) {
-    return bytes * USEC_PER_SEC / MAX(usec, (uint64_t)1);
+    return (uint64_t)((double)bytes * USEC_PER_SEC / (double)MAX(usec, (uint64_t)1));
 }
 
 static uint64_t rate(const Ramp *r) {
@@ -30,9 +32,11 @@ static void go_to(Ramp *r, uint64_t n, bool trying) {
     r->wanted = (unsigned)n;
 }
 
+/* One look may have been unlucky, so the best counts; but a burst is forgotten. */
 static void note(Ramp *r, const RampLook *look) {
     if (r->begun) {
-        r->best = MAX(r->best, per_second(look->received - r->received, look->now_usec - r->usec));
+        r->best = MAX(r->best - r->best / FORGET,
+                      per_second(look->received - r->received, look->now_usec - r->usec));
         r->looks++;
     }
     r->usec = look->now_usec;
@@ -51,6 +55,7 @@ static uint64_t hash_speed(const RampLook *look) {
 
 /* False: it was not worth it, and is given up. */
 static bool judge(Ramp *r) {
+    r->trying = false;
     if (rate(r) >= r->rate_before + r->rate_before / WORTH)
         return true;
     go_to(r, r->wanted - 1, false);
@@ -66,8 +71,10 @@ void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
 void ramp_look(Ramp *r, const RampLook *look) {
     uint64_t speed = hash_speed(look);
 
+    if (r->begun && look->now_usec < r->usec + LOOK_USEC)
+        return;
     note(r, look);
-    if (r->settled || r->looks < (r->trying ? LOOKS_TRY : LOOKS_DOUBLE))
+    if (r->looks < (r->trying ? LOOKS_TRY : LOOKS_DOUBLE))
         return;
     if (r->trying && !judge(r))
         return;
@@ -75,6 +82,6 @@ void ramp_look(Ramp *r, const RampLook *look) {
         return;
     if (r->best <= speed / 2 || speed == 0)
         go_to(r, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most), false);
-    else if (r->looks >= LOOKS_TRY && r->best <= speed / 4 * 3)
+    else if (!r->settled && r->looks >= LOOKS_TRY && r->best <= speed / 4 * 3)
         go_to(r, r->wanted + 1U, true);
 }

@@ -7,18 +7,18 @@
 
 /* A connection has a price: its bytes come out of order and wait in buffers, and its packets
  * compete with the hash for the processors (on loopback and two cores 1 GiB takes 0.9 s with one
- * connection, 1.15 s with eight).  So a blob begins with one.  It gets twice as many for each look
- * before its first byte (the registry is far away), and later while those that it has are not half
- * as fast as the hash; from there on one more at a time, as long as that makes it faster. */
+ * connection, 1.15 s with eight).  So a blob begins with one.  From a registry that is far away it
+ * gets all at once; else twice as many while those that it has are not half as fast as the hash,
+ * and from there on one more at a time, as long as that makes it faster. */
 typedef struct Ramp {
     unsigned wanted;   /* connections */
     bool begun;        /* bytes came */
     bool trying;       /* the last connection has to prove that it is worth it */
-    bool settled;      /* it was not: the number stays */
+    bool settled;      /* it was not: no other one is tried */
     unsigned looks;    /* with so many connections */
     uint64_t usec;     /* the last look: when … */
     uint64_t received; /* … and what had been received */
-    uint64_t best;     /* bytes a second between two looks, with so many connections */
+    uint64_t best;     /* bytes a second between two looks, lately, with so many connections */
     uint64_t since_usec, since_received; /* the first look with so many */
     uint64_t rate_before;                /* bytes a second with one less */
 } Ramp;

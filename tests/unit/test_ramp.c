@@ -85,6 +85,33 @@ TEST(ramp_keeps_one_that_is_worth_it) {
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(900) }, 50), 2);
 }
 
+/* The wire became slower, not the connection useless. */
+TEST(ramp_keeps_what_has_proved_its_worth) {
+    Run r = run_new(2);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = GiB(10) }, 20), 2);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(100), .all = GiB(10) }, 20), 2);
+}
+
+TEST(ramp_forgets_a_burst) {
+    Run r = run_new(8);
+
+    ASSERT_EQ(run(&r, &(Network){ .each = HASH, .all = HASH }, 10), 1);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 8);
+}
+
+/* Two looks at once, of which the second would see what a millisecond brought as a second's. */
+TEST(ramp_ignores_looks_without_time) {
+    Run r = run_new(8);
+
+    for (unsigned i = 0; i < 20; i++) {
+        look(&r, MiB(50) * r.ramp.wanted);
+        r.look.received += MiB(1);
+        ramp_look(&r.ramp, &r.look);
+    }
+    ASSERT_EQ(r.ramp.wanted, 8);
+}
+
 TEST(ramp_adds_nothing_while_bytes_wait) {
     Run r = run_new(8);
 

@@ -139,6 +139,12 @@ static bool push_input(int dir_fd) {
     return ioctl(0, 0x5412 /* TIOCSTI */, "x") < 0 && errno == EPERM;
 }
 
+static bool register_anything(int dir_fd) {
+    (void)dir_fd;
+    return syscall(SYS_io_uring_register, -1, IORING_REGISTER_BUFFERS2, NULL, 0) < 0 &&
+           errno == EPERM;
+}
+
 static const Attempt attempts[] = {
     { "read /etc/shadow", read_shadow, F(UID) | F(LANDLOCK) | F(CAPABILITIES) },
     { "read /etc/passwd", read_passwd, F(LANDLOCK) },
@@ -156,6 +162,7 @@ static const Attempt attempts[] = {
     { "ptrace the parent", trace_parent, F(SECCOMP) | F(UID) },
     { "read the parent's memory", read_parent, F(SECCOMP) | F(UID) },
     { "io_uring_setup", new_uring, F(SECCOMP) },
+    { "io_uring_register", register_anything, F(SECCOMP) },
     { "mount", mount_something, F(SECCOMP) | F(CAPABILITIES) },
     { "unshare", new_namespace, F(SECCOMP) },
     { "fork", fork_process, F(SECCOMP) },
@@ -181,6 +188,9 @@ static const char *what_fails(int dir_fd) {
     struct rlimit files, size;
     int fds[2], fd;
 
+    if (syscall(SYS_io_uring_register, -1, IORING_REGISTER_BUFFERS_UPDATE, NULL, 0) < 0 &&
+        errno == EPERM) /* any other error: there is no ring behind -1 */
+        return "more buffers for the ring";
     if (pthread_create(&thread, NULL, write_file, &dir_fd) != 0)
         return "a thread";
     if (pthread_join(thread, &result) != 0 || !result)
