@@ -17,9 +17,7 @@ enum { INDEX_BUSY_MSEC = 5000, INDEX_LOG_BYTES = 8 << 20 };
  * An `origin` is the repository whose pull told what the content is.  `object_origins`: those, but
  * the object's own, that gave it as a raw layer.  `manifest_origins`: those whose own layers make
  * the tree with the digest `content`; the rows of the layers of `manifests.origin` are there.  The
- * number of an object is never given to another one: who checks it may come late.
- *
- * `grants`: when a registry last let a credential pull from a repository; see cache/grant.c. */
+ * number of an object is never given to another one: who checks it may come late. */
 static const char schema_1[] =
     "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL,"
     " exec INTEGER NOT NULL, size INTEGER NOT NULL, origin TEXT NOT NULL,"
@@ -56,8 +54,6 @@ static const char schema_1[] =
     " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
     " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
     "CREATE INDEX refs_manifest ON refs (manifest_id);"
-    "CREATE TABLE grants (origin TEXT NOT NULL, credential BLOB NOT NULL, checked_usec INTEGER NOT "
-    "NULL, PRIMARY KEY (origin, credential)) WITHOUT ROWID;"
     "CREATE TABLE volumes (volume_id TEXT NOT NULL, target TEXT NOT NULL, reference TEXT, sub_path "
     "TEXT,"
     " parameters TEXT, manifest_id INTEGER NOT NULL REFERENCES manifests (id), exec INTEGER NOT "
@@ -92,9 +88,15 @@ static const char schema_3[] =
     "ALTER TABLE events ADD COLUMN pull TEXT; ALTER TABLE events ADD COLUMN pod_namespace TEXT;"
     "ALTER TABLE events ADD COLUMN pod_name TEXT;";
 
+/* When a registry last let a credential pull from a repository; see cache/grant.c.  Some indexes of
+ * version 3 have it. */
+static const char schema_4[] =
+    "CREATE TABLE IF NOT EXISTS grants (origin TEXT NOT NULL, credential BLOB NOT NULL,"
+    " checked_usec INTEGER NOT NULL, PRIMARY KEY (origin, credential)) WITHOUT ROWID;";
+
 /* The schema is what these steps make, one after the other; an index of an earlier version gets
  * those that it lacks.  A step that was released does not change any more. */
-static const char *const schema_steps[] = { schema_1, schema_2, schema_3 };
+static const char *const schema_steps[] = { schema_1, schema_2, schema_3, schema_4 };
 #define INDEX_SCHEMA_VERSION ((int64_t)ELEMENTSOF(schema_steps))
 
 /* In memory, of this process: what running pulls hold, and scratch space of removal. */

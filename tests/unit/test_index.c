@@ -106,20 +106,60 @@ TEST(index_refuses_other_files) {
     ASSERT_ERR(index_open(&db, path, &err), -EIO);
 }
 
-/* As version 1 left it, as far as it was changed since. */
+/* The schema of version 1, as it was released. */
+static const char schema_1[] =
+    "CREATE TABLE objects (id INTEGER PRIMARY KEY AUTOINCREMENT, digest BLOB NOT NULL,"
+    " exec INTEGER NOT NULL, size INTEGER NOT NULL, origin TEXT NOT NULL,"
+    " proved INTEGER NOT NULL DEFAULT 0, UNIQUE (digest, exec));"
+    "CREATE TABLE object_origins (object_id INTEGER NOT NULL REFERENCES objects (id) ON DELETE "
+    "CASCADE,"
+    " origin TEXT NOT NULL, PRIMARY KEY (object_id, origin)) WITHOUT ROWID;"
+    "CREATE TABLE layers (id INTEGER PRIMARY KEY, digest BLOB NOT NULL, origin TEXT NOT NULL,"
+    " size INTEGER NOT NULL, UNIQUE (digest, origin));"
+    "CREATE TABLE layer_entries (layer_id INTEGER NOT NULL REFERENCES layers (id) ON DELETE "
+    "CASCADE,"
+    " seq INTEGER NOT NULL, type INTEGER NOT NULL, path TEXT NOT NULL, target TEXT,"
+    " object_id INTEGER REFERENCES objects (id), PRIMARY KEY (layer_id, seq)) WITHOUT ROWID;"
+    "CREATE INDEX layer_entries_object ON layer_entries (object_id) WHERE object_id IS NOT NULL;"
+    "CREATE TABLE manifests (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE, media_type TEXT,"
+    " artifact_type TEXT, family TEXT, platform TEXT, bytes BLOB NOT NULL, files INTEGER NOT NULL,"
+    " complete INTEGER NOT NULL, created_usec INTEGER NOT NULL, used_usec INTEGER NOT NULL,"
+    " content BLOB NOT NULL, origin TEXT NOT NULL);"
+    "CREATE TABLE manifest_origins (manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON "
+    "DELETE CASCADE,"
+    " origin TEXT NOT NULL, PRIMARY KEY (manifest_id, origin)) WITHOUT ROWID;"
+    "CREATE TABLE manifest_layers (manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON "
+    "DELETE CASCADE,"
+    " seq INTEGER NOT NULL, digest BLOB NOT NULL, size INTEGER NOT NULL, kind INTEGER NOT NULL,"
+    " exec INTEGER NOT NULL, media_type TEXT, path TEXT, PRIMARY KEY (manifest_id, seq)) WITHOUT "
+    "ROWID;"
+    "CREATE INDEX manifest_layers_digest ON manifest_layers (digest);"
+    "CREATE TABLE manifest_objects (manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON "
+    "DELETE CASCADE,"
+    " object_id INTEGER NOT NULL REFERENCES objects (id), PRIMARY KEY (manifest_id, object_id)) "
+    "WITHOUT ROWID;"
+    "CREATE INDEX manifest_objects_object ON manifest_objects (object_id);"
+    "CREATE TABLE refs (reference TEXT NOT NULL, platform TEXT NOT NULL,"
+    " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
+    " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
+    "CREATE INDEX refs_manifest ON refs (manifest_id);"
+    "CREATE TABLE volumes (volume_id TEXT NOT NULL, target TEXT NOT NULL, reference TEXT, sub_path "
+    "TEXT,"
+    " parameters TEXT, manifest_id INTEGER NOT NULL REFERENCES manifests (id), exec INTEGER NOT "
+    "NULL,"
+    " multi_node INTEGER NOT NULL, created_usec INTEGER NOT NULL, PRIMARY KEY (volume_id, target)) "
+    "WITHOUT ROWID;"
+    "CREATE INDEX volumes_manifest ON volumes (manifest_id);"
+    "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_usec INTEGER NOT NULL, type "
+    "TEXT NOT NULL,"
+    " reference TEXT, digest TEXT, volume_id TEXT, text TEXT NOT NULL);";
+
 TEST(index_of_an_older_version_is_brought_up) {
-    static const char old[] =
-        "CREATE TABLE manifests (id INTEGER PRIMARY KEY, digest BLOB NOT NULL UNIQUE);"
-        "CREATE TABLE refs (reference TEXT NOT NULL, platform TEXT NOT NULL,"
-        " manifest_id INTEGER NOT NULL REFERENCES manifests (id) ON DELETE CASCADE,"
-        " PRIMARY KEY (reference, platform)) WITHOUT ROWID;"
-        "CREATE INDEX refs_manifest ON refs (manifest_id);"
-        "INSERT INTO manifests VALUES (7, x'00112233');"
-        "CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, time_usec INTEGER NOT NULL, "
-        "type "
-        "TEXT NOT NULL, reference TEXT, digest TEXT, volume_id TEXT, text TEXT NOT NULL);"
+    static const char rows[] =
+        "INSERT INTO manifests VALUES (7, x'00112233', NULL, NULL, NULL, NULL, x'', 0, 1, 0, 0, "
+        "x'', 'o'); INSERT INTO refs VALUES ('r', '', 7);"
         "INSERT INTO events (time_usec, type, text) VALUES (1, 't', 'old');"
-        "INSERT INTO refs VALUES ('r', '', 7); PRAGMA user_version = 1";
+        "PRAGMA user_version = 1";
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
     const char *path = tmpdir_join(dir, "index.db");
     sqlite3 *raw = NULL;
@@ -128,7 +168,8 @@ TEST(index_of_an_older_version_is_brought_up) {
     Err err;
 
     ASSERT_EQ(sqlite3_open(path, &raw), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(raw, old, NULL, NULL, NULL), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(raw, schema_1, NULL, NULL, NULL), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(raw, rows, NULL, NULL, NULL), SQLITE_OK);
     ASSERT_EQ(sqlite3_close(raw), SQLITE_OK);
     for (int i = 0; i < 2; i++) {
         ASSERT_OK(index_open(&db, path, &err));
@@ -147,8 +188,10 @@ TEST(index_of_an_older_version_is_brought_up) {
                                 ""),
                       1);
             ASSERT_EQ(n, 1);
+            ASSERT_EQ(index_get(ix, &n, &err, "SELECT count(*) FROM grants", ""), 1);
+            ASSERT_EQ(n, 0);
             ASSERT_EQ(index_get(ix, &n, &err, "PRAGMA user_version", ""), 1);
-            ASSERT_EQ(n, 3);
+            ASSERT_EQ(n, 4);
         }
         db = index_close(db);
     }
