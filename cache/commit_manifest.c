@@ -371,12 +371,13 @@ int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Di
                       Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     _cleanup_free_ char *origin = NULL;
+    const Digest whole = *manifest; /* `ret` may be the same variable */
     int r;
 
     {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
 
-        r = artifact_load(ix, manifest, &m, &origin, err);
+        r = artifact_load(ix, &whole, &m, &origin, err);
     }
     if (r < 0)
         return r;
@@ -385,5 +386,5 @@ int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Di
     if (r < 0)
         return r;
     manifest_key(m, ret);
-    return copy_origins(s, manifest, ret, err);
+    return copy_origins(s, &whole, ret, err);
 }

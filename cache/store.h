@@ -202,8 +202,8 @@ int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const
                           Err *err) _must_check_;
 
 /* Makes a subset of the manifest, all of which is stored, from that: nothing has to come.  It
- * belongs to the same origins.  Errors: -ENOENT it is not stored (any more); as
- * store_commit_manifest(). */
+ * belongs to the same origins.  `ret` may be `manifest`.  Errors: -ENOENT it is not stored (any
+ * more); as store_commit_manifest(). */
 int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Digest *ret, Err *err)
     _must_check_;
 

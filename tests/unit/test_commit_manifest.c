@@ -436,6 +436,23 @@ TEST(commit_manifest_makes_a_subset_of_the_whole) {
     env_check_invariants(s);
 }
 
+/* Also where the digest that is given becomes the one that is found. */
+TEST(commit_manifest_makes_a_subset_for_all_origins_of_the_whole) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(filter_freep) Filter *f = NULL;
+    Digest d;
+    Err err = { "" };
+
+    ASSERT_OK(pull_one(s, "one", "good", &d, &err));
+    ASSERT_OK(pull_one(s, "two", "good", &d, &err));
+    ASSERT_OK(filter_parse(&f, "file", NULL, &err));
+    ASSERT_OK(store_make_subset(s, &d, f, &d, &err));
+    ASSERT_EQ(store_has_manifest(s, &d, "one", &err), 1);
+    ASSERT_EQ(store_has_manifest(s, &d, "two", &err), 1);
+    env_check_invariants(s);
+}
+
 /* The reference means another manifest: what it named before loses the name, all of it. */
 TEST(commit_manifest_moves_a_reference_with_its_subsets) {
     STORE_TEST_DIR(dir);
