@@ -29,6 +29,14 @@ int access_find(Store *s, const AccessName *name, Digest *ret, Err *err) {
     return r < 0 ? r : r > 0 ? ACCESS_WHOLE : ACCESS_FOUND;
 }
 
+/* A tag that moved or was removed meanwhile stays so; a digest means the same for ever. */
+static int name_subset(Store *s, const AccessName *name, const char *platform, const Digest *subset,
+                       Err *err) {
+    return name->reference->has_digest
+               ? store_set_reference(s, name->text, platform, subset, err)
+               : store_widen_reference(s, name->text, platform, subset, err);
+}
+
 int access_make_subset(Store *s, const AccessName *name, Digest *artifact, Err *err) {
     _cleanup_(manifest_freep) Manifest *m = NULL;
     int r = store_make_subset(s, artifact, name->filter, artifact, err);
@@ -36,7 +44,7 @@ int access_make_subset(Store *s, const AccessName *name, Digest *artifact, Err *
     if (r >= 0)
         r = store_manifest(s, artifact, &m, err);
     if (r >= 0)
-        r = store_set_reference(s, name->text, m->platform ? name->platform : NULL, artifact, err);
+        r = name_subset(s, name, m->platform ? name->platform : NULL, artifact, err);
     if (r == -ENOENT)
         return ACCESS_ABSENT;
     return r < 0 ? r : ACCESS_FOUND;

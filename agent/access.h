@@ -25,8 +25,8 @@ typedef enum AccessFound {
  * repository. */
 int access_find(Store *s, const AccessName *name, Digest *ret, Err *err) _must_check_;
 /* Makes the subset of the whole `*artifact`, which becomes the subset, and points the reference at
- * it; it may take long.  ACCESS_FOUND, or ACCESS_ABSENT when the whole was removed meanwhile.
- * Errors: those of store_make_subset(). */
+ * it, unless it means another manifest by then; it may take long.  ACCESS_FOUND, or ACCESS_ABSENT
+ * when the whole was removed meanwhile. Errors: those of store_make_subset(). */
 int access_make_subset(Store *s, const AccessName *name, Digest *artifact, Err *err) _must_check_;
 /* Both in one. */
 int access_take(Store *s, const AccessName *name, Digest *ret, Err *err) _must_check_;

@@ -193,6 +193,25 @@ int store_set_reference(Store *s, const char *reference, const char *platform,
     return r < 0 ? r : index_commit(ix, err);
 }
 
+int store_widen_reference(Store *s, const char *reference, const char *platform,
+                          const Digest *artifact, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int64_t id, one;
+    int r = index_begin(ix, true, err);
+
+    if (r >= 0)
+        r = manifest_lookup(ix, artifact, true, &id, err);
+    if (r >= 0)
+        r = index_get(ix, &one, err,
+                      "SELECT 1 FROM refs AS r JOIN manifests AS m ON m.id = r.manifest_id"
+                      " WHERE r.reference = ?1 AND (?2 = '' OR r.platform IN ('', ?2))"
+                      " AND m.manifest = (SELECT manifest FROM manifests WHERE id = ?3) LIMIT 1",
+                      "tti", reference, platform ? platform : "", id);
+    if (r > 0)
+        r = reference_set(ix, reference, platform, id, err);
+    return r < 0 ? r : index_commit(ix, err);
+}
+
 int store_resolve(Store *s, const char *reference, const char *platform, const Filter *filter,
                   Digest *ret, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(s->index);

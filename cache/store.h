@@ -211,6 +211,9 @@ int store_make_subset(Store *s, const Digest *manifest, const Filter *filter, Di
  * one that it pointed at stays when it is of the same manifest. */
 int store_set_reference(Store *s, const char *reference, const char *platform,
                         const Digest *artifact, Err *err) _must_check_;
+/* The same for a reference that points at an artifact of the same manifest, else nothing. */
+int store_widen_reference(Store *s, const char *reference, const char *platform,
+                          const Digest *artifact, Err *err) _must_check_;
 /* `platform`: "linux/amd64"; references are kept per platform asked for.  One that was set without
  * a platform (it led to no index) is good for all of them, and setting it either way replaces the
  * other.  `filter`: the subset that is meant; NULL: all.  Returns 0, or 1 when it is the whole that

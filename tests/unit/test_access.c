@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_access: who gets what is stored, and what the others hear; with a real store and fake
  * workers: see fake_refuses(). */
+#include "agent/access.h"
 #include "tests/unit/agent_env.h"
 
 typedef struct Caller {
@@ -299,4 +300,60 @@ TEST(access_is_not_had_by_joining) {
     ASSERT_GIVEN(&owner);
     ASSERT_GIVEN(&other);
     agent_env_done(&e);
+}
+
+/* A subset takes a while to make: the tag means then what it was set to meanwhile. */
+TEST(access_to_a_subset_leaves_a_tag_that_moved) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    _cleanup_(filter_freep) Filter *json = NULL;
+    AccessName name = { .text = "r.example/model:1", .platform = "linux/amd64" };
+    Digest old, new, found;
+    Err err = { "" };
+
+    ASSERT_OK(reference_parse(&reference, name.text, &err));
+    ASSERT_OK(filter_parse(&json, "*.json", NULL, &err));
+    name.reference = reference;
+    name.filter = json;
+    old = env_artifact(s, "old", (const char *const[][2]){ { "a.json", "a" }, { "b", "b" } }, 2);
+    new = env_artifact(s, "new", (const char *const[][2]){ { "a.json", "c" }, { "b", "d" } }, 2);
+    for (int moved = 0; moved < 3; moved++) {
+        ASSERT_OK(store_set_reference(s, name.text, NULL, &old, &err));
+        ASSERT_EQ(access_find(s, &name, &found, &err), ACCESS_WHOLE);
+        if (moved == 1)
+            ASSERT_OK(store_set_reference(s, name.text, NULL, &new, &err));
+        if (moved == 2)
+            ASSERT_OK(store_remove(s, name.text, NULL, NULL, NULL, &err));
+        ASSERT_EQ(access_make_subset(s, &name, &found, &err), ACCESS_FOUND);
+        ASSERT_EQ(access_find(s, &name, &found, &err), moved == 0   ? ACCESS_FOUND
+                                                       : moved == 1 ? ACCESS_WHOLE
+                                                                    : ACCESS_ABSENT);
+        ASSERT_TRUE(moved != 1 || digest_equal(&found, &new));
+        ASSERT_OK(store_set_reference(s, name.text, NULL, &new, &err));
+    }
+    env_check_invariants(s);
+}
+
+/* What came under another name gets that of the digest. */
+TEST(access_to_a_subset_by_digest_names_it) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_(reference_freep) Reference *reference = NULL;
+    _cleanup_(filter_freep) Filter *json = NULL;
+    _cleanup_free_ char *text = NULL;
+    AccessName name = { .platform = "linux/amd64" };
+    Digest found, subset;
+    Err err = { "" };
+
+    found = env_artifact(s, "m", (const char *const[][2]){ { "a.json", "a" }, { "b", "b" } }, 2);
+    text = xasprintf(ENV_ORIGIN "@%s", DIGEST_STR(&found));
+    ASSERT_OK(reference_parse(&reference, text, &err));
+    ASSERT_OK(filter_parse(&json, "*.json", NULL, &err));
+    name.reference = reference;
+    name.text = text;
+    name.filter = json;
+    ASSERT_EQ(access_take(s, &name, &subset, &err), ACCESS_FOUND);
+    ASSERT_EQ(store_resolve(s, text, name.platform, json, &found, &err), 0);
+    ASSERT_TRUE(digest_equal(&found, &subset));
 }
