@@ -30,7 +30,7 @@
 #define LIMIT_FILTER_PATTERNS    64 /* of include, and of exclude */
 #define LIMIT_FILTER_BYTES       KiB(4)
 #define LIMIT_FILTER_LAYER_STEPS (1ULL << 26) /* comparing all raw layers: 0.1 s, on the loop */
-#define LIMIT_FILTER_TREE_STEPS  (1ULL << 32) /* comparing a tree: 10 s, in a thread */
+#define LIMIT_FILTER_TREE_STEPS  (1ULL << 27) /* comparing a tree: 0.3 s, others may wait for it */
 #define LIMIT_ZSTD_WINDOW_LOG    27           /* 128 MiB: what zstd --long accepts by default */
 
 /* gRPC. */

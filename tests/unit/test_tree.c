@@ -487,3 +487,24 @@ TEST(tree_of_a_subset) {
         ASSERT_STREQ(got, cases[i].want);
     }
 }
+
+/* Pods choose the patterns, and others wait for the index meanwhile. */
+TEST(tree_refuses_a_subset_that_takes_long_to_find) {
+    enum { LONG = 250, N = 16384 };
+    _cleanup_(tree_freep) Tree *t = tree_new(false);
+    _cleanup_(filter_freep) Filter *f = NULL;
+    char name[LONG + 16], pattern[LONG / 2 + 2] = "*";
+    LayerEntry e = { .type = ENTRY_TYPE_FILE, .path = name }, *entries;
+    size_t n;
+    Err err = { "" };
+
+    memset(name, 'a', LONG);
+    memset(pattern + 1, 'a', LONG / 2 - 1);
+    memcpy(pattern + LONG / 2, "b", 2);
+    for (int i = 0; i < N; i++) {
+        (void)snprintf(name + LONG, 16, "%05d", i);
+        ASSERT_OK(tree_add_layer(t, NULL, &e, 1, &err));
+    }
+    ASSERT_OK(filter_parse(&f, NULL, pattern, &err));
+    ASSERT_ERR(tree_entries(t, f, &entries, &n, &err), -E2BIG);
+}
