@@ -531,17 +531,22 @@ static void on_lookup(void *arg, int r, const Err *err) {
     EnsureTicket *t = l->ticket;
     Err why = *err;
 
+    /* The pool of pulls may have ended already. */
+    if (p->stopping && (r == ACCESS_WHOLE || r == ACCESS_ABSENT))
+        r = err_set(&why, -ECANCELED, "the daemon is stopping");
     if (r == ACCESS_WHOLE) { /* the tree may be large */
         pool_submit(p->context.pool, run_subset, on_lookup, l);
         return;
     }
     p->n_lookups--;
-    if (r != 0)
-        count_request(p, r > 0 ? METRIC_HIT : METRIC_FAILED);
     if (t)
         t->lookup = NULL;
-    if (r == ACCESS_ABSENT)
-        r = p->stopping ? err_set(&why, -ECANCELED, "the daemon is stopping") : join(p, t, l, &why);
+    if (r > 0)
+        count_request(p, METRIC_HIT);
+    else if (r == ACCESS_ABSENT)
+        r = join(p, t, l, &why);
+    if (r < 0)
+        count_request(p, METRIC_FAILED);
     if (t && !t->entry)
         ticket_done(t, r, &why, r < 0 ? NULL : &l->q.found);
     (void)look_free(l);
