@@ -214,6 +214,7 @@ TEST(turns_those_that_somebody_waits_for_come_first) {
     ask(&e, &a[0], "r.example/slow-a:1", true);
     run_until(&e, "r.example/slow-a:1", FLIGHT_RESOLVING);
     ask(&e, &a[1], "r.example/slow-b:1", true);
+    run_until(&e, "r.example/slow-b:1", FLIGHT_QUEUED); /* it is the older one */
     ask(&e, &a[2], "r.example/slow-c:1", true);
     run_until(&e, "r.example/slow-c:1", FLIGHT_QUEUED);
     ASSERT_EQ(state_of(&e, "r.example/slow-b:1"), FLIGHT_QUEUED);
