@@ -79,6 +79,7 @@ static int copy_request(Flight *p, const FlightRequest *request, Err *err) {
     memcpy(p->fingerprint, request->fingerprint, GRANT_BYTES);
     p->aim = request->aim;
     p->open = request->open;
+    p->late = request->late;
     return 0;
 }
 
@@ -325,6 +326,7 @@ static int run_plan(void *arg, Err *err) {
         .text = p->reference_text,
         .platform = p->platform_text,
         .aim = p->aim,
+        .late = p->late,
         .grant = flight_grant(p),
         .pull = flight_store_pull(p),
         .ask = w->ask,

@@ -49,6 +49,7 @@ typedef struct FlightRequest {
     const uint8_t *fingerprint;   /* of the credential, GRANT_BYTES; copied */
     AccessAim aim;
     bool open;   /* when the registry cannot be reached, what is stored is given: few tries */
+    bool late;   /* nothing is fetched: -ETIMEDOUT when the store lacks something */
     bool wanted; /* somebody waits for it */
 } FlightRequest;
 

@@ -32,7 +32,7 @@ struct Flight {
     CredentialList credentials; /* one or none */
     uint8_t fingerprint[GRANT_BYTES];
     AccessAim aim;
-    bool open;
+    bool open, late;
     PullOptions *options; /* since flight_start() */
 
     FlightState state;

@@ -2,7 +2,8 @@
 /* flight_view: how far a pull is, as numbers and as a sentence. */
 #include "agent/flight_internal.h"
 
-/* Why nothing moves: the worker says so, or nothing is left to do but to wait for another pull. */
+/* Why nothing moves: the worker says so, or nothing is left to do but to wait for another pull, of
+ * which nothing is told: it may be another tenant's. */
 static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
     buf[0] = 0;
     if (p->state == FLIGHT_QUEUED)
@@ -14,9 +15,8 @@ static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
         const Flight *owner = p->layers[i].role == SHARE_WAIT ? sharer_owner(p->sharer, i) : NULL;
 
         if (owner && owner != p)
-            (void)snprintf(buf, FLIGHT_WAITING_MAX,
-                           "waits for layer %s that the pull of %s fetches",
-                           DIGEST_STR(&p->manifest->layers[i].digest), owner->reference_text);
+            (void)snprintf(buf, FLIGHT_WAITING_MAX, "waits for layer %s that another pull fetches",
+                           DIGEST_STR(&p->manifest->layers[i].digest));
     }
 }
 

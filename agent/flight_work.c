@@ -118,6 +118,11 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
         r = set_reference(s, &plan->grant, m, plan->text, plan->platform, err);
         return r < 0 ? r : 1;
     }
+    if (r == 0 && plan->late)
+        return err_set(err, -ETIMEDOUT,
+                       "%.300s is not stored here, and is not pulled any more; cache-ctl pull "
+                       "brings it, and the next try mounts it then",
+                       plan->text);
     plan->room = flight_room(s);
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
         r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], true, err) : 0;

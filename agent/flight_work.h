@@ -30,6 +30,7 @@ typedef struct FlightPlan {
     const Reference *reference;
     const char *text, *platform; /* the reference's text */
     AccessAim aim;
+    bool late;       /* nothing is fetched any more */
     Grant grant;     /* what is remembered once the registry let us in */
     StorePull pull;  /* stored layers are leased for it */
     const bool *ask; /* of each layer: whether to look */
@@ -39,7 +40,8 @@ typedef struct FlightPlan {
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
  * nothing: the reference then points at `given`.  Errors: -EBADMSG another digest; -ENOENT nothing
- * is stored, and nothing may be fetched; those of the store. */
+ * is stored, and nothing may be fetched; -ETIMEDOUT it is not stored, and it is late; those of the
+ * store. */
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 
 /* The registry did not let the credentials in: what was remembered of them is wrong. */

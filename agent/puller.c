@@ -8,6 +8,9 @@
 #include "base/log.h"
 #include "base/parse.h"
 
+/* What a request that is past its deadline waits for the registry's word. */
+#define LATE_USEC (10 * USEC_PER_SEC)
+
 /* One pull and those who wait for it. */
 typedef struct Entry {
     Puller *puller;
@@ -29,7 +32,6 @@ typedef struct Entry {
 typedef struct Look {
     Puller *puller;
     EnsureTicket *ticket; /* NULL: freed */
-    char *key;
     CredentialList credentials;
     bool background;
     uint64_t deadline_usec;
@@ -449,29 +451,40 @@ static void count_request(const Puller *p, MetricOutcome outcome) {
     metrics_add(p->report.metrics, METRIC_ARTIFACT_REQUESTS, METRIC_LABEL(outcome), 1);
 }
 
+/* Who asks the same with the same credentials gets the same pull: nobody has what others may. */
+static char *make_key(const Look *l, bool late) {
+    _cleanup_free_ char *filter = filter_text(l->q.filter);
+    char hex[2 * GRANT_BYTES + 1];
+
+    format_hex(l->q.fingerprint, GRANT_BYTES, hex);
+    return xasprintf("%s %s %s %d %d %s", l->q.reference_text, l->q.platform, hex,
+                     (int)aim_of(l->q.policy), (int)late, filter);
+}
+
 /* The ticket is the entry's from now on; a new entry is made when there is none.  Errors: as
- * flight_new(). */
+ * flight_new().  Past its deadline a request still has what is stored, once the registry lets it
+ * in: that is asked, of all, whether it is stored or not. */
 static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
     const Credential *credential =
         credential_find(&l->credentials, l->q.reference->registry, l->q.reference->repository);
-    Entry *f = find_entry(p, l->key);
+    const uint64_t now = now_usec();
+    const bool late = is_past(l->deadline_usec, now);
+    const uint64_t deadline = late ? now + LATE_USEC : l->deadline_usec;
+    _cleanup_free_ char *key = make_key(l, late);
+    Entry *f = find_entry(p, key);
     bool is_new = !f;
 
-    if (is_past(l->deadline_usec, now_usec()))
-        return err_set(err, -ETIMEDOUT,
-                       "%.300s is not stored here, and is not pulled any more; cache-ctl pull "
-                       "brings it, and the next try mounts it then",
-                       l->q.reference_text);
     if (is_new) {
         int r;
         f = xnew(Entry);
         *f = (Entry){ .puller = p,
-                      .key = xstrdup(l->key),
+                      .key = TAKE_PTR(key),
                       .request = { .reference = reference_copy(l->q.reference),
                                    .platform = xstrdup(l->q.platform),
                                    .filter = filter_copy(l->q.filter),
                                    .aim = aim_of(l->q.policy),
                                    .open = l->q.open,
+                                   .late = late,
                                    .wanted = !l->background } };
         credential_list_copy(&f->credentials, credential);
         memcpy(f->fingerprint, l->q.fingerprint, GRANT_BYTES);
@@ -494,10 +507,11 @@ static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
     if (t) {
         t->lookup = NULL;
         t->entry = f;
+        t->deadline_usec = deadline;
         t->next = f->tickets;
         f->tickets = t;
     }
-    note_deadline(f, l->deadline_usec, is_new);
+    note_deadline(f, deadline, is_new);
     schedule(p);
     return 0;
 }
@@ -506,7 +520,6 @@ static int join(Puller *p, EnsureTicket *t, const Look *l, Err *err) {
 
 static Look *look_free(Look *l) {
     lookup_done(&l->q);
-    free(l->key);
     credential_list_done(&l->credentials);
     asker_done(&l->asker);
     free(l);
@@ -531,17 +544,22 @@ static void on_lookup(void *arg, int r, const Err *err) {
     EnsureTicket *t = l->ticket;
     Err why = *err;
 
+    /* The pool of pulls may have ended already. */
+    if (p->stopping && (r == ACCESS_WHOLE || r == ACCESS_ABSENT))
+        r = err_set(&why, -ECANCELED, "the daemon is stopping");
     if (r == ACCESS_WHOLE) { /* the tree may be large */
         pool_submit(p->context.pool, run_subset, on_lookup, l);
         return;
     }
     p->n_lookups--;
-    if (r != 0)
-        count_request(p, r > 0 ? METRIC_HIT : METRIC_FAILED);
     if (t)
         t->lookup = NULL;
-    if (r == ACCESS_ABSENT)
-        r = p->stopping ? err_set(&why, -ECANCELED, "the daemon is stopping") : join(p, t, l, &why);
+    if (r > 0)
+        count_request(p, METRIC_HIT);
+    else if (r == ACCESS_ABSENT)
+        r = join(p, t, l, &why);
+    if (r < 0)
+        count_request(p, METRIC_FAILED);
     if (t && !t->entry)
         ticket_done(t, r, &why, r < 0 ? NULL : &l->q.found);
     (void)look_free(l);
@@ -569,16 +587,6 @@ static int check_platform(const char *text, char **ret, Err *err) {
     if (r >= 0)
         *ret = xstrdup(platform_text(buf, &platform));
     return r;
-}
-
-/* Who asks the same with the same credentials gets the same pull: nobody has what others may. */
-static char *make_key(const Look *l) {
-    _cleanup_free_ char *filter = filter_text(l->q.filter);
-    char hex[2 * GRANT_BYTES + 1];
-
-    format_hex(l->q.fingerprint, GRANT_BYTES, hex);
-    return xasprintf("%s %s %s %d %s", l->q.reference_text, l->q.platform, hex,
-                     (int)aim_of(l->q.policy), filter);
 }
 
 static AccessGiver giver_of(const EnsureRequest *request, const Credential *c) {
@@ -609,7 +617,6 @@ static Look *look_new(Puller *p, const EnsureRequest *request, char *platform,
                         .open = p->options->access_open && !request->trusted } };
     credential_list_copy(&l->credentials, credential);
     credential_fingerprint(credential, l->q.fingerprint);
-    l->key = make_key(l);
     return l;
 }
 

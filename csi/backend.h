@@ -33,7 +33,8 @@ typedef struct EnsureRequest {
     const CredentialList *credentials; /* of the asker; NULL or empty: the node's; copied */
     bool background;                   /* nobody waits */
     uint64_t deadline_usec; /* of now_usec(): until then a pull is waited for, and when it ends
-                               nobody who asked for it waits longer, it ends; 0: for ever */
+                               nobody who asked for it waits longer, it ends; 0: for ever.
+                               Past: nothing is fetched, but what is stored is given */
     bool trusted;           /* the node's administrator: may have what is stored */
 } EnsureRequest;
 

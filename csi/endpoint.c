@@ -32,9 +32,10 @@ static void endpoint_arm(Endpoint *e) {
 
 /* A node's limit of inotify instances (128 a user) is soon reached: then there is no watch. */
 static int endpoint_watch(Endpoint *e, Err *err) {
-    int r = sd_event_add_inotify(
-        e->options.event, &e->watch, e->directory,
-        IN_ONLYDIR | IN_DELETE | IN_MOVED_FROM | IN_DELETE_SELF | IN_MOVE_SELF, on_change, e);
+    int r = sd_event_add_inotify(e->options.event, &e->watch, e->directory,
+                                 IN_ONLYDIR | IN_DELETE | IN_MOVED_FROM | IN_MOVED_TO |
+                                     IN_DELETE_SELF | IN_MOVE_SELF,
+                                 on_change, e);
 
     if (r == -EMFILE || r == -ENOSPC) {
         log_debug("cannot watch %s (%s): looking every second", e->directory, strerror(-r));

@@ -16,7 +16,7 @@ import pytest
 from lib.artifacts import modelpack
 from lib.check import (EXIT_OF, assert_pulls, everything_of, files_with, need_programs, publish, publish_error,
                        running_daemon, wait_idle)
-from lib.csi import control_client
+from lib.csi import control_client, error_of
 from lib.registry import Registry
 from lib.sandbox import mounts_beneath
 
@@ -194,6 +194,23 @@ def test_fail_closed_while_the_registry_is_down(own):
     tenants.gives(secrets=ALICE)
     tenants.registry.start()
     tenants.gives(secrets=BOB)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy):
+    """The time was over while the registry was down; nothing is fetched then, but what is here is given."""
+    tenants, options = own(), {"secrets": BOB, "pullPolicy": policy, "timeout": "1s"}
+    tenants.registry.stop()
+    target = tenants.daemon.target("late")
+    code, text = error_of(tenants.daemon.csi().publish, "late", target, tenants.by_tag, **options)
+    assert code == Code.DEADLINE_EXCEEDED and "gave up after 1 s" in text, text
+    tenants.registry.start()
+    code, text = publish_error(tenants.daemon, "late", tenants.by_tag, **{**options, "secrets": MALLORY})
+    assert code == Code.UNAUTHENTICATED, text
+    blobs = tenants.registry.blob_gets()
+    assert publish(tenants.daemon, "late", tenants.by_tag, **options) == target
+    assert tenants.registry.blob_gets() == blobs
+    tenants.daemon.csi().unpublish("late", target)
 
 
 def test_fail_open_while_the_registry_is_down_where_that_is_set(own):

@@ -20,6 +20,7 @@ ROOTS = {"containerd": "/var/lib/kubelet", "crio": "/var/lib/kubelet", "k3s": "/
 # All that is made, and no more: nothing that grants access to the API server.
 KINDS = {"Namespace": "v1", "ServiceAccount": "v1", "ConfigMap": "v1", "CSIDriver": "storage.k8s.io/v1",
          "DaemonSet": "apps/v1"}
+MORE_KINDS = {"prometheus-operator": {"PodMonitor": "monitoring.coreos.com/v1"}}  # of components; not Kubernetes' own
 CSIDRIVER = {"attachRequired": False, "podInfoOnMount": True, "fsGroupPolicy": "None", "requiresRepublish": False,
              "seLinuxMount": False, "storageCapacity": False, "volumeLifecycleModes": ["Ephemeral", "Persistent"]}
 POD = {"priorityClassName": "system-node-critical", "automountServiceAccountToken": False,
@@ -220,9 +221,10 @@ def compose_fixture(work):
 @pytest.mark.parametrize("name", OVERLAYS)
 @pytest.mark.parametrize("component", COMPONENTS)
 def test_components_go_with_every_overlay(compose, component, name):
-    built = compose(component, name)
-    assert {obj["kind"]: obj["apiVersion"] for obj in built.objects} == KINDS
-    assert decode_strictly(built.text)
+    built, more = compose(component, name), MORE_KINDS.get(component, {})
+    assert {obj["kind"]: obj["apiVersion"] for obj in built.objects} == {**KINDS, **more}
+    own = [text for text in built.text.split("\n---\n") if not any(f"kind: {kind}\n" in text for kind in more)]
+    assert len(decode_strictly("\n---\n".join(own))) == len(KINDS)
     assert set(built.mounts()) == {v["name"] for v in built.pod["volumes"]}
 
 
@@ -236,8 +238,9 @@ def test_node_credentials_are_a_file_that_the_daemon_reads(compose):
     assert volume["secret"]["defaultMode"] == 0o400
 
 
-def test_prometheus_finds_the_metrics(compose):
-    built = compose("prometheus")
+@pytest.mark.parametrize("component", ["prometheus", "prometheus-operator"])
+def test_prometheus_finds_the_metrics(compose, component):
+    built = compose(component)
     template = built.one("DaemonSet")["spec"]["template"]
     [port] = built.container["ports"]
     annotations = template["metadata"]["annotations"]
@@ -245,12 +248,18 @@ def test_prometheus_finds_the_metrics(compose):
     assert annotations["prometheus.io/port"] == str(port["containerPort"])
     assert built.pod["hostNetwork"] and port["hostPort"] == port["containerPort"]  # Kubernetes wants them equal
     assert built.container["args"][-2:] == ["--set", f"metrics.address=:{port['containerPort']}"]
-    [monitor] = documents(read(DAEMONSET, "components/prometheus/podmonitor.yaml"))
+
+
+def test_the_prometheus_operator_selects_the_daemons(compose):
+    built = compose("prometheus-operator")
+    template, monitor = built.one("DaemonSet")["spec"]["template"], built.one("PodMonitor")
     labels = template["metadata"]["labels"]
     assert monitor["spec"]["selector"]["matchLabels"].items() <= labels.items()
     assert monitor["metadata"]["namespace"] == built.one("DaemonSet")["metadata"]["namespace"]
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
-    assert endpoint["port"] == port["name"] and endpoint["path"] == annotations["prometheus.io/path"]
+    [port] = built.container["ports"]
+    assert endpoint["port"] == port["name"]
+    assert endpoint["path"] == template["metadata"]["annotations"]["prometheus.io/path"]
 
 
 def test_accelerators_are_chosen_by_labels(compose):

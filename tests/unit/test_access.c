@@ -7,6 +7,7 @@
 typedef struct Caller {
     const char *password; /* NULL: no credentials */
     bool trusted;
+    bool late; /* its deadline is past */
     unsigned done;
     int r;
     Err err;
@@ -38,6 +39,7 @@ static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
         ASSERT_OK(credential_add(&credentials, reference->registry, "user", a->password, &err));
     request.reference = reference;
     request.trusted = a->trusted;
+    request.deadline_usec = a->late ? 1 : 0;
     a->done = 0;
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
 }
@@ -278,6 +280,54 @@ TEST(access_of_different_policies_is_not_joined) {
     ASSERT_EQ(fetches.done, 0);
     agent_env_wait(&e, &fetches.done, 1);
     ASSERT_GIVEN(&fetches);
+    agent_env_done(&e);
+}
+
+#define LATE(password_) ASKER(.password = (password_), .late = true)
+
+/* Who is too late is asked for as everybody, and has what is stored; nothing comes for it. */
+TEST(access_of_who_is_late_is_checked_all_the_same) {
+    static const PullPolicy policies[] = { PULL_POLICY_ALWAYS, PULL_POLICY_IF_NOT_PRESENT };
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *before = NULL, *after = NULL;
+    AgentEnv e;
+    Err err = { "" };
+
+    agent_env_init(&e, dir, "access.check=always");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_OK(fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &before, NULL, &err));
+    for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+        ASSERT_GIVEN(get(&e, LATE("good"), PRIVATE, policies[i]));
+        ASSERT_REFUSED(get(&e, LATE("bad"), PRIVATE, policies[i]), -EKEYREJECTED, "who are you");
+        ASSERT_REFUSED(get(&e, LATE("bad"), "r.example/private/x:1", policies[i]), -EKEYREJECTED,
+                       "who are you");
+        ASSERT_REFUSED(get(&e, LATE("good"), "r.example/private/x:1", policies[i]), -ETIMEDOUT,
+                       "is not stored here, and is not pulled any more");
+        ASSERT_REFUSED(get(&e, LATE(NULL), "r.example/absent:1", policies[i]), -ENOENT,
+                       "no such tag"); /* cache-ctl pull would not bring it */
+    }
+    beside_the_store(dir, "moved");
+    ASSERT_GIVEN(get(&e, LATE("good"), PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_REFUSED(get(&e, LATE("good"), PRIVATE, PULL_POLICY_ALWAYS), -ETIMEDOUT,
+                   "is not pulled any more");
+    ASSERT_OK(fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &after, NULL, &err));
+    ASSERT_TRUE(strstr(before, "fetch") && !strstr(after + strlen(before), "fetch"));
+    agent_env_done(&e);
+}
+
+/* Its word is waited for, but not for long. */
+TEST(access_of_who_is_late_has_a_deadline_of_its_own) {
+    STORE_TEST_DIR(dir);
+    uint64_t begin = now_usec();
+    AgentEnv e;
+    Caller a = { .late = true };
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_REFUSED(get(&e, &a, "r.example/hello-sleep:1", PULL_POLICY_IF_NOT_PRESENT), -ETIMEDOUT,
+                   "r.example/hello-sleep:1 is not here in time (");
+    ASSERT_TRUE(now_usec() - begin >= 10 * USEC_PER_SEC);
+    while (puller_count(e.puller) > 0)
+        (void)sd_event_run(e.event, 10 * USEC_PER_MSEC);
     agent_env_done(&e);
 }
 

@@ -192,6 +192,24 @@ TEST(endpoint_leaves_the_place_to_another) {
     place_wait(p, true);
 }
 
+/* Moved over ours from another folder: nothing is deleted or moved away in ours. */
+TEST(endpoint_notices_what_is_moved_into_its_place) {
+    _cleanup_(place_freep) Place *p = place_new();
+    _cleanup_free_ char *elsewhere = xasprintf("%s/s", tmpdir_path(p->dir));
+    _cleanup_(unix_listener_freep) UnixListener *other = NULL;
+    Err err;
+
+    ASSERT_OK(place_begin(p, true, &err));
+    place_wait(p, true);
+    ASSERT_OK(unix_listener_new(&other, elsewhere, 0600, &err));
+    ASSERT_OK(rename(elsewhere, p->path));
+    for (uint64_t end = now_usec() + USEC_PER_SEC / 2; now_usec() < end;)
+        ASSERT_OK(sd_event_run(p->event, USEC_PER_SEC / 10));
+    ASSERT_TRUE(!endpoint_is_there(p->endpoint));
+    other = unix_listener_free(other);
+    place_wait(p, true);
+}
+
 TEST(endpoint_comes_after_another) {
     _cleanup_(place_freep) Place *first = place_new(), *second = place_new();
     Err err;

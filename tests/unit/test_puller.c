@@ -250,6 +250,29 @@ TEST(puller_stop_ends_everything) {
     agent_env_done(&e);
 }
 
+/* What a look into the store finds to do while the daemon stops is not begun. */
+TEST(puller_stop_begins_nothing) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(filter_freep) Filter *filter = NULL;
+    AgentEnv e;
+    Caller subset, absent;
+    Err err = { "" };
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &subset, "r.example/plain:1", PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_OK(filter_parse(&filter, "*.json", NULL, &err));
+    ask_as(&e, &subset, "r.example/plain:1", (EnsureRequest){ .filter = filter });
+    ask(&e, &absent, "r.example/plain:2", PULL_POLICY_IF_NOT_PRESENT);
+    puller_stop(e.puller, NULL, NULL);
+    agent_env_wait(&e, &subset.done, 1);
+    agent_env_wait(&e, &absent.done, 1);
+    ASSERT_ERR(subset.r, -ECANCELED);
+    ASSERT_STREQ(subset.err.text, "the daemon is stopping");
+    ASSERT_ERR(absent.r, -ECANCELED);
+    ASSERT_EQ(metric_value(e.metrics, "modelcached_artifact_requests_total{result=\"failed\"}"), 2);
+    agent_env_done(&e);
+}
+
 TEST(puller_platform_that_is_none) {
     STORE_TEST_DIR(dir);
     _cleanup_(reference_freep) Reference *reference = NULL;
