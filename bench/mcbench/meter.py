@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures one operation of a contender: wall time, CPU seconds and peak memory of its processes."""
+import contextlib
 import dataclasses
 import os
 import resource
@@ -80,7 +81,8 @@ def measure(argv, standing=(), env=None, seconds=900, folder=None):
         try:
             _, errors = child.communicate(timeout=seconds)
         except BaseException as error:
-            os.killpg(child.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.killpg(child.pid, signal.SIGKILL)
             if isinstance(error, subprocess.TimeoutExpired):
                 raise Failed(f"not done after {seconds} s") from None
             raise

@@ -89,8 +89,11 @@ class Rounds:
             try:
                 contender.prepare(place)
                 samples = {"cold": contender.cold(place), "warm": contender.warm(place)}
-            finally:
-                contender.clean()
+            except BaseException:  # ^C, too: a clean-up that fails then must not hide it
+                with contextlib.suppress(Failed, RuntimeError, TimeoutError):
+                    contender.clean()
+                raise
+            contender.clean()
         except (Failed, RuntimeError, TimeoutError) as error:
             self.failed[label, contender.name] = str(error)
             self.bench.say(f"{self.case.name} {label}: {contender.name} failed: {error}")
