@@ -109,3 +109,28 @@ _unused_ static int agent_env_left(AgentEnv *e) {
     (void)closedir(d);
     return n;
 }
+
+/* One who asks the puller. */
+typedef struct Caller {
+    const char *password; /* NULL: no credentials */
+    bool trusted;
+    bool late; /* its deadline is past */
+    unsigned done;
+    int r;
+    Err err;
+    Digest manifest;
+    EnsureTicket *ticket;
+    bool had_pull;
+} Caller;
+
+_unused_ static void caller_done(void *arg, int r, const Err *err, const Digest *manifest) {
+    Caller *a = arg;
+
+    a->done++;
+    a->r = r;
+    a->err = *err;
+    a->had_pull = puller_ticket_pull(a->ticket) != NULL;
+    if (r >= 0)
+        a->manifest = *manifest;
+    a->ticket = puller_ticket_free(a->ticket);
+}

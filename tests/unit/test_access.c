@@ -4,30 +4,6 @@
 #include "agent/access.h"
 #include "tests/unit/agent_env.h"
 
-typedef struct Caller {
-    const char *password; /* NULL: no credentials */
-    bool trusted;
-    bool late; /* its deadline is past */
-    unsigned done;
-    int r;
-    Err err;
-    Digest manifest;
-    EnsureTicket *ticket;
-    bool had_pull;
-} Caller;
-
-static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Caller *a = arg;
-
-    a->done++;
-    a->r = r;
-    a->err = *err;
-    a->had_pull = puller_ticket_pull(a->ticket) != NULL;
-    if (r >= 0)
-        a->manifest = *manifest;
-    a->ticket = puller_ticket_free(a->ticket);
-}
-
 static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     _cleanup_(credential_list_done) CredentialList credentials = { 0 };
@@ -41,7 +17,7 @@ static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
     request.trusted = a->trusted;
     request.deadline_usec = a->late ? 1 : 0;
     a->done = 0;
-    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
+    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
 }
 
 static Caller *get(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {

@@ -2,27 +2,6 @@
 /* test_puller: policies, joining, limits, failures, with a real store and fake workers. */
 #include "tests/unit/agent_env.h"
 
-typedef struct Caller {
-    unsigned done;
-    int r;
-    Err err;
-    Digest manifest;
-    EnsureTicket *ticket;
-    bool had_pull;
-} Caller;
-
-static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Caller *a = arg;
-
-    a->done++;
-    a->r = r;
-    a->err = *err;
-    a->had_pull = puller_ticket_pull(a->ticket) != NULL;
-    if (r >= 0)
-        a->manifest = *manifest;
-    a->ticket = puller_ticket_free(a->ticket);
-}
-
 static void ask_as(AgentEnv *e, Caller *a, const char *text, EnsureRequest request) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     Err err = { "" };
@@ -30,7 +9,7 @@ static void ask_as(AgentEnv *e, Caller *a, const char *text, EnsureRequest reque
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
     *a = (Caller){ 0 };
-    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
+    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
     ASSERT_EQ(a->done, 0);
 }
 
@@ -244,8 +223,8 @@ TEST(puller_stop_ends_everything) {
     ASSERT_ERR(b.r, -ECANCELED);
     ASSERT_EQ(agent_env_left(&e), 0);
     ASSERT_OK(reference_parse(&reference, "r.example/x:1", &err));
-    ASSERT_ERR(puller_ensure(e.puller, &ticket, &(EnsureRequest){ .reference = reference }, on_done,
-                             &a, &err),
+    ASSERT_ERR(puller_ensure(e.puller, &ticket, &(EnsureRequest){ .reference = reference },
+                             caller_done, &a, &err),
                -ECANCELED);
     agent_env_done(&e);
 }
@@ -284,7 +263,7 @@ TEST(puller_platform_that_is_none) {
     agent_env_init(&e, dir, NULL);
     ASSERT_OK(reference_parse(&reference, "r.example/x:1", &err));
     request.reference = reference;
-    ASSERT_ERR(puller_ensure(e.puller, &ticket, &request, on_done, NULL, &err), -EINVAL);
+    ASSERT_ERR(puller_ensure(e.puller, &ticket, &request, caller_done, NULL, &err), -EINVAL);
     agent_env_done(&e);
 }
 

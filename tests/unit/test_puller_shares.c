@@ -3,23 +3,6 @@
  */
 #include "tests/unit/agent_env.h"
 
-typedef struct Caller {
-    unsigned done;
-    int r;
-    Err err;
-    EnsureTicket *ticket;
-} Caller;
-
-static void on_done(void *arg, int r, const Err *err, const Digest *manifest) {
-    Caller *a = arg;
-
-    (void)manifest;
-    a->done++;
-    a->r = r;
-    a->err = *err;
-    a->ticket = puller_ticket_free(a->ticket);
-}
-
 static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
     _cleanup_(reference_freep) Reference *reference = NULL;
     EnsureRequest request = { .policy = PULL_POLICY_IF_NOT_PRESENT, .background = background };
@@ -28,7 +11,7 @@ static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
     *a = (Caller){ 0 };
-    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, on_done, a, &err));
+    ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
 }
 
 static const Flight *find(AgentEnv *e, const char *reference) {
