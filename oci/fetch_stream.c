@@ -3,12 +3,12 @@
  */
 #include "oci/fetch_internal.h"
 #include "oci/retry.h"
+#include "oci/share.h"
 
 #define RAMP_USEC     (10 * USEC_PER_MSEC) /* between two looks whether connections are added */
 #define RAMP_LOOKS    10 /* after so many with the same number it is likely to stay */
 #define RAMP_BACKLOG  4  /* so many buffers wait for the hash: it has enough to do */
 #define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
-#define LAST_PIECES   4U /* ranges at the end are no shorter: each costs a round trip */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
@@ -229,12 +229,29 @@ static unsigned range_pieces(const Fetch *f) {
     return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
 }
 
-/* What to ask for next.  The last ranges are shorter again: no connection is left alone with much.
- */
+/* Pieces from `begin` on, after which nobody was asked for anything, such that all connections end
+ * together. */
+static uint64_t shared_pieces(const Fetch *f, uint64_t begin) {
+    ShareOther others[FETCH_STREAMS_MAX] = { 0 };
+    uint64_t now = now_usec(), take;
+    unsigned n = MAX(f->n_streams, MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) - 1);
+
+    for (unsigned i = 0; i < f->n_streams; i++) {
+        const FetchStream *s = f->streams[i];
+
+        others[i].left = s->end - s->at;
+        if (s->fresh >= f->window.piece_bytes)
+            others[i].rate = s->fresh * USEC_PER_SEC / active_usec(s, now);
+    }
+    take = share_take(f->o.size - begin, f->rate,
+                      f->hash_bytes * USEC_PER_SEC / MAX(f->hash_usec, (uint64_t)1), others, n);
+    return MAX((take + f->window.piece_bytes / 2) / f->window.piece_bytes, (uint64_t)1);
+}
+
+/* What to ask for next. */
 static bool choose(const Fetch *f, Extent *ret) {
     unsigned pieces = range_pieces(f);
     Extent taken[FETCH_STREAMS_MAX];
-    uint64_t first;
 
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
@@ -246,10 +263,8 @@ static bool choose(const Fetch *f, Extent *ret) {
     }
     if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
         return false;
-    first = ret->begin / f->window.piece_bytes;
-    pieces = (unsigned)MIN((uint64_t)pieces,
-                           MAX((f->window.n_pieces - first) / f->ramp.wanted, LAST_PIECES));
-    ret->end = MIN(ret->end, window_begin(&f->window, first + pieces));
+    ret->end = MIN(ret->end, window_begin(&f->window, ret->begin / f->window.piece_bytes +
+                                                          shared_pieces(f, ret->begin)));
     return true;
 }
 
