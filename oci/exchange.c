@@ -233,6 +233,10 @@ const char *exchange_header(const Exchange *x, const char *name, size_t i) {
     return http_header(x->transfer, name, i);
 }
 
+uint64_t exchange_answer_usec(const Exchange *x) {
+    return http_answer_usec(x->transfer);
+}
+
 const Buf *exchange_body(const Exchange *x) {
     return &x->body;
 }

@@ -22,7 +22,8 @@
 
 typedef enum FetchMode {
     FETCH_PLAIN,   /* one stream; ranges only to go on (where it broke, or past what is there) */
-    FETCH_PROBING, /* the first answer tells whether several ranges can be asked for */
+    FETCH_PROBING, /* the first answer tells whether the registry knows ranges; from one that is
+                      near only that is asked for */
     FETCH_RANGES,
     FETCH_WHOLE, /* nor does that work: all of the blob each time */
 } FetchMode;

@@ -15,6 +15,10 @@
 #define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
 #define DOUBTS_MAX    2 /* ranges mishandled in a row, before the blob is fetched from the start */
 
+static bool is_ranged(const Fetch *f) {
+    return f->mode == FETCH_RANGES || f->mode == FETCH_PROBING;
+}
+
 static void remove_stream(FetchStream *s) {
     Fetch *f = s->fetch;
 
@@ -117,20 +121,37 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
     return at < n;
 }
 
+/* The first answer has it: all others must have the same, also those that are on their way. */
+static void expect(Fetch *f, const char *etag) {
+    f->etag = xstrdup(etag);
+    for (unsigned i = 0; i < f->n_streams; i++)
+        registry_request_expect(f->streams[i]->request, etag);
+}
+
+/* All others ask for what this one brings. */
+static void keep_only(const FetchStream *s) {
+    Fetch *f = s->fetch;
+
+    while (f->n_streams > 1)
+        remove_stream(f->streams[f->streams[0] == s ? 1 : 0]);
+}
+
 static void on_head(void *arg, const RegistryBlobHead *head) {
     FetchStream *s = arg;
     Fetch *f = s->fetch;
 
+    traffic_answered(f->c->traffic, head->answer_usec);
     if (!f->etag)
-        f->etag = xstrdup(head->etag);
+        expect(f, head->etag);
     if (head->whole && s->end < f->o.size) {
         s->begin = s->at = 0;
         s->end = f->o.size;
         f->mode = FETCH_PLAIN;
         traffic_mark_ranges_bad(f->c->traffic);
+        keep_only(s);
     } else if (f->mode == FETCH_PROBING) {
         f->mode = FETCH_RANGES;
-        ramp_answered(&f->ramp, now_usec() - s->begun_usec, traffic_connections(f->c->traffic));
+        ramp_answered(&f->ramp, head->answer_usec, traffic_connections(f->c->traffic));
     }
 }
 
@@ -297,8 +318,7 @@ static void start_streams(Fetch *f) {
     Extent want;
 
     while (!f->resting && !traffic_is_held(t) && choose(f, &want)) {
-        unsigned max =
-            f->mode == FETCH_RANGES ? MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
+        unsigned max = is_ranged(f) ? MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
         const FetchStream *lowest = outer_stream(f, true);
         bool urgent = lowest && want.begin<lowest->at, extra = f->n_streams> 0;
         int r;
@@ -364,7 +384,7 @@ static bool is_ahead(const Fetch *f) {
 }
 
 static bool may_ramp(const Fetch *f) {
-    return (f->mode == FETCH_RANGES || f->mode == FETCH_PROBING) && f->n_streams > 0;
+    return is_ranged(f) && f->n_streams > 0;
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
@@ -393,7 +413,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
 
 /* Fewer connections are allowed than before. */
 static void obey(Fetch *f) {
-    while (traffic_is_over(f->c->traffic) && f->mode == FETCH_RANGES && f->n_streams > 0)
+    while (traffic_is_over(f->c->traffic) && is_ranged(f) && f->n_streams > 0)
         remove_stream(outer_stream(f, false));
 }
 

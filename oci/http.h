@@ -61,5 +61,8 @@ unsigned http_status(const HttpTransfer *t);
 /* The value of the i-th header of that name, without blanks around it; NULL: there are not so many.
  */
 const char *http_header(const HttpTransfer *t, const char *name, size_t i);
+/* Microseconds between the request and the first byte of its answer, of a transfer that has one; no
+ * connecting in it, no TLS. */
+uint64_t http_answer_usec(const HttpTransfer *t);
 /* The kind of address that this transfer opened a connection to. */
 AddressKind http_used_address(const HttpTransfer *t);

@@ -243,6 +243,14 @@ unsigned http_status(const HttpTransfer *t) {
     return t->status;
 }
 
+uint64_t http_answer_usec(const HttpTransfer *t) {
+    curl_off_t sent = 0, first_byte = 0;
+
+    (void)curl_easy_getinfo(t->easy, CURLINFO_PRETRANSFER_TIME_T, &sent);
+    (void)curl_easy_getinfo(t->easy, CURLINFO_STARTTRANSFER_TIME_T, &first_byte);
+    return first_byte > sent ? (uint64_t)(first_byte - sent) : 0;
+}
+
 AddressKind http_used_address(const HttpTransfer *t) {
     return t->used;
 }

@@ -142,7 +142,10 @@ static int read_document(Pull *p, const RegistryDoc *doc, Err *err) {
 
 static void take_document(Pull *p, const RegistryDoc *doc) {
     Err err;
-    int r = read_document(p, doc, &err);
+    int r;
+
+    traffic_answered(p->traffic, doc->answer_usec);
+    r = read_document(p, doc, &err);
 
     if (r < 0)
         pull_finish(p, r, &err);

@@ -3,7 +3,7 @@
  * can follow. */
 #include "oci/ramp.h"
 
-#define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer, with all that comes before it */
+#define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer */
 #define LOOK_USEC    USEC_PER_MSEC        /* so little says nothing */
 #define LOOKS_DOUBLE 2 /* before the number is doubled: one may have been unlucky */
 #define LOOKS_TRY    5 /* before one more is judged */
@@ -64,8 +64,7 @@ static bool judge(Ramp *r) {
 }
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
-    if (usec >= FAR_USEC)
-        r->wanted = most;
+    r->wanted = usec >= FAR_USEC ? most : 1;
 }
 
 void ramp_look(Ramp *r, const RampLook *look) {

@@ -35,7 +35,8 @@ typedef struct RampLook {
 
 /* One connection. */
 void ramp_begin(Ramp *r);
-/* The first answer took so long: does one connection have a chance to be fast? */
+/* The registry's last answer took so long: does one connection have a chance to be fast?  Not once
+ * there are looks. */
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most);
 /* Looks again and sets `wanted`; to be called every few round trips or milliseconds while there are
  * connections.  Time and bytes never fall. */

@@ -125,6 +125,11 @@ void registry_request_finish(RegistryRequest *q, int result, const Err *err,
     destroy_request(q);
 }
 
+void registry_request_expect(RegistryRequest *q, const char *etag) {
+    if (!q->etag)
+        q->etag = xstrdup(etag);
+}
+
 void registry_request_resume(RegistryRequest *q) {
     if (q->exchange && !q->doomed && !q->finishing)
         exchange_resume(q->exchange);
@@ -198,8 +203,9 @@ static int on_blob_head(void *arg, const Exchange *x, Err *err) {
         return err_set(err, -EBADMSG, "the registry has %.20s bytes, the manifest says %llu",
                        length, (unsigned long long)q->size);
     if (q->blob.on_head)
-        q->blob.on_head(q->blob.arg,
-                        &(RegistryBlobHead){ .whole = !ranged, .etag = strong_etag(x) });
+        q->blob.on_head(q->blob.arg, &(RegistryBlobHead){ .whole = !ranged,
+                                                          .etag = strong_etag(x),
+                                                          .answer_usec = exchange_answer_usec(x) });
     return 0;
 }
 
@@ -291,7 +297,8 @@ static void on_exchange_done(void *arg, int r, const Err *why) {
         r = check_document(q, &err);
         doc = (RegistryDoc){ .data = exchange_body(q->exchange)->data,
                              .n = exchange_body(q->exchange)->len,
-                             .content_type = exchange_header(q->exchange, "Content-Type", 0) };
+                             .content_type = exchange_header(q->exchange, "Content-Type", 0),
+                             .answer_usec = exchange_answer_usec(q->exchange) };
     }
     registry_request_finish(q, r, &err, r < 0 || !q->doc_done ? NULL : &doc);
 }

@@ -43,6 +43,7 @@ typedef struct RegistryDoc {
     const uint8_t *data;
     size_t n;
     const char *content_type; /* NULL: none */
+    uint64_t answer_usec;     /* from the request to the first byte of the answer */
 } RegistryDoc;
 typedef void (*RegistryDocDone)(void *arg, int r, const Err *err, const RegistryDoc *doc);
 /* A manifest or index by tag or "sha256:…" (capped; verified against the digest when asked by
@@ -61,8 +62,9 @@ typedef struct RegistryBlob {
 } RegistryBlob;
 
 typedef struct RegistryBlobHead {
-    bool whole;       /* the body is all of the blob */
-    const char *etag; /* a strong one, or NULL; borrowed during the call */
+    bool whole;           /* the body is all of the blob */
+    const char *etag;     /* a strong one, or NULL; borrowed during the call */
+    uint64_t answer_usec; /* from the request to the first byte of the answer */
 } RegistryBlobHead;
 
 /* How a registry can mishandle a range (RFC 9110, 14.2); all mean: ask for the whole blob. */
@@ -90,6 +92,8 @@ typedef struct RegistryBlobHandlers {
  * / -ECONNRESET.  The digest is the caller's to prove. */
 int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *blob,
                       const RegistryBlobHandlers *handlers) _must_check_;
+/* An answer that is still to come must have this ETag, too, unless its request names one. */
+void registry_request_expect(RegistryRequest *q, const char *etag);
 /* In the done callback of a request that failed: how long the registry asked to wait; 0: it did
  * not. */
 uint64_t registry_request_retry_usec(const RegistryRequest *q);

@@ -20,6 +20,7 @@ struct Traffic {
     uint64_t failing_usec; /* the first failure since the last new byte; 0: none */
     uint64_t armed_usec;   /* when the timer comes; UINT64_MAX: not at all */
     sd_event_source *timer;
+    uint64_t answer_usec;
     bool ranges_bad;
 };
 
@@ -171,6 +172,14 @@ int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_
 
 uint64_t traffic_give_up_usec(const Traffic *t) {
     return t->o.give_up_usec;
+}
+
+void traffic_answered(Traffic *t, uint64_t usec) {
+    t->answer_usec = usec;
+}
+
+uint64_t traffic_answer_usec(const Traffic *t) {
+    return t->answer_usec;
 }
 
 void traffic_mark_ranges_bad(Traffic *t) {

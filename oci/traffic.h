@@ -55,6 +55,11 @@ int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_
 /* The time that traffic_wait() gives up after. */
 uint64_t traffic_give_up_usec(const Traffic *t);
 
+/* The registry's last answer took so long, from the request to its first byte; 0: there was none.
+ */
+void traffic_answered(Traffic *t, uint64_t usec);
+uint64_t traffic_answer_usec(const Traffic *t);
+
 /* This registry was found to mishandle ranges. */
 void traffic_mark_ranges_bad(Traffic *t);
 bool traffic_ranges_are_bad(const Traffic *t);

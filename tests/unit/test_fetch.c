@@ -19,6 +19,8 @@ struct RegistryRequest {
     const uint8_t *body;
     size_t n, at, piece;
     int fail; /* instead of the end */
+    RegistryBlobHead head;
+    bool told, expects;
 };
 
 struct Registry {
@@ -30,7 +32,10 @@ struct Registry {
     unsigned n_breaks;  /* … so often */
     uint64_t bad_from;  /* ranges from this byte on are refused … */
     unsigned n_bad;     /* … so often */
-    unsigned n_requests;
+    bool ignores;       /* all ranges: the blob comes whole */
+    const char *etag;
+    unsigned n_requests, n_before_head; /* before the first head came */
+    unsigned n_expecting;
     uint64_t sent;
 };
 
@@ -49,6 +54,11 @@ static int on_turn(sd_event_source *source, void *arg) {
     Err err = { "the network fails" };
     int r = 0;
 
+    if (!q->told && q->fail != REGISTRY_RANGE_IGNORED) {
+        q->told = true;
+        q->registry->n_before_head = q->registry->n_before_head ?: q->registry->n_requests;
+        h.on_head(h.arg, &q->head);
+    }
     if (k > 0) {
         r = h.on_data(h.arg, q->body + q->at, k);
         if (r == 1) { /* until it is resumed */
@@ -68,6 +78,11 @@ static int on_turn(sd_event_source *source, void *arg) {
     return 0;
 }
 
+void registry_request_expect(RegistryRequest *q, const char *etag) {
+    q->registry->n_expecting += !q->expects && etag;
+    q->expects = true;
+}
+
 uint64_t registry_request_retry_usec(const RegistryRequest *q) {
     (void)q;
     return 0;
@@ -78,6 +93,8 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
     RegistryRequest *q = xnew(RegistryRequest);
     bool breaks = r->breaks_at > blob->begin && r->breaks_at < blob->end && r->n_breaks > 0;
     bool is_bad = blob->begin > 0 && blob->begin >= r->bad_from && r->n_bad > 0;
+    bool whole =
+        (!blob->probe || r->ignores) && !blob->begin && (r->ignores || blob->end == blob->size);
 
     r->n_requests++;
     r->n_breaks -= breaks;
@@ -86,20 +103,19 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
                             .handlers = *handlers,
                             .body = r->body,
                             .at = (size_t)blob->begin,
-                            .piece = r->piece };
-    q->n = (size_t)MIN(blob->end, (uint64_t)r->n);
+                            .piece = r->piece,
+                            .head = { .whole = whole, .etag = r->etag },
+                            .expects = blob->etag };
+    q->n = (size_t)MIN(whole ? blob->size : blob->end, (uint64_t)r->n);
     q->fail = r->fail;
     if (breaks) {
         q->n = (size_t)r->breaks_at;
         q->fail = -ECONNRESET;
     }
-    if (is_bad) {
+    if (is_bad || (r->ignores && blob->begin > 0)) {
         q->n = q->at;
         q->fail = REGISTRY_RANGE_IGNORED;
-    } else
-        handlers->on_head(handlers->arg,
-                          &(RegistryBlobHead){ .whole = !blob->probe && !blob->begin &&
-                                                        blob->end == blob->size });
+    }
     ASSERT_OK(sd_event_add_defer(r->event, &q->source, on_turn, q));
     ASSERT_OK(sd_event_source_set_enabled(q->source, SD_EVENT_ON));
     *ret = q;
@@ -345,6 +361,42 @@ TEST(ranges_that_are_mishandled_cost_little) {
             check_file(&f, size);
             fixture_close(&f);
         }
+}
+
+/* All connections begin before the first answer; it tells the others what they have to expect. */
+TEST(nothing_waits_for_the_first_answer_of_a_far_registry) {
+    for (unsigned far = 0; far < 2; far++) {
+        Fixture f;
+        FetchOptions o;
+
+        fixture_open(&f, MiB(2));
+        f.context.range_min_bytes = KiB(128);
+        f.registry.etag = "\"a\"";
+        traffic_answered(f.traffic, far ? 20 * USEC_PER_MSEC : 2 * USEC_PER_MSEC);
+        o = options(&f, MiB(2));
+        ASSERT_OK(run(&f, &o));
+        ASSERT_EQ(f.registry.n_before_head, far ? 3 : 1);
+        ASSERT_EQ(f.registry.n_expecting, f.registry.n_before_head);
+        check_file(&f, MiB(2));
+        fixture_close(&f);
+    }
+}
+
+TEST(a_far_registry_that_ignores_ranges_sends_the_blob_once) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open(&f, MiB(2));
+    f.context.range_min_bytes = KiB(128);
+    f.registry.ignores = true;
+    traffic_answered(f.traffic, 20 * USEC_PER_MSEC);
+    o = options(&f, MiB(2));
+    ASSERT_OK(run(&f, &o));
+    ASSERT_TRUE(f.troubles <= 1 && f.registry.n_requests <= 4);
+    ASSERT_TRUE(f.registry.sent <= MiB(2) + f.registry.piece);
+    ASSERT_TRUE(traffic_ranges_are_bad(f.traffic));
+    check_file(&f, MiB(2));
+    fixture_close(&f);
 }
 
 TEST(a_registry_that_never_serves_a_range) {

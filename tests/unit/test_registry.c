@@ -19,6 +19,7 @@ typedef struct Play {
     int first_token_bad;    /* the first n tokens are refused */
     const char *answer;     /* to everything but tokens: a whole answer */
     const char *post;       /* answer to a POST for a token */
+    useconds_t wait_usec;   /* before the answer */
 } Play;
 
 static bool authorized(const Play *play, const char *auth) {
@@ -87,6 +88,7 @@ static void handler(ServerConn *c, const ServerRequest *q, void *arg) {
     char auth[1024];
     Play *play = arg;
 
+    (void)usleep(play->wait_usec);
     if (startswith(q->path, "/token"))
         give_token(c, q, play);
     else if (play->answer)
@@ -106,6 +108,7 @@ typedef struct Seen {
     enum { NORMAL, PAUSES, FREES_REQUEST, FREES_REGISTRY, FREES_REGISTRY_AT_THE_END } mode;
     Err err;
     uint64_t begin, end, retry_usec; /* of a range */
+    uint64_t answer_usec;
     bool probe, whole;
     const char *etag;
 } Seen;
@@ -128,6 +131,7 @@ static void on_doc(void *arg, int r, const Err *err, const RegistryDoc *doc) {
         s->n = MIN(doc->n, sizeof(s->body) - 1);
         memcpy(s->body, doc->data, s->n);
         (void)snprintf(s->type, sizeof(s->type), "%s", doc->content_type ? doc->content_type : "");
+        s->answer_usec = doc->answer_usec;
     }
     on_end(s, r, err);
 }
@@ -153,6 +157,7 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
 
 static void on_head(void *arg, const RegistryBlobHead *head) {
     ((Seen *)arg)->whole = head->whole;
+    ((Seen *)arg)->answer_usec = head->answer_usec;
 }
 
 static void on_blob(void *arg, int r, const Err *err) {
@@ -635,13 +640,18 @@ TEST(registry_ranges) {
         { "HTTP/1.1 503 X\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n", -ECONNREFUSED },
     };
 
-    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+    for (size_t i = 0; i < 2 * ELEMENTSOF(cases); i++) {
         _cleanup_(fixture_done) Fixture f;
-        Seen s = { .begin = 2, .end = 5, .etag = "\"a\"" };
+        bool later = i >= ELEMENTSOF(cases); /* the ETag is told behind the request */
+        size_t c = i % ELEMENTSOF(cases);
+        Seen s = { .begin = 2, .end = 5, .etag = later ? NULL : "\"a\"" };
 
-        fixture_init(&f, (Play){ .answer = cases[i].answer }, NULL);
-        get_blob(&f, &s, 10);
-        if (s.r != cases[i].r)
+        fixture_init(&f, (Play){ .answer = cases[c].answer }, NULL);
+        start_blob(&f, &s, 10);
+        if (later)
+            registry_request_expect(s.q, "\"a\"");
+        run_until(f.event, &s.done, 1);
+        if (s.r != cases[c].r)
             test_fail(__FILE__, __LINE__, "%zu: %d: %s", i, s.r, s.err.text);
         ASSERT_STREQ(s.body, s.r < 0 ? "" : "234");
         ASSERT_EQ(s.retry_usec, s.r == -ECONNREFUSED ? 7 * USEC_PER_SEC : 0);
@@ -657,4 +667,17 @@ TEST(registry_a_probe_takes_all_of_the_blob_too) {
     ASSERT_EQ(s.r, 0);
     ASSERT_TRUE(s.whole);
     ASSERT_STREQ(s.body, BLOB);
+}
+
+TEST(registry_tells_how_long_an_answer_takes) {
+    for (useconds_t wait = 0; wait <= 30000; wait += 30000) {
+        _cleanup_(fixture_done) Fixture f;
+        Seen manifest = { 0 }, blob = { 0 };
+
+        fixture_init(&f, (Play){ .wait_usec = wait }, NULL);
+        get_manifest(&f, &manifest, "v1");
+        get_blob(&f, &blob, 10);
+        ASSERT_TRUE(manifest.answer_usec > wait && manifest.answer_usec < USEC_PER_SEC);
+        ASSERT_TRUE(blob.answer_usec > wait && blob.answer_usec < USEC_PER_SEC);
+    }
 }
