@@ -172,12 +172,20 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-void flight_refused(Store *s, const Grant *grant) {
+static void forget(Store *s, const Grant *grant) {
     Err err = { "" };
     int r = store_grant_remove(s, grant, &err);
 
     if (r < 0) /* it ends by its age */
         log_debug("%s", err_text(&err, r));
+}
+
+void flight_refused(Store *s, const Grant *grant, int r) {
+    static const uint8_t nobody[GRANT_BYTES];
+
+    forget(s, grant);
+    if (r != -EKEYREJECTED)
+        forget(s, &(Grant){ grant->origin, nobody, grant->lifetime_usec });
 }
 
 int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,

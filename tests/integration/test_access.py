@@ -13,7 +13,7 @@ import time
 import grpc
 import pytest
 
-from lib.artifacts import modelpack
+from lib.artifacts import index, modelpack
 from lib.check import (EXIT_OF, assert_pulls, everything_of, files_with, need_programs, publish, publish_error,
                        running_daemon, wait_idle)
 from lib.csi import control_client, error_of
@@ -313,6 +313,78 @@ def test_who_is_known_but_not_allowed(make_daemon, make_faulty, work, auth):
         assert_pulls(daemon, f"alice{i}", name, artifact.tree, secrets=ALICE)
     faulty.clear_faults()
     assert_pulls(daemon, "bob", by_digest, artifact.tree, secrets=BOB, pullPolicy="Never")
+
+
+def hide(faulty, repository):
+    """From now on the registry says of the repository that it has no such thing; returns what ends that."""
+    fault = faulty.fault(f"/{repository}/manifests/", "status", status=404)
+    return lambda: faulty.faults.remove(fault)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_a_grant_ends_when_the_registry_hides_the_repository(make_daemon, make_faulty, work, auth):
+    """404 instead of 403, as many registries say of what the credentials may not see."""
+    faulty, artifact = make_faulty(users=USERS, auth=auth), modelpack(work, sizes=(1000,), seed="hidden")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/hidden", "v1")
+    other = faulty.add(modelpack(work, sizes=(1000,), seed="seen"), "team/seen", "v1")
+    by_digest = f"{faulty.host}/team/hidden@{artifact.digest}"
+    for name, one in (("alice", reference), ("alice-other", other)):
+        publish(daemon, name, one, secrets=ALICE)
+    publish(daemon, "bob", reference, secrets=BOB, pullPolicy="Never")
+    show = hide(faulty, "team/hidden")
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=ALICE)
+    assert publish_error(daemon, "asked", reference, secrets=ALICE, pullPolicy="Always")[0] == Code.NOT_FOUND
+    for policy in POLICIES:
+        for name in (reference, by_digest):
+            code, text = publish_error(daemon, "forgotten", name, secrets=ALICE, pullPolicy=policy)
+            assert code == Code.NOT_FOUND and "404 Not Found; check the repository and tag" in text, text
+    publish(daemon, "elsewhere", other, secrets=ALICE, pullPolicy="Never")
+    assert_pulls(daemon, "bob-again", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
+    assert mounts_beneath(daemon.target("alice")), "a volume that is mounted stays"
+    show()
+    blobs = faulty.blob_gets()
+    assert_pulls(daemon, "again", by_digest, artifact.tree, secrets=ALICE, pullPolicy="Never")
+    assert faulty.blob_gets() == blobs
+
+
+def test_a_deleted_tag_is_no_end_of_what_its_repository_has(make_daemon, make_faulty, work):
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), modelpack(work, sizes=(1000,), seed="tags")
+    daemon = make_daemon([faulty.config()])
+    first, by_digest = faulty.add(artifact, "team/tags", "v1"), f"{faulty.host}/team/tags@{artifact.digest}"
+    assert_pulls(daemon, "first", first, artifact.tree, secrets=ALICE)
+    del faulty.manifests["team/tags", "v1"]
+    assert publish_error(daemon, "deleted", first, secrets=ALICE, pullPolicy="Always")[0] == Code.NOT_FOUND
+    blobs, asked = faulty.blob_gets(), len(faulty.seen("/manifests/"))
+    assert_pulls(daemon, "by-digest", by_digest, artifact.tree, secrets=ALICE)
+    assert len(faulty.seen("/manifests/")) > asked and faulty.blob_gets() == blobs
+    assert_pulls(daemon, "let-in-again", first, artifact.tree, secrets=ALICE)
+
+
+def test_a_platform_that_is_missing_ends_no_grant(make_daemon, make_faulty, work):
+    """The registry gave the index: it lets these credentials in."""
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), index([(modelpack(work, sizes=(1000,)), "linux/amd64")])
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/index", "v1")
+    options = {"secrets": ALICE, "pullPolicy": "Always"}
+    publish(daemon, "first", reference, **options, platform="linux/amd64")
+    code, text = publish_error(daemon, "none", reference, **options, platform="linux/s390x")
+    assert code == Code.NOT_FOUND and "the index has nothing for linux/s390x" in text, text
+    asked = len(faulty.seen("/manifests/"))
+    publish(daemon, "again", reference, secrets=ALICE, pullPolicy="Never", platform="linux/amd64")
+    assert len(faulty.seen("/manifests/")) == asked
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_repository_that_is_public_no_more(make_daemon, make_faulty, work, status):
+    """What the registry gave to nobody in particular was for all; and then it was for nobody."""
+    faulty, artifact = make_faulty(), modelpack(work, sizes=(1000,), seed="public")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/public", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree)
+    faulty.fault("/manifests/", "status", status=status)
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
+    code = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND}[status]
+    assert publish_error(daemon, "asked", reference, pullPolicy="Always")[0] == code
+    for secrets in (None, BOB):
+        assert publish_error(daemon, "forgotten", reference, secrets=secrets, pullPolicy="Never")[0] == code
 
 
 def test_joining_a_pull_needs_credentials_of_its_own(make_daemon, make_faulty, work):
