@@ -196,10 +196,11 @@ def test_fail_closed_while_the_registry_is_down(own):
     tenants.gives(secrets=BOB)
 
 
+@pytest.mark.parametrize("part", [{}, {"include": "*.json"}], ids=["whole", "subset"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy):
-    """The time was over while the registry was down; nothing is fetched then, but what is here is given."""
-    tenants, options = own(), {"secrets": BOB, "pullPolicy": policy, "timeout": "1s"}
+def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy, part):
+    """The time was over while the registry was down; nothing is fetched then, but what is here is given, or a part of it."""
+    tenants, options = own(), {"secrets": BOB, "pullPolicy": policy, "timeout": "1s", **part}
     tenants.registry.stop()
     target = tenants.daemon.target("late")
     code, text = error_of(tenants.daemon.csi().publish, "late", target, tenants.by_tag, **options)

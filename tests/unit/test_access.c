@@ -15,6 +15,7 @@ static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
         ASSERT_OK(credential_add(&credentials, reference->registry, "user", a->password, &err));
     request.reference = reference;
     request.trusted = a->trusted;
+    request.filter = a->filter;
     request.deadline_usec = a->late ? 1 : 0;
     a->done = 0;
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
@@ -356,6 +357,37 @@ TEST(access_of_who_is_late_is_checked_all_the_same) {
                    "is not pulled any more");
     ASSERT_OK(fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &after, NULL, &err));
     ASSERT_TRUE(strstr(before, "fetch") && !strstr(after + strlen(before), "fetch"));
+    agent_env_done(&e);
+}
+
+/* Whatever the policy: nothing has to come for it. */
+TEST(access_of_who_is_late_to_a_subset_of_what_is_stored) {
+    static const PullPolicy policies[] = { PULL_POLICY_ALWAYS, PULL_POLICY_IF_NOT_PRESENT,
+                                           PULL_POLICY_NEVER };
+    STORE_TEST_DIR(dir);
+    _cleanup_(filter_freep) Filter *json = NULL;
+    AgentEnv e;
+    Caller whole = { .password = "good" }, late = { .password = "good", .late = true };
+    Err err = { "" };
+
+    ASSERT_OK(filter_parse(&json, "*.json", NULL, &err));
+    late.filter = json;
+    agent_env_init(&e, dir, "access.check=always");
+    ASSERT_GIVEN(get(&e, &whole, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+        Digest subset;
+
+        ASSERT_REFUSED(
+            get(&e, ASKER(.password = "bad", .late = true, .filter = json), PRIVATE, policies[i]),
+            -EKEYREJECTED, "who are you");
+        ASSERT_GIVEN(get(&e, &late, PRIVATE, policies[i]));
+        filter_key(json, &whole.manifest, &subset);
+        ASSERT_TRUE(digest_equal(&late.manifest, &subset));
+        ASSERT_OK(store_remove(e.store, NULL, NULL, &subset, NULL, &err)); /* to be made anew */
+    }
+    beside_the_store(dir, "moved"); /* of that, nothing is here */
+    ASSERT_REFUSED(get(&e, &late, PRIVATE, PULL_POLICY_ALWAYS), -ETIMEDOUT,
+                   "is not pulled any more");
     agent_env_done(&e);
 }
 
