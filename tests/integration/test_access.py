@@ -374,6 +374,17 @@ def test_a_platform_that_is_missing_ends_no_grant(make_daemon, make_faulty, work
     assert len(faulty.seen("/manifests/")) == asked
 
 
+def test_what_a_proxy_says_ends_no_grant(make_daemon, make_faulty, work):
+    """407 is no word of the registry, and of no credentials for it."""
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), modelpack(work, sizes=(1000,), seed="proxy")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/behind", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree, secrets=ALICE)
+    faulty.fault("/manifests/", "status", status=407)
+    code, text = publish_error(daemon, "asked", reference, secrets=ALICE, pullPolicy="Always")
+    assert code == Code.PERMISSION_DENIED and text.endswith("; check the proxy settings"), text
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=ALICE, pullPolicy="Never")
+
+
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_repository_that_is_public_no_more(make_daemon, make_faulty, work, status):
     """What the registry gave to nobody in particular was for all; and then it was for nobody."""
