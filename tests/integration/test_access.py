@@ -19,6 +19,7 @@ from lib.check import (EXIT_OF, assert_pulls, everything_of, files_with, need_pr
 from lib.csi import control_client, error_of
 from lib.registry import Registry
 from lib.sandbox import mounts_beneath
+from lib.volumes import unmount
 
 Code = grpc.StatusCode
 ALICE = {"username": "alice", "password": "Open-Sesame-1"}
@@ -257,6 +258,23 @@ def test_a_grant_ends_when_the_registry_refuses(own):
     tenants.gives(secrets=ALICE)  # it is remembered …
     tenants.refuses(Code.UNAUTHENTICATED, secrets=ALICE, pullPolicy="Always")
     tenants.refuses(Code.UNAUTHENTICATED, secrets=ALICE)  # … until then
+
+
+def test_a_volume_that_lost_its_mount_comes_back_without_the_registry(own):
+    """As after a reboot of the node, whose pods stay: that volume at that target, and no other one."""
+    tenants = own(access={"check": "always"})
+    tenants.daemon.stop_clean()
+    unmount(tenants.target)
+    tenants.registry.stop()
+    tenants.daemon.start()
+    assert not mounts_beneath(tenants.target)
+    for name in ("alice-2", "bob"):
+        assert publish_error(tenants.daemon, name, tenants.by_tag, secrets=ALICE)[0] == Code.UNAVAILABLE
+    other = os.path.join(os.path.dirname(tenants.target), "other")
+    assert error_of(tenants.daemon.csi().publish, "alice", other, tenants.by_tag,
+                    secrets=ALICE)[0] == Code.FAILED_PRECONDITION
+    assert publish(tenants.daemon, "alice", tenants.by_tag, secrets=ALICE) == tenants.target
+    assert mounts_beneath(tenants.target)
 
 
 def test_never_for_a_listed_registry(own):
