@@ -66,7 +66,8 @@
         "everything.")                                                                             \
     KEY("access.lifetime", DURATION, access_lifetime, "168h", 60 * USEC_PER_SEC,                   \
         365 * 86400 * USEC_PER_SEC, NULL, true,                                                    \
-        "How long what a registry said counts for ifNotGranted; every pull renews it.")            \
+        "How long what a registry said counts for ifNotGranted; every pull renews it, a no (401, " \
+        "403, or the 404 that hides) ends it.")                                                    \
     KEY("access.unreachable", ENUM, access_unreachable, "deny", 0, 0, "deny allow", true,          \
         "What a pod gets that is to be checked while the registry cannot be reached: nothing "     \
         "until it can, or what is stored.")                                                        \

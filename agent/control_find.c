@@ -181,6 +181,8 @@ int control_volumes(Store *s, const Digest *manifest, Modelcached__Control__Volu
         m->digest = xstrdup(DIGEST_STR(&v->manifest));
         m->created_usec = v->created_usec;
         m->sub_path = xstrdup(v->sub_path);
+        m->pod_namespace = xstrdup(v->pod_namespace);
+        m->pod_name = xstrdup(v->pod_name);
         m->mounted = is_mounted(mounts, n_mounts, v->target);
     }
     mount_info_free(mounts, n_mounts);

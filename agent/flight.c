@@ -169,7 +169,7 @@ static int run_end(void *arg, Err *err) {
     if (p->refused) {
         Grant grant = flight_grant(p);
 
-        flight_refused(p->context->store, &grant);
+        flight_refused(p->context->store, &grant, p->worker_r);
     }
     return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
 }
@@ -558,11 +558,18 @@ static bool try_open(Flight *p) {
     return true;
 }
 
+/* Many registries answer 404 for a repository that the credentials may not see. */
+static bool is_refused(const Flight *p, int r) {
+    return !p->manifest &&
+           (access_is_refusal(r) || (r == -ENOENT && !worker_was_let_in(p->worker)));
+}
+
 /* Of a worker that ended too early, what it brought may say more than its end: that is looked at
  * first. */
 static void on_worker_end(void *arg, int r, const Err *err) {
     Flight *p = arg;
 
+    p->refused = is_refused(p, r);
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
     if (r >= 0) {
@@ -571,7 +578,6 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     }
     p->worker_err = *err;
     p->worker_r = err_prefix(&p->worker_err, r, "pull %s", p->reference_text);
-    p->refused = !p->manifest && access_is_refusal(r);
     if (p->state == FLIGHT_RESOLVING && try_open(p))
         return;
     flight_commit_rest(p);

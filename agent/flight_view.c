@@ -57,7 +57,7 @@ void flight_view(const Flight *p, FlightView *ret) {
 }
 
 bool flight_is_refused(const Flight *p) {
-    return p->refused;
+    return p->refused && access_is_refusal(p->worker_r);
 }
 
 FlightLayerView flight_view_layer(const Flight *p, size_t i) {

@@ -102,6 +102,23 @@ int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fet
     return 0;
 }
 
+/* Nothing is fetched any more, but the whole has its subsets.  1 and the artifact; -ETIMEDOUT. */
+static int make_late(Store *s, const FlightPlan *plan, Digest *ret, Err *err) {
+    const Manifest *m = plan->manifest;
+    int r = m->filter ? store_has_manifest(s, &m->digest, plan->pull.origin, err) : 0;
+
+    if (r > 0)
+        r = store_make_subset(s, &m->digest, m->filter, ret, err);
+    else if (r == 0)
+        r = -ENOENT;
+    if (r == -ENOENT)
+        return err_set(err, -ETIMEDOUT,
+                       "%.300s is not stored here, and is not pulled any more; cache-ctl pull "
+                       "brings it, and the next try mounts it then",
+                       plan->text);
+    return r < 0 ? r : 1;
+}
+
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
     const Manifest *m = plan->manifest;
     Digest artifact;
@@ -113,16 +130,13 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
         return r;
     manifest_key(m, &artifact);
     r = store_has_manifest(s, &artifact, plan->pull.origin, err);
+    if (r == 0 && plan->late)
+        r = make_late(s, plan, &artifact, err);
     if (r > 0) {
         plan->given = artifact;
         r = set_reference(s, &plan->grant, m, plan->text, plan->platform, err);
         return r < 0 ? r : 1;
     }
-    if (r == 0 && plan->late)
-        return err_set(err, -ETIMEDOUT,
-                       "%.300s is not stored here, and is not pulled any more; cache-ctl pull "
-                       "brings it, and the next try mounts it then",
-                       plan->text);
     plan->room = flight_room(s);
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
         r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], true, err) : 0;
@@ -172,12 +186,20 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-void flight_refused(Store *s, const Grant *grant) {
+static void forget(Store *s, const Grant *grant) {
     Err err = { "" };
     int r = store_grant_remove(s, grant, &err);
 
     if (r < 0) /* it ends by its age */
         log_debug("%s", err_text(&err, r));
+}
+
+void flight_refused(Store *s, const Grant *grant, int r) {
+    static const uint8_t nobody[GRANT_BYTES];
+
+    forget(s, grant);
+    if (r != -EKEYREJECTED)
+        forget(s, &(Grant){ grant->origin, nobody, grant->lifetime_usec });
 }
 
 int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,

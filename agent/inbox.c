@@ -39,6 +39,7 @@ struct Inbox {
     uint64_t room, announced; /* bytes that files may have, and have */
     int outcome;
     Err why;
+    bool let_in;
 };
 
 /* Which messages a state takes: bits of FromWorker's oneof. */
@@ -219,6 +220,7 @@ static int on_failed(Inbox *in, const Modelcached__Worker__Failed *m, Err *err) 
     in->outcome = status_from_errno(-m->error) == GRPC_INTERNAL ? -EIO : -m->error;
     in->outcome = err_set(&in->why, in->outcome, "%s",
                           *text ? text : "the pull worker failed without saying why");
+    in->let_in = m->let_in;
     in->state = INBOX_ENDED;
     return 0;
 }
@@ -304,4 +306,8 @@ int inbox_outcome(const Inbox *in, Err *err) {
     if (in->outcome < 0 && err)
         *err = in->why;
     return in->outcome;
+}
+
+bool inbox_was_let_in(const Inbox *in) {
+    return in->let_in;
 }

@@ -98,6 +98,10 @@ pid_t worker_pid(const Worker *w) {
     return w->pid;
 }
 
+bool worker_was_let_in(const Worker *w) {
+    return inbox_was_let_in(w->inbox);
+}
+
 static void stop_watching(Worker *w) {
     w->closed = true;
     if (w->io)

@@ -94,9 +94,13 @@ static const char schema_4[] =
     "CREATE TABLE IF NOT EXISTS grants (origin TEXT NOT NULL, credential BLOB NOT NULL,"
     " checked_usec INTEGER NOT NULL, PRIMARY KEY (origin, credential)) WITHOUT ROWID;";
 
+/* Whose volume it is. */
+static const char schema_5[] = "ALTER TABLE volumes ADD COLUMN pod_namespace TEXT;"
+                               "ALTER TABLE volumes ADD COLUMN pod_name TEXT;";
+
 /* The schema is what these steps make, one after the other; an index of an earlier version gets
  * those that it lacks.  A step that was released does not change any more. */
-static const char *const schema_steps[] = { schema_1, schema_2, schema_3, schema_4 };
+static const char *const schema_steps[] = { schema_1, schema_2, schema_3, schema_4, schema_5 };
 #define INDEX_SCHEMA_VERSION ((int64_t)ELEMENTSOF(schema_steps))
 
 /* In memory, of this process: what running pulls hold, and scratch space of removal. */

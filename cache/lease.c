@@ -8,6 +8,8 @@ void volume_clear(Volume *v) {
     free(v->reference);
     free(v->sub_path);
     free(v->parameters);
+    free(v->pod_namespace);
+    free(v->pod_name);
     *v = (Volume){ 0 };
 }
 
@@ -50,10 +52,10 @@ static int insert_volume(Index *ix, const Volume *v, Err *err) {
     int r = manifest_lookup(ix, &v->manifest, true, &id, err);
 
     if (r >= 0)
-        r = index_run(ix, err, "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                      "tttttiiii", v->volume_id, v->target, v->reference, v->sub_path,
+        r = index_run(ix, err, "INSERT INTO volumes VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                      "tttttiiiitt", v->volume_id, v->target, v->reference, v->sub_path,
                       v->parameters, id, (int64_t)v->exec, (int64_t)v->multi_node,
-                      v->created_usec ? v->created_usec : now);
+                      v->created_usec ? v->created_usec : now, v->pod_namespace, v->pod_name);
     if (r >= 0)
         r = index_run(ix, err, "UPDATE manifests SET used_usec = ? WHERE id = ?", "ii", now, id);
     return r < 0 ? r : 0;
@@ -74,7 +76,7 @@ int store_volume_add(Store *s, const Volume *v, Err *err) {
 
 #define SELECT_VOLUME                                                                           \
     "SELECT volume_id, target, v.reference, sub_path, parameters, m.digest, exec, multi_node, " \
-    "v.created_usec, m.manifest"                                                                \
+    "v.created_usec, m.manifest, pod_namespace, pod_name"                                       \
     " FROM volumes AS v JOIN manifests AS m ON m.id = v.manifest_id "
 
 /* On failure, too, `v` must be cleared. */
@@ -90,6 +92,8 @@ static int load_volume(sqlite3_stmt *q, Volume *v, Err *err) {
         .exec = index_int(q, 6) != 0,
         .multi_node = index_int(q, 7) != 0,
         .created_usec = index_int(q, 8),
+        .pod_namespace = index_text(q, 10),
+        .pod_name = index_text(q, 11),
     };
     r = index_digest(q, 5, &v->manifest, err);
     return r < 0 ? r : index_digest(q, 9, &v->whole, err);

@@ -233,8 +233,9 @@ typedef struct Volume {
     char *reference;  /* as asked for */
     char *sub_path;   /* NULL: the root of the tree */
     char *parameters; /* canonical text of what must be equal when it is published again */
-    Digest manifest;  /* the artifact: its key */
-    Digest whole;     /* the manifest that it is, or is a subset of; only given, not taken */
+    char *pod_namespace, *pod_name; /* whose it is; NULL: not said */
+    Digest manifest;                /* the artifact: its key */
+    Digest whole; /* the manifest that it is, or is a subset of; only given, not taken */
     bool exec;
     bool multi_node; /* access mode allows other targets at the same time */
     int64_t created_usec;

@@ -91,8 +91,8 @@ static void op_goto(VolumeOp *op, VolumeState state) {
 
     assert(volume_states[op->state].next & 1U << state);
     log_write(LOG_DEBUG,
-              LOG_FIELDS({ "volume", op->volume.volume_id }, { "pod", op->params.pod_name },
-                         { "namespace", op->params.pod_namespace }),
+              LOG_FIELDS({ "volume", op->volume.volume_id }, { "pod", op->volume.pod_name },
+                         { "namespace", op->volume.pod_namespace }),
               "volume: %s -> %s", volume_states[op->state].name, volume_states[state].name);
     op->state = state;
     r = volume_states[state].enter ? volume_states[state].enter(op) : 0;
@@ -118,23 +118,21 @@ void volumes_event(const Volumes *v, const VolumeSubject *subject, const char *t
         event.volume_id = volume->volume_id;
         if (!digest_is_zero(&volume->manifest))
             event.digest = (char *)digest_text(digest, &volume->manifest);
-    }
-    if (subject->params) {
-        event.pod_namespace = subject->params->pod_namespace;
-        event.pod_name = subject->params->pod_name;
+        event.pod_namespace = volume->pod_namespace;
+        event.pod_name = volume->pod_name;
     }
     v->backend->event(v->backend->arg, &event);
 }
 
 /* Says once, at the end, what became of it. */
 static void op_report(const VolumeOp *op, int r, const Err *err) {
-    const Params *p = &op->params;
-    const VolumeSubject subject = { &op->volume, p, op->pull };
+    const Volume *v = &op->volume;
+    const VolumeSubject subject = { v, op->pull };
     uint64_t usec = now_usec() - op->begun_usec;
-    const char *what = op->volume.reference ? op->volume.reference : "an unknown volume";
+    const char *what = v->reference ? v->reference : "an unknown volume";
     _cleanup_free_ char *pod =
-        p->pod_name
-            ? xasprintf(" for pod %s/%s", p->pod_namespace ? p->pod_namespace : "?", p->pod_name)
+        v->pod_name
+            ? xasprintf(" for pod %s/%s", v->pod_namespace ? v->pod_namespace : "?", v->pod_name)
             : xstrdup("");
 
     if (r == -ECANCELED || (op->unpublish && r == 0) ||
@@ -146,8 +144,8 @@ static void op_report(const VolumeOp *op, int r, const Err *err) {
                       "cannot %s the volume at %s%s: %s", op->unpublish ? "unpublish" : "publish",
                       op->volume.target, pod, err_text(err, r));
     else if (op->unpublish)
-        volumes_event(op->volumes, &subject, "volume.unpublished", "unpublished %s from %s in %s",
-                      what, op->volume.target, FORMAT_DURATION(usec));
+        volumes_event(op->volumes, &subject, "volume.unpublished", "unpublished %s from %s%s in %s",
+                      what, v->target, pod, FORMAT_DURATION(usec));
     else {
         volumes_event(op->volumes, &subject, "volume.published", "published %s at %s%s in %s", what,
                       op->volume.target, pod, FORMAT_DURATION(usec));
@@ -293,7 +291,7 @@ static int op_enter_ensure(VolumeOp *op) {
     const Backend *b = op->volumes->backend;
     VolumeKey key = op_key(op);
     EnsureRequest request = {
-        .asker = { op->volume.volume_id, op->params.pod_namespace, op->params.pod_name },
+        .asker = { op->volume.volume_id, op->volume.pod_namespace, op->volume.pod_name },
         .reference = op->params.reference,
         .platform = op->params.platform,
         .policy = op->params.policy,
@@ -353,6 +351,8 @@ static int op_run_unmount(void *arg, Err *err) {
     if (store_volume_get(op->store, op->volume.volume_id, op->volume.target, &have, NULL) >= 0) {
         op->volume.reference = TAKE_PTR(have.reference);
         op->volume.manifest = have.manifest;
+        op->volume.pod_namespace = TAKE_PTR(have.pod_namespace);
+        op->volume.pod_name = TAKE_PTR(have.pod_name);
     }
     volume_clear(&have);
     return volume_unmount(op->store, &key, err);
@@ -413,6 +413,8 @@ static void op_fill(VolumeOp *op, const VolumePublishRequest *q, char *parameter
     op->volume.reference = reference_text(op->params.reference);
     op->volume.sub_path = xstrdup(op->params.sub_path);
     op->volume.parameters = parameters;
+    op->volume.pod_namespace = TAKE_PTR(op->params.pod_namespace);
+    op->volume.pod_name = TAKE_PTR(op->params.pod_name);
     op->volume.exec = op->params.exec && !q->noexec;
     op->volume.multi_node = q->multi_node;
 }

@@ -18,8 +18,7 @@ struct Volumes {
 /* What an event is about; all may be NULL. */
 typedef struct VolumeSubject {
     const Volume *volume;
-    const Params *params; /* for the pod's names */
-    const char *pull;     /* id */
+    const char *pull; /* id */
 } VolumeSubject;
 
 /* Tells the backend what became of it. */

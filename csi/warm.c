@@ -188,6 +188,8 @@ void warmer_add(Warmer *w, const Volume *v) {
                                 .target = xstrdup(v->target),
                                 .reference = xstrdup(v->reference),
                                 .sub_path = xstrdup(v->sub_path),
+                                .pod_namespace = xstrdup(v->pod_namespace),
+                                .pod_name = xstrdup(v->pod_name),
                                 .manifest = v->manifest },
                     .store = w->o.store,
                     .bytes_per_second = w->o.bytes_per_second,

@@ -37,19 +37,27 @@ json_t *volumes_json(Modelcached__Control__VolumeDetail *const *volumes, size_t 
         const Modelcached__Control__VolumeDetail *v = volumes[i];
         (void)json_array_append_new(
             array,
-            json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:b}", "volume_id",
-                      output_json_string(v->volume_id), "target", output_json_string(v->target),
-                      "reference", output_json_string(v->reference), "digest",
-                      output_json_string(v->digest), "sub_path", output_json_string(v->sub_path),
-                      "created", output_json_time(v->created_usec), "mounted", v->mounted));
+            json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:b}", "volume_id",
+                      output_json_string(v->volume_id), "namespace",
+                      output_json_string(v->pod_namespace), "pod", output_json_string(v->pod_name),
+                      "target", output_json_string(v->target), "reference",
+                      output_json_string(v->reference), "digest", output_json_string(v->digest),
+                      "sub_path", output_json_string(v->sub_path), "created",
+                      output_json_time(v->created_usec), "mounted", v->mounted));
     }
     return array;
 }
 
+static char *pod_text(const Modelcached__Control__VolumeDetail *v) {
+    return isempty(v->pod_name)
+               ? xstrdup("-")
+               : xasprintf("%s/%s", isempty(v->pod_namespace) ? "?" : v->pod_namespace,
+                           v->pod_name);
+}
+
 void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n) {
-    static const char *const columns[] = {
-        "VOLUME", "REFERENCE", "MOUNTED", "SINCE", "TARGET", NULL
-    };
+    static const char *const columns[] = { "VOLUME", "POD",    "REFERENCE", "MOUNTED",
+                                           "SINCE",  "TARGET", NULL };
     OutputTable *t;
 
     if (n == 0)
@@ -57,9 +65,9 @@ void volumes_table(Modelcached__Control__VolumeDetail *const *volumes, size_t n)
     t = output_table_new(columns);
     for (size_t i = 0; i < n; i++) {
         const Modelcached__Control__VolumeDetail *v = volumes[i];
-        char *cells[] = { xstrdup(v->volume_id), xstrdup(v->reference),
-                          xstrdup(v->mounted ? "yes" : "NO"), output_ago(v->created_usec),
-                          xstrdup(v->target) };
+        char *cells[] = { xstrdup(v->volume_id),       pod_text(v),
+                          xstrdup(v->reference),       xstrdup(v->mounted ? "yes" : "NO"),
+                          output_ago(v->created_usec), xstrdup(v->target) };
         output_table_row(t, cells);
     }
     output_table_print(t);

@@ -18,7 +18,7 @@ static const struct {
     { 404, -ENOENT, "Not Found", "; check the repository and tag" },
     { 405, -EPROTO, "Method Not Allowed", "; is this a registry?" },
     { 406, -EPROTO, "Not Acceptable", "" },
-    { 407, -EACCES, "Proxy Authentication Required", "; check the proxy settings" },
+    { 407, -EPERM, "Proxy Authentication Required", "; check the proxy settings" },
     { 408, -ECONNREFUSED, "Request Timeout", "" },
     { 410, -ENOENT, "Gone", "" },
     { 416, -EPROTO, "Range Not Satisfiable", "" },

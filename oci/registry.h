@@ -33,11 +33,12 @@ int registry_new(Registry **ret, const RegistryOptions *options, Err *err) _must
 Registry *registry_free(Registry *r); /* cancels requests */
 DEFINE_CLEANUP(Registry, registry_free);
 
-/* The errors of an answer: 401 -EKEYREJECTED, 403 -EACCES, 404 -ENOENT, 408 429 5xx -ECONNREFUSED
- * (retryable), other statuses -EPROTO; TLS trouble -EPROTO with the reason; no route, refused,
- * reset: -ECONNREFUSED -ECONNRESET -EHOSTUNREACH; body shorter than Content-Length -ECONNRESET;
- * -ETIMEDOUT nothing came for a while.  The sentence holds method, host, path without query,
- * status, and the registry's own words (capped, control characters removed). */
+/* The errors of an answer: 401 -EKEYREJECTED, 403 -EACCES, 404 -ENOENT, 407 (of a proxy) -EPERM,
+ * 408 429 5xx -ECONNREFUSED (retryable), other statuses -EPROTO; TLS trouble -EPROTO with the
+ * reason; no route, refused, reset: -ECONNREFUSED -ECONNRESET -EHOSTUNREACH; body shorter than
+ * Content-Length -ECONNRESET; -ETIMEDOUT nothing came for a while.  The sentence holds method,
+ * host, path without query, status, and the registry's own words (capped, control characters
+ * removed). */
 
 typedef struct RegistryDoc {
     const uint8_t *data;

@@ -13,12 +13,13 @@ import time
 import grpc
 import pytest
 
-from lib.artifacts import modelpack
+from lib.artifacts import index, modelpack
 from lib.check import (EXIT_OF, assert_pulls, everything_of, files_with, need_programs, publish, publish_error,
                        running_daemon, wait_idle)
 from lib.csi import control_client, error_of
 from lib.registry import Registry
 from lib.sandbox import mounts_beneath
+from lib.volumes import unmount
 
 Code = grpc.StatusCode
 ALICE = {"username": "alice", "password": "Open-Sesame-1"}
@@ -196,10 +197,11 @@ def test_fail_closed_while_the_registry_is_down(own):
     tenants.gives(secrets=BOB)
 
 
+@pytest.mark.parametrize("part", [{}, {"include": "*.json"}], ids=["whole", "subset"])
 @pytest.mark.parametrize("policy", POLICIES)
-def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy):
-    """The time was over while the registry was down; nothing is fetched then, but what is here is given."""
-    tenants, options = own(), {"secrets": BOB, "pullPolicy": policy, "timeout": "1s"}
+def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy, part):
+    """The time was over while the registry was down; nothing is fetched then, but what is here is given, or a part of it."""
+    tenants, options = own(), {"secrets": BOB, "pullPolicy": policy, "timeout": "1s", **part}
     tenants.registry.stop()
     target = tenants.daemon.target("late")
     code, text = error_of(tenants.daemon.csi().publish, "late", target, tenants.by_tag, **options)
@@ -258,6 +260,23 @@ def test_a_grant_ends_when_the_registry_refuses(own):
     tenants.refuses(Code.UNAUTHENTICATED, secrets=ALICE)  # … until then
 
 
+def test_a_volume_that_lost_its_mount_comes_back_without_the_registry(own):
+    """As after a reboot of the node, whose pods stay: that volume at that target, and no other one."""
+    tenants = own(access={"check": "always"})
+    tenants.daemon.stop_clean()
+    unmount(tenants.target)
+    tenants.registry.stop()
+    tenants.daemon.start()
+    assert not mounts_beneath(tenants.target)
+    for name in ("alice-2", "bob"):
+        assert publish_error(tenants.daemon, name, tenants.by_tag, secrets=ALICE)[0] == Code.UNAVAILABLE
+    other = os.path.join(os.path.dirname(tenants.target), "other")
+    assert error_of(tenants.daemon.csi().publish, "alice", other, tenants.by_tag,
+                    secrets=ALICE)[0] == Code.FAILED_PRECONDITION
+    assert publish(tenants.daemon, "alice", tenants.by_tag, secrets=ALICE) == tenants.target
+    assert mounts_beneath(tenants.target)
+
+
 def test_never_for_a_listed_registry(own):
     tenants = own(access={"check": "always"})
     registries = [{**tenants.registry.config(), "access_check": "never"}]
@@ -313,6 +332,89 @@ def test_who_is_known_but_not_allowed(make_daemon, make_faulty, work, auth):
         assert_pulls(daemon, f"alice{i}", name, artifact.tree, secrets=ALICE)
     faulty.clear_faults()
     assert_pulls(daemon, "bob", by_digest, artifact.tree, secrets=BOB, pullPolicy="Never")
+
+
+def hide(faulty, repository):
+    """From now on the registry says of the repository that it has no such thing; returns what ends that."""
+    fault = faulty.fault(f"/{repository}/manifests/", "status", status=404)
+    return lambda: faulty.faults.remove(fault)
+
+
+@pytest.mark.parametrize("auth", ["basic", "bearer"])
+def test_a_grant_ends_when_the_registry_hides_the_repository(make_daemon, make_faulty, work, auth):
+    """404 instead of 403, as many registries say of what the credentials may not see."""
+    faulty, artifact = make_faulty(users=USERS, auth=auth), modelpack(work, sizes=(1000,), seed="hidden")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/hidden", "v1")
+    other = faulty.add(modelpack(work, sizes=(1000,), seed="seen"), "team/seen", "v1")
+    by_digest = f"{faulty.host}/team/hidden@{artifact.digest}"
+    for name, one in (("alice", reference), ("alice-other", other)):
+        publish(daemon, name, one, secrets=ALICE)
+    publish(daemon, "bob", reference, secrets=BOB, pullPolicy="Never")
+    show = hide(faulty, "team/hidden")
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=ALICE)
+    assert publish_error(daemon, "asked", reference, secrets=ALICE, pullPolicy="Always")[0] == Code.NOT_FOUND
+    for policy in POLICIES:
+        for name in (reference, by_digest):
+            code, text = publish_error(daemon, "forgotten", name, secrets=ALICE, pullPolicy=policy)
+            assert code == Code.NOT_FOUND and "404 Not Found; check the repository and tag" in text, text
+    publish(daemon, "elsewhere", other, secrets=ALICE, pullPolicy="Never")
+    assert_pulls(daemon, "bob-again", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
+    assert mounts_beneath(daemon.target("alice")), "a volume that is mounted stays"
+    show()
+    blobs = faulty.blob_gets()
+    assert_pulls(daemon, "again", by_digest, artifact.tree, secrets=ALICE, pullPolicy="Never")
+    assert faulty.blob_gets() == blobs
+
+
+def test_a_deleted_tag_is_no_end_of_what_its_repository_has(make_daemon, make_faulty, work):
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), modelpack(work, sizes=(1000,), seed="tags")
+    daemon = make_daemon([faulty.config()])
+    first, by_digest = faulty.add(artifact, "team/tags", "v1"), f"{faulty.host}/team/tags@{artifact.digest}"
+    assert_pulls(daemon, "first", first, artifact.tree, secrets=ALICE)
+    del faulty.manifests["team/tags", "v1"]
+    assert publish_error(daemon, "deleted", first, secrets=ALICE, pullPolicy="Always")[0] == Code.NOT_FOUND
+    blobs, asked = faulty.blob_gets(), len(faulty.seen("/manifests/"))
+    assert_pulls(daemon, "by-digest", by_digest, artifact.tree, secrets=ALICE)
+    assert len(faulty.seen("/manifests/")) > asked and faulty.blob_gets() == blobs
+    assert_pulls(daemon, "let-in-again", first, artifact.tree, secrets=ALICE)
+
+
+def test_a_platform_that_is_missing_ends_no_grant(make_daemon, make_faulty, work):
+    """The registry gave the index: it lets these credentials in."""
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), index([(modelpack(work, sizes=(1000,)), "linux/amd64")])
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/index", "v1")
+    options = {"secrets": ALICE, "pullPolicy": "Always"}
+    publish(daemon, "first", reference, **options, platform="linux/amd64")
+    code, text = publish_error(daemon, "none", reference, **options, platform="linux/s390x")
+    assert code == Code.NOT_FOUND and "the index has nothing for linux/s390x" in text, text
+    asked = len(faulty.seen("/manifests/"))
+    publish(daemon, "again", reference, secrets=ALICE, pullPolicy="Never", platform="linux/amd64")
+    assert len(faulty.seen("/manifests/")) == asked
+
+
+def test_what_a_proxy_says_ends_no_grant(make_daemon, make_faulty, work):
+    """407 is no word of the registry, and of no credentials for it."""
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), modelpack(work, sizes=(1000,), seed="proxy")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/behind", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree, secrets=ALICE)
+    faulty.fault("/manifests/", "status", status=407)
+    code, text = publish_error(daemon, "asked", reference, secrets=ALICE, pullPolicy="Always")
+    assert code == Code.PERMISSION_DENIED and text.endswith("; check the proxy settings"), text
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=ALICE, pullPolicy="Never")
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_repository_that_is_public_no_more(make_daemon, make_faulty, work, status):
+    """What the registry gave to nobody in particular was for all; and then it was for nobody."""
+    faulty, artifact = make_faulty(), modelpack(work, sizes=(1000,), seed="public")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/public", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree)
+    faulty.fault("/manifests/", "status", status=status)
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
+    code = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND}[status]
+    assert publish_error(daemon, "asked", reference, pullPolicy="Always")[0] == code
+    for secrets in (None, BOB):
+        assert publish_error(daemon, "forgotten", reference, secrets=secrets, pullPolicy="Never")[0] == code
 
 
 def test_joining_a_pull_needs_credentials_of_its_own(make_daemon, make_faulty, work):

@@ -8,6 +8,7 @@ import re
 import select
 import signal
 import socket
+import subprocess
 import time
 
 import grpc
@@ -342,6 +343,37 @@ def test_a_refused_call_says_whose_it_was(watched, faulty, work):
         "pull.started", "pull.failed", "volume.failed"]
     [line] = watched.log_lines(event="volume.failed")
     assert (line["volume"], line["pod"], line["namespace"], line["pull"]) == ("none", "p", "prod", failed["pull"])
+
+
+def test_all_events_of_a_volume_name_its_pod(watched, faulty, work):
+    """Those of the daemon's own accord, and after a restart, too: the kubelet does not say it again."""
+    daemon, reference = watched.daemon, faulty.add(modelpack(work, sizes=(MIB,)), "team/pods", "v1")
+
+    def types(pod):
+        return [e["type"] for e in watched.events("--pod", pod) if e["type"].startswith("volume.")]
+
+    for pod in ("kept", "gone", "ended"):
+        watched.publish(f"v-{pod}", reference, pod=f"prod/{pod}", rpc_seconds=60, warm="true")
+        wait_for(lambda pod=pod: types(f"prod/{pod}") == ["volume.published", "volume.warmed"], "the warming")
+    daemon.csi().publish("v-none", daemon.target("v-none"), reference)
+    daemon.stop_clean()
+    for pod in ("kept", "gone"):
+        subprocess.run(["umount", daemon.target(f"v-{pod}")], check=True)
+    os.rmdir(daemon.target("v-gone"))
+    daemon.start()
+    volumes = {v["volume_id"]: (v["namespace"], v["pod"]) for v in daemon.ctl_json("status")["volume_list"]}
+    assert volumes == {"v-kept": ("prod", "kept"), "v-ended": ("prod", "ended"), "v-none": (None, None)}
+    assert [v["pod"] for v in daemon.ctl_json("inspect", reference)["volumes"]] == ["kept", "ended", None]
+    lines = {line.split()[0]: line.split()[1] for line in daemon.ctl("status").stdout.splitlines()
+             if line.startswith("v-")}
+    assert lines == {"v-kept": "prod/kept", "v-ended": "prod/ended", "v-none": "-"}
+    for name in ("ended", "none"):
+        daemon.csi().unpublish(f"v-{name}", daemon.target(f"v-{name}"))
+    begun = ["volume.published", "volume.warmed"]
+    for pod, last in (("kept", "unmounted"), ("gone", "dropped"), ("ended", "unpublished")):
+        wait_for(lambda pod=pod, last=last: types(f"prod/{pod}") == [*begun, f"volume.{last}"], last)
+        [line] = watched.log_lines(event=f"volume.{last}", pod=pod)
+        assert (line["volume"], line["namespace"]) == (f"v-{pod}", "prod")
 
 
 @pytest.mark.parametrize("name", ["x" * 254, "a\nb", "a\x1b[31mb"])

@@ -114,7 +114,8 @@ _unused_ static int agent_env_left(AgentEnv *e) {
 typedef struct Caller {
     const char *password; /* NULL: no credentials */
     bool trusted;
-    bool late; /* its deadline is past */
+    bool late;            /* its deadline is past */
+    const Filter *filter; /* NULL: all of it; borrowed */
     unsigned done;
     int r;
     Err err;

@@ -69,12 +69,17 @@ _unused_ static const char *fake_content(unsigned layer) {
     return layer % 2 ? "{\"hidden\": 1}" : "weights weights weights";
 }
 
-_unused_ static void fake_failed(int error, const char *text) {
+_unused_ static void fake_failed_after(int error, const char *text, bool let_in) {
     Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
 
     m.error = error;
     m.text = (char *)text;
+    m.let_in = let_in;
     FAKE_SEND(FAILED, failed, &m);
+}
+
+_unused_ static void fake_failed(int error, const char *text) {
+    fake_failed_after(error, text, false);
 }
 
 _unused_ static void fake_hello(void) {
@@ -252,6 +257,27 @@ _unused_ static const char *fake_how(const Modelcached__Worker__Job *job) {
     return streq(job->repository, "tags") ? job->tag : job->repository;
 }
 
+/* What a registry answers to all of who asks, while there is a file of that name. */
+_unused_ static bool fake_closed(void) {
+    static const struct {
+        const char *name;
+        int error;
+        bool let_in;
+    } answers[] = {
+        { "401", EKEYREJECTED, false },
+        { "403", EACCES, false },
+        { "404", ENOENT, false },
+        { "no-platform", ENOENT, true },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(answers); i++)
+        if (fake_has(answers[i].name)) {
+            fake_failed_after(answers[i].error, answers[i].name, answers[i].let_in);
+            return true;
+        }
+    return false;
+}
+
 /* "private" repositories are for the password "good" alone, until the file "revoked" is there; who
  * comes with "down" finds nobody. */
 _unused_ static bool fake_refuses(const Modelcached__Worker__Job *job) {
@@ -275,7 +301,7 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
     fake_hello();
     if (streq(how, "absent"))
         fake_failed(ENOENT, "no such tag");
-    if (streq(how, "absent") || fake_refuses(job))
+    if (streq(how, "absent") || fake_closed() || fake_refuses(job))
         return;
     if (job->limits)
         fake_log_limits(how, job->limits);

@@ -15,6 +15,7 @@ static void ask(AgentEnv *e, Caller *a, const char *text, PullPolicy policy) {
         ASSERT_OK(credential_add(&credentials, reference->registry, "user", a->password, &err));
     request.reference = reference;
     request.trusted = a->trusted;
+    request.filter = a->filter;
     request.deadline_usec = a->late ? 1 : 0;
     a->done = 0;
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
@@ -146,6 +147,74 @@ TEST(access_ends_with_the_password) {
     ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_ALWAYS), -EKEYREJECTED, "who are you");
     ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER), -EKEYREJECTED,
                    "who are you"); /* … until then */
+    agent_env_done(&e);
+}
+
+static void not_beside_the_store(TmpDir *dir, const char *name) {
+    ASSERT_OK(unlinkat(tmpdir_fd(dir), name, 0));
+}
+
+/* Many registries say 404 to whom they do not let in. */
+TEST(access_ends_when_the_registry_hides_the_repository) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *by_digest = NULL;
+    AgentEnv e;
+    Caller a = { .password = "good" };
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, &a, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    by_digest = xasprintf("r.example/private@%s", DIGEST_STR(&a.manifest));
+    beside_the_store(dir, "404");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT)); /* it is remembered … */
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_ALWAYS), -ENOENT, "404");
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER), -ENOENT, "404"); /* … until then */
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT), -ENOENT, "404");
+    ASSERT_REFUSED(get(&e, GOOD, by_digest, PULL_POLICY_ALWAYS), -ENOENT, "404");
+    not_beside_the_store(dir, "404");
+    ASSERT_TRUE(ASSERT_GIVEN(get(&e, GOOD, by_digest, PULL_POLICY_NEVER))->had_pull);
+    ASSERT_TRUE(!ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER))->had_pull);
+    agent_env_done(&e);
+}
+
+/* A public repository became private; what a stranger hears of a password says nothing of it. */
+TEST(access_of_nobody_ends_too) {
+    static const struct {
+        const char *answer, *password; /* who hears it */
+        int r;
+        bool ends;
+    } cases[] = { { "401", NULL, -EKEYREJECTED, true },   { "403", NULL, -EACCES, true },
+                  { "404", NULL, -ENOENT, true },         { "401", "bad", -EKEYREJECTED, false },
+                  { "403", "bad", -EACCES, true },        { "404", "bad", -ENOENT, true },
+                  { "no-platform", NULL, -ENOENT, false } };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        STORE_TEST_DIR(dir);
+        AgentEnv e;
+
+        agent_env_init(&e, dir, NULL);
+        ASSERT_GIVEN(get(&e, NOBODY, "r.example/open:1", PULL_POLICY_IF_NOT_PRESENT));
+        beside_the_store(dir, cases[i].answer);
+        ASSERT_REFUSED(get(&e, WITH(cases[i].password), "r.example/open:1", PULL_POLICY_ALWAYS),
+                       cases[i].r, cases[i].answer);
+        for (int known = 0; known < 2; known++) {
+            Caller again = { .password = known ? "bad" : NULL };
+
+            (void)get(&e, &again, "r.example/open:1", PULL_POLICY_NEVER);
+            ASSERT_EQ(MIN(again.r, 0), cases[i].ends ? cases[i].r : 0);
+        }
+        agent_env_done(&e);
+    }
+}
+
+TEST(access_stays_when_the_registry_only_lacks_the_platform) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    beside_the_store(dir, "no-platform");
+    ASSERT_REFUSED(get(&e, GOOD, PRIVATE, PULL_POLICY_ALWAYS), -ENOENT, "no-platform");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER));
     agent_env_done(&e);
 }
 
@@ -288,6 +357,37 @@ TEST(access_of_who_is_late_is_checked_all_the_same) {
                    "is not pulled any more");
     ASSERT_OK(fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &after, NULL, &err));
     ASSERT_TRUE(strstr(before, "fetch") && !strstr(after + strlen(before), "fetch"));
+    agent_env_done(&e);
+}
+
+/* Whatever the policy: nothing has to come for it. */
+TEST(access_of_who_is_late_to_a_subset_of_what_is_stored) {
+    static const PullPolicy policies[] = { PULL_POLICY_ALWAYS, PULL_POLICY_IF_NOT_PRESENT,
+                                           PULL_POLICY_NEVER };
+    STORE_TEST_DIR(dir);
+    _cleanup_(filter_freep) Filter *json = NULL;
+    AgentEnv e;
+    Caller whole = { .password = "good" }, late = { .password = "good", .late = true };
+    Err err = { "" };
+
+    ASSERT_OK(filter_parse(&json, "*.json", NULL, &err));
+    late.filter = json;
+    agent_env_init(&e, dir, "access.check=always");
+    ASSERT_GIVEN(get(&e, &whole, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    for (size_t i = 0; i < ELEMENTSOF(policies); i++) {
+        Digest subset;
+
+        ASSERT_REFUSED(
+            get(&e, ASKER(.password = "bad", .late = true, .filter = json), PRIVATE, policies[i]),
+            -EKEYREJECTED, "who are you");
+        ASSERT_GIVEN(get(&e, &late, PRIVATE, policies[i]));
+        filter_key(json, &whole.manifest, &subset);
+        ASSERT_TRUE(digest_equal(&late.manifest, &subset));
+        ASSERT_OK(store_remove(e.store, NULL, NULL, &subset, NULL, &err)); /* to be made anew */
+    }
+    beside_the_store(dir, "moved"); /* of that, nothing is here */
+    ASSERT_REFUSED(get(&e, &late, PRIVATE, PULL_POLICY_ALWAYS), -ETIMEDOUT,
+                   "is not pulled any more");
     agent_env_done(&e);
 }
 

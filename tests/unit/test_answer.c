@@ -47,10 +47,10 @@ TEST(answer_errors) {
         int r;
     } cases[] = {
         { 400, -EPROTO },       { 401, -EKEYREJECTED }, { 403, -EACCES },
-        { 404, -ENOENT },       { 408, -ECONNREFUSED }, { 410, -ENOENT },
-        { 429, -ECONNREFUSED }, { 500, -ECONNREFUSED }, { 502, -ECONNREFUSED },
-        { 507, -ECONNREFUSED }, { 304, -EPROTO },       { 600, -EPROTO },
-        { 0, -EPROTO },
+        { 404, -ENOENT },       { 407, -EPERM },        { 408, -ECONNREFUSED },
+        { 410, -ENOENT },       { 429, -ECONNREFUSED }, { 500, -ECONNREFUSED },
+        { 502, -ECONNREFUSED }, { 507, -ECONNREFUSED }, { 304, -EPROTO },
+        { 600, -EPROTO },       { 0, -EPROTO },
     };
     static const char unknown[] = "{\"errors\":[{\"code\":\"NAME_UNKNOWN\",\"message\":\"m\"}]}";
     Buf body = BUF_INIT(1000);

@@ -264,7 +264,20 @@ TEST(inbox_failed) {
         ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
         ASSERT_ERR(inbox_outcome(in, &err), cases[i].outcome);
         ASSERT_STREQ(err.text, cases[i].sentence);
+        ASSERT_TRUE(!inbox_was_let_in(in));
     }
+}
+
+TEST(inbox_failed_tells_whether_the_registry_let_it_in) {
+    Seen s = { .log = "" };
+    _cleanup_(inbox_freep) Inbox *in = make(&s, false);
+    Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
+    Err err = { "" };
+
+    m.error = ENOENT;
+    m.let_in = true;
+    ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
+    ASSERT_TRUE(inbox_was_let_in(in));
 }
 
 TEST(inbox_failed_needs_an_errno) {

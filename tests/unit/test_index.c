@@ -159,6 +159,7 @@ TEST(index_of_an_older_version_is_brought_up) {
         "INSERT INTO manifests VALUES (7, x'00112233', NULL, NULL, NULL, NULL, x'', 0, 1, 0, 0, "
         "x'', 'o'); INSERT INTO refs VALUES ('r', '', 7);"
         "INSERT INTO events (time_usec, type, text) VALUES (1, 't', 'old');"
+        "INSERT INTO volumes VALUES ('v', '/t', 'r', NULL, '', 7, 0, 0, 1);"
         "PRAGMA user_version = 1";
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
     const char *path = tmpdir_join(dir, "index.db");
@@ -190,8 +191,14 @@ TEST(index_of_an_older_version_is_brought_up) {
             ASSERT_EQ(n, 1);
             ASSERT_EQ(index_get(ix, &n, &err, "SELECT count(*) FROM grants", ""), 1);
             ASSERT_EQ(n, 0);
+            ASSERT_EQ(index_get(ix, &n, &err,
+                                "SELECT count(*) FROM volumes WHERE pod_namespace IS NULL AND "
+                                "pod_name IS NULL",
+                                ""),
+                      1);
+            ASSERT_EQ(n, 1);
             ASSERT_EQ(index_get(ix, &n, &err, "PRAGMA user_version", ""), 1);
-            ASSERT_EQ(n, 4);
+            ASSERT_EQ(n, 5);
         }
         db = index_close(db);
     }

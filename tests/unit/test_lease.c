@@ -10,6 +10,8 @@ static Volume volume(const char *id, const char *target, const Digest *d) {
                      .reference = xstrdup("r"),
                      .sub_path = NULL,
                      .parameters = xstrdup("p=1"),
+                     .pod_namespace = xstrdup("prod"),
+                     .pod_name = xstrdup("web-0"),
                      .manifest = *d,
                      .exec = true };
 }
@@ -33,6 +35,8 @@ TEST(volumes_are_recorded_and_survive_a_restart) {
     ASSERT_STREQ(got.reference, "r");
     ASSERT_STREQ(got.parameters, "p=1");
     ASSERT_STREQ(got.sub_path, NULL);
+    ASSERT_STREQ(got.pod_namespace, "prod");
+    ASSERT_STREQ(got.pod_name, "web-0");
     ASSERT_TRUE(got.exec && !got.multi_node && got.created_usec > 0);
     ASSERT_TRUE(digest_equal(&got.manifest, &d));
     volume_clear(&got);

@@ -224,7 +224,12 @@ TEST(events_say_whose_volume_it_is_and_which_pull_brought_it) {
     ASSERT_EQ(env->n_pulled, 1);
     ASSERT_OK(publish(env, &ask, &err)); /* is there already: nothing is said, nothing counted */
     ASSERT_EQ(env->n_published, 1);
-    ASSERT_OK(unpublish(env, &ask, &err));
+    env_stop(env);
+    env_start(env);
+    ASSERT_OK(unpublish(env, &(Ask){ 0 }, &err)); /* the kubelet does not say it then */
+    ASSERT_STREQ(env->said.type, "volume.unpublished");
+    ASSERT_STREQ(env->said.pod_namespace, "prod");
+    ASSERT_STREQ(env->said.pod_name, "web-0");
     env->fails = -ENOENT;
     ASSERT_ERR(publish(env, &other, &err), -ENOENT);
     ASSERT_STREQ(env->asker, "v2 -/-");
@@ -412,7 +417,7 @@ TEST(recover_matches_records_with_mounts) {
 
     ASSERT_OK(publish(env, &(Ask){ .id = "a", .name = "a" }, &err));
     ASSERT_OK(publish(env, &(Ask){ .id = "b", .name = "b" }, &err));
-    ASSERT_OK(publish(env, &(Ask){ .id = "c", .name = "c" }, &err));
+    ASSERT_OK(publish(env, &(Ask){ .id = "c", .name = "c", .pod = "web-0" }, &err));
     ASSERT_OK(publish(env, &(Ask){ .id = VOLUME_ID_CONTROL "d", .name = "d" }, &err));
     ASSERT_OK(publish(env, &(Ask){ .id = "e", .name = "e" }, &err));
     ASSERT_OK(umount2(b, MNT_DETACH)); /* a reboot */
