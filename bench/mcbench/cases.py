@@ -48,7 +48,7 @@ CASES = (
          (*OURS, *CONTAINERDS, peers.Curl), files=True),
     Case("d", "5,000 small files, each a layer",
          [Point("", lambda folder, scale: inputs.many(folder, max(10, int(5000 * scale))))],
-         (*OURS, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
+         (*OURS, peers.Curl, peers.Containerd2, peers.Aria2, peers.Oras)),  # the others take many minutes
     Case("f", "how the cost grows: one raw layer of 0.25 to 4 GiB",
          [Point(f"{size:g} GiB", raw(int(size * GIB))) for size in (0.25, 0.5, 1, 2, 4)],
          (Modelcached, Bound)),
