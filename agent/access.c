@@ -19,6 +19,19 @@ static int find_by_digest(Store *s, const AccessName *name, Digest *ret, Err *er
     return r != 0 ? r : -ENOENT;
 }
 
+bool access_is_stored(Store *s, const AccessName *name) {
+    _cleanup_free_ char *origin = NULL;
+    Digest digest;
+    Err err = { "" };
+
+    if (store_resolve(s, name->text, name->platform, name->filter, &digest, &err) != -ENOENT)
+        return true;
+    if (!name->reference->has_digest)
+        return false;
+    origin = reference_origin(name->reference);
+    return store_has_manifest(s, &name->reference->digest, origin, &err) != 0;
+}
+
 int access_find(Store *s, const AccessName *name, Digest *ret, Err *err) {
     int r = store_resolve(s, name->text, name->platform, name->filter, ret, err);
 

@@ -24,6 +24,8 @@ typedef enum AccessFound {
 /* What is stored under the reference, or, when it pins a digest, under another name of its
  * repository. */
 int access_find(Store *s, const AccessName *name, Digest *ret, Err *err) _must_check_;
+/* Is anything stored under it?  Changes nothing; true also when that cannot be found out. */
+bool access_is_stored(Store *s, const AccessName *name);
 /* Makes the subset of the whole `*artifact`, which becomes the subset, and points the reference at
  * it, unless it means another manifest by then; it may take long.  ACCESS_FOUND, or ACCESS_ABSENT
  * when the whole was removed meanwhile. Errors: those of store_make_subset(). */

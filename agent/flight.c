@@ -168,8 +168,9 @@ static int run_end(void *arg, Err *err) {
     worker_wait(p->leaving); /* nobody must write into the folder any more */
     if (p->refused) {
         Grant grant = flight_grant(p);
+        AccessName name = { p->reference, p->reference_text, p->platform_text, p->filter };
 
-        flight_refused(p->context->store, &grant, p->worker_r);
+        flight_refused(p->context->store, &grant, &name, p->worker_r);
     }
     return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
 }
@@ -560,8 +561,7 @@ static bool try_open(Flight *p) {
 
 /* Many registries answer 404 for a repository that the credentials may not see. */
 static bool is_refused(const Flight *p, int r) {
-    return !p->manifest &&
-           (access_is_refusal(r) || (r == -ENOENT && !worker_was_let_in(p->worker)));
+    return !p->manifest && (access_is_refusal(r) || (r == -ENOENT && worker_is_unknown(p->worker)));
 }
 
 /* Of a worker that ended too early, what it brought may say more than its end: that is looked at

@@ -71,7 +71,7 @@ bool flight_is_wanted(const Flight *p);
 bool flight_is_fetching(const Flight *p);
 /* host[:port] of its registry; borrowed. */
 const char *flight_registry(const Flight *p);
-/* Once it is done: did the registry not let the credentials in? */
+/* Once it is done: did the registry say that the credentials are not let in (401, 403)? */
 bool flight_is_refused(const Flight *p);
 /* Bytes that it still has to fetch itself. */
 uint64_t flight_promised(const Flight *p);

@@ -186,20 +186,16 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-static void forget(Store *s, const Grant *grant) {
+void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r) {
     Err err = { "" };
-    int r = store_grant_remove(s, grant, &err);
 
-    if (r < 0) /* it ends by its age */
-        log_debug("%s", err_text(&err, r));
-}
-
-void flight_refused(Store *s, const Grant *grant, int r) {
-    static const uint8_t nobody[GRANT_BYTES];
-
-    forget(s, grant);
-    if (r != -EKEYREJECTED)
-        forget(s, &(Grant){ grant->origin, nobody, grant->lifetime_usec });
+    if (r == -ENOENT && !access_is_stored(s, name))
+        return;
+    r = store_grant_remove(s, grant, r != -EKEYREJECTED, &err);
+    if (r < 0)
+        log_warn("what is remembered of credentials for %s stays, though the registry refused "
+                 "them now: %s",
+                 name->text, err_text(&err, r));
 }
 
 int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,

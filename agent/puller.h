@@ -31,7 +31,7 @@ void puller_set_options(Puller *p, PullOptions *options);
  *   a digest that is stored needs no registry, whatever the policy.
  * But what is stored is given only to whom its registry let pull from the repository (access.check
  * of the configuration); it is asked, also with Never, when that is not remembered, and refuses
- * with -EKEYREJECTED or -EACCES.
+ * with -EKEYREJECTED or -EACCES, or hides it with -ENOENT.
  * Each call tries anew; failures are not remembered.  `done` is never called from within.
  * Errors: -EINVAL the platform; -ECANCELED the daemon is stopping. */
 int puller_ensure(Puller *p, EnsureTicket **ret, const EnsureRequest *request, EnsureDone done,

@@ -98,8 +98,8 @@ pid_t worker_pid(const Worker *w) {
     return w->pid;
 }
 
-bool worker_was_let_in(const Worker *w) {
-    return inbox_was_let_in(w->inbox);
+bool worker_is_unknown(const Worker *w) {
+    return inbox_is_unknown(w->inbox);
 }
 
 static void stop_watching(Worker *w) {

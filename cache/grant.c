@@ -105,15 +105,26 @@ int store_grant_has(Store *s, const Grant *g, Err *err) {
                      now);
 }
 
-int store_grant_remove(Store *s, const Grant *g, Err *err) {
-    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
-    Digest credential;
-    int r = index_begin_removal(ix, err);
+int store_grant_remove(Store *s, const Grant *g, bool nobody, Err *err) {
+    _cleanup_(index_releasep) Index *ix = NULL;
+    Digest credential, other;
+    int64_t one;
+    int r;
 
     grant_id(s, g->fingerprint, &credential);
+    other = credential;
+    if (nobody)
+        id_of_nobody(s, &other);
+    ix = index_acquire(s->index);
+    r = index_get(ix, &one, err,
+                  "SELECT 1 FROM grants WHERE origin = ? AND credential IN (?, ?) LIMIT 1", "tdd",
+                  g->origin, &credential, &other);
+    if (r <= 0)
+        return r;
+    r = index_begin_removal(ix, err);
     if (r >= 0)
-        r = index_run(ix, err, "DELETE FROM grants WHERE origin = ? AND credential = ?", "td",
-                      g->origin, &credential);
+        r = index_run(ix, err, "DELETE FROM grants WHERE origin = ? AND credential IN (?, ?)",
+                      "tdd", g->origin, &credential, &other);
     return r < 0 ? r : index_commit(ix, err);
 }
 

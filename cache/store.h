@@ -276,8 +276,8 @@ int store_grant_add(Store *s, const Grant *grant, const GrantReference *referenc
     _must_check_;
 /* 1 when it is remembered, for this credential or for all; else 0. */
 int store_grant_has(Store *s, const Grant *grant, Err *err) _must_check_;
-/* The registry let it in no more; absent: 0. */
-int store_grant_remove(Store *s, const Grant *grant, Err *err) _must_check_;
+/* The registry let it in no more, or (`nobody`) it and nobody; absent: 0. */
+int store_grant_remove(Store *s, const Grant *grant, bool nobody, Err *err) _must_check_;
 
 /* For people: what is stored. */
 typedef struct ArtifactInfo {

@@ -69,6 +69,16 @@ void answer_words(const void *data, size_t n, char ret[static ANSWER_WORDS_MAX])
         (void)append_clean(ret, len, ANSWER_WORDS_MAX, message);
 }
 
+bool answer_is_registrys(const Buf *body) {
+    _cleanup_json_ json_t *root = NULL;
+    const json_t *first;
+
+    if (json_parse(body->data, body->len, "the error", &root, NULL) < 0)
+        return false;
+    first = json_array_get(json_object_get(root, "errors"), 0);
+    return json_is_string(json_object_get(first, "code"));
+}
+
 static int default_errno(unsigned status) {
     return status >= 500 && status <= 599 ? -ECONNREFUSED : -EPROTO;
 }

@@ -274,6 +274,10 @@ uint64_t registry_request_retry_usec(const RegistryRequest *q) {
     return q->retry_usec;
 }
 
+bool registry_request_was_answered(const RegistryRequest *q) {
+    return q->answered;
+}
+
 static void on_exchange_done(void *arg, int r, const Err *why) {
     RegistryRequest *q = arg;
     _cleanup_(registry_unrefp) _unused_ Registry *registry = registry_ref(q->registry);
@@ -286,6 +290,7 @@ static void on_exchange_done(void *arg, int r, const Err *why) {
     }
     if (r >= 0 && exchange_status(q->exchange) / 100 != 2) {
         q->retry_usec = exchange_retry_usec(q->exchange);
+        q->answered = answer_is_registrys(exchange_body(q->exchange));
         r = answer_error(exchange_status(q->exchange), exchange_body(q->exchange),
                          exchange_header(q->exchange, "Retry-After", 0), &err);
         r = exchange_error(

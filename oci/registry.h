@@ -98,6 +98,9 @@ void registry_request_expect(RegistryRequest *q, const char *etag);
 /* In the done callback of a request that failed: how long the registry asked to wait; 0: it did
  * not. */
 uint64_t registry_request_retry_usec(const RegistryRequest *q);
+/* In the done callback of a request that failed: did the registry itself answer, as its error
+ * document shows? */
+bool registry_request_was_answered(const RegistryRequest *q);
 /* Goes on after on_data returned 1.  May be called anywhere on the loop's thread, also before
  * on_data returns. */
 void registry_request_resume(RegistryRequest *q);

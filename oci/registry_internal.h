@@ -43,6 +43,7 @@ struct RegistryRequest {
     char *range, *if_range; /* headers, or NULL */
     char *etag;
     uint64_t retry_usec;
+    bool answered;            /* with an error document of a registry */
     Exchange *exchange;       /* NULL: waits for its start or for a token */
     unsigned challenged;      /* how many 401 there were */
     uint64_t generation_used; /* of the header that was sent; 0: none */

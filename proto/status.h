@@ -31,7 +31,7 @@ typedef enum GrpcCode {
  *   -EEXIST       ALREADY_EXISTS       the same id with other arguments
  *   -EKEYREJECTED UNAUTHENTICATED      the credentials are bad or missing (401)
  *   -EACCES       PERMISSION_DENIED    known, but not allowed (403)
- *   -EPERM        PERMISSION_DENIED
+ *   -EPERM        PERMISSION_DENIED    a proxy (407) or the system does not let us
  *   -ENOSPC       RESOURCE_EXHAUSTED   no room in the store (also -EDQUOT)
  *   -EBUSY        FAILED_PRECONDITION  in use
  *   -ENOTSUP      FAILED_PRECONDITION  content or set-up of a kind that is not supported

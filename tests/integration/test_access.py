@@ -211,6 +211,7 @@ def test_a_volume_whose_time_is_over_is_let_in_all_the_same(own, policy, part):
     assert code == Code.UNAUTHENTICATED, text
     blobs = tenants.registry.blob_gets()
     assert publish(tenants.daemon, "late", tenants.by_tag, **options) == target
+    assert all(name.endswith(".json") for _, _, names in os.walk(target) for name in names) == bool(part)
     assert tenants.registry.blob_gets() == blobs
     tenants.daemon.csi().unpublish("late", target)
 
@@ -334,9 +335,12 @@ def test_who_is_known_but_not_allowed(make_daemon, make_faulty, work, auth):
     assert_pulls(daemon, "bob", by_digest, artifact.tree, secrets=BOB, pullPolicy="Never")
 
 
-def hide(faulty, repository):
+UNKNOWN = b'{"errors": [{"code": "NAME_UNKNOWN", "message": "unknown"}]}'
+
+
+def hide(faulty, repository, body=UNKNOWN):
     """From now on the registry says of the repository that it has no such thing; returns what ends that."""
-    fault = faulty.fault(f"/{repository}/manifests/", "status", status=404)
+    fault = faulty.fault(f"/{repository}/manifests/", "status", status=404, body=body)
     return lambda: faulty.faults.remove(fault)
 
 
@@ -356,7 +360,7 @@ def test_a_grant_ends_when_the_registry_hides_the_repository(make_daemon, make_f
     for policy in POLICIES:
         for name in (reference, by_digest):
             code, text = publish_error(daemon, "forgotten", name, secrets=ALICE, pullPolicy=policy)
-            assert code == Code.NOT_FOUND and "404 Not Found; check the repository and tag" in text, text
+            assert code == Code.NOT_FOUND and "(NAME_UNKNOWN: unknown); check the repository and tag" in text, text
     publish(daemon, "elsewhere", other, secrets=ALICE, pullPolicy="Never")
     assert_pulls(daemon, "bob-again", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
     assert mounts_beneath(daemon.target("alice")), "a volume that is mounted stays"
@@ -364,6 +368,34 @@ def test_a_grant_ends_when_the_registry_hides_the_repository(make_daemon, make_f
     blobs = faulty.blob_gets()
     assert_pulls(daemon, "again", by_digest, artifact.tree, secrets=ALICE, pullPolicy="Never")
     assert faulty.blob_gets() == blobs
+
+
+def test_a_404_of_something_else_ends_no_grant(make_daemon, make_faulty, work):
+    """An ingress whose backend is gone, and a slip in a tag."""
+    faulty, artifact = make_faulty(users=USERS, auth="basic"), modelpack(work, sizes=(1000,), seed="ingress")
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/ingress", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree, secrets=ALICE)
+    show = hide(faulty, "team/ingress", b"404 page not found\n")
+    assert publish_error(daemon, "asked", reference, secrets=ALICE, pullPolicy="Always")[0] == Code.NOT_FOUND
+    show()
+    assert publish_error(daemon, "slip", reference + "0", secrets=ALICE)[0] == Code.NOT_FOUND
+    asked = len(faulty.seen("/manifests/"))
+    assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=ALICE)
+    assert len(faulty.seen("/manifests/")) == asked
+
+
+def test_a_wrong_password_for_a_token_says_nothing_of_the_repository(make_daemon, make_faulty, work):
+    """403 of a token server: what nobody may have stays, what these credentials were given ends."""
+    faulty, artifact = make_faulty(users=USERS, auth="bearer"), modelpack(work, sizes=(1000,), seed="bearer")
+    faulty.anonymous = True
+    daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/bearer", "v1")
+    assert_pulls(daemon, "first", reference, artifact.tree)
+    fault = faulty.fault("/token", "status", status=403)
+    assert publish_error(daemon, "asked", reference, secrets=BOB, pullPolicy="Always")[0] == Code.UNAUTHENTICATED
+    faulty.faults.remove(fault)
+    asked = len(faulty.seen("/manifests/"))
+    assert_pulls(daemon, "remembered", reference, artifact.tree)
+    assert len(faulty.seen("/manifests/")) == asked
 
 
 def test_a_deleted_tag_is_no_end_of_what_its_repository_has(make_daemon, make_faulty, work):
@@ -409,7 +441,7 @@ def test_a_repository_that_is_public_no_more(make_daemon, make_faulty, work, sta
     faulty, artifact = make_faulty(), modelpack(work, sizes=(1000,), seed="public")
     daemon, reference = make_daemon([faulty.config()]), faulty.add(artifact, "team/public", "v1")
     assert_pulls(daemon, "first", reference, artifact.tree)
-    faulty.fault("/manifests/", "status", status=status)
+    faulty.fault("/manifests/", "status", status=status, body=UNKNOWN)
     assert_pulls(daemon, "remembered", reference, artifact.tree, secrets=BOB, pullPolicy="Never")
     code = {401: Code.UNAUTHENTICATED, 403: Code.PERMISSION_DENIED, 404: Code.NOT_FOUND}[status]
     assert publish_error(daemon, "asked", reference, pullPolicy="Always")[0] == code

@@ -69,17 +69,17 @@ _unused_ static const char *fake_content(unsigned layer) {
     return layer % 2 ? "{\"hidden\": 1}" : "weights weights weights";
 }
 
-_unused_ static void fake_failed_after(int error, const char *text, bool let_in) {
+_unused_ static void fake_failed_as(int error, const char *text, bool unknown) {
     Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
 
     m.error = error;
     m.text = (char *)text;
-    m.let_in = let_in;
+    m.unknown = unknown;
     FAKE_SEND(FAILED, failed, &m);
 }
 
 _unused_ static void fake_failed(int error, const char *text) {
-    fake_failed_after(error, text, false);
+    fake_failed_as(error, text, false);
 }
 
 _unused_ static void fake_hello(void) {
@@ -262,17 +262,17 @@ _unused_ static bool fake_closed(void) {
     static const struct {
         const char *name;
         int error;
-        bool let_in;
+        bool unknown;
     } answers[] = {
         { "401", EKEYREJECTED, false },
         { "403", EACCES, false },
-        { "404", ENOENT, false },
-        { "no-platform", ENOENT, true },
+        { "404", ENOENT, true },
+        { "no-platform", ENOENT, false },
     };
 
     for (size_t i = 0; i < ELEMENTSOF(answers); i++)
         if (fake_has(answers[i].name)) {
-            fake_failed_after(answers[i].error, answers[i].name, answers[i].let_in);
+            fake_failed_as(answers[i].error, answers[i].name, answers[i].unknown);
             return true;
         }
     return false;
@@ -300,7 +300,7 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
 
     fake_hello();
     if (streq(how, "absent"))
-        fake_failed(ENOENT, "no such tag");
+        fake_failed_as(ENOENT, "no such tag", true);
     if (streq(how, "absent") || fake_closed() || fake_refuses(job))
         return;
     if (job->limits)

@@ -176,6 +176,23 @@ TEST(access_ends_when_the_registry_hides_the_repository) {
     agent_env_done(&e);
 }
 
+/* A slip of one tenant takes nothing from the others. */
+TEST(access_stays_when_a_name_was_never_here) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+
+    agent_env_init(&e, dir, NULL);
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_IF_NOT_PRESENT));
+    ASSERT_GIVEN(get(&e, NOBODY, "r.example/open:1", PULL_POLICY_IF_NOT_PRESENT));
+    beside_the_store(dir, "404");
+    ASSERT_REFUSED(get(&e, GOOD, "r.example/private:slip", PULL_POLICY_ALWAYS), -ENOENT, "404");
+    ASSERT_REFUSED(get(&e, NOBODY, "r.example/open:slip", PULL_POLICY_ALWAYS), -ENOENT, "404");
+    ASSERT_REFUSED(get(&e, GOOD, "r.example/open:slip", PULL_POLICY_ALWAYS), -ENOENT, "404");
+    ASSERT_GIVEN(get(&e, GOOD, PRIVATE, PULL_POLICY_NEVER));
+    ASSERT_GIVEN(get(&e, NOBODY, "r.example/open:1", PULL_POLICY_NEVER));
+    agent_env_done(&e);
+}
+
 /* A public repository became private; what a stranger hears of a password says nothing of it. */
 TEST(access_of_nobody_ends_too) {
     static const struct {

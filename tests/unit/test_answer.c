@@ -29,6 +29,30 @@ TEST(answer_words_of_many_makers) {
     }
 }
 
+TEST(answer_of_a_registry_is_known_by_its_document) {
+    static const struct {
+        const char *body;
+        bool is;
+    } cases[] = {
+        { "{\"errors\":[{\"code\":\"NAME_UNKNOWN\",\"message\":\"m\"}]}", true },
+        { "{\"errors\":[{\"code\":\"\"}]}", true },
+        { "{\"errors\":[{\"message\":\"m\"}]}", false },
+        { "{\"errors\":[]}", false },
+        { "{\"errors\":{}}", false },
+        { "{\"error\":\"not found\"}", false },
+        { "404 page not found\n", false }, /* an ingress without a backend */
+        { "<html>", false },
+        { "", false },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        Buf body = BUF_INIT(1000);
+        ASSERT_OK(buf_append(&body, cases[i].body, strlen(cases[i].body)));
+        ASSERT_EQ(answer_is_registrys(&body), cases[i].is);
+        buf_done(&body);
+    }
+}
+
 TEST(answer_words_are_cut_between_characters) {
     char body[1000] = "{\"errors\":[{\"code\":\"C\",\"message\":\"", words[ANSWER_WORDS_MAX];
     size_t n = strlen(body);

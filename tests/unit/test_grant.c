@@ -57,9 +57,28 @@ TEST(grants_are_of_one_credential_and_one_repository) {
     ASSERT_EQ(has(s, "r.example/b", alice), 0);
     ASSERT_EQ(has(s, "r.example/a/b", alice), 0);
     ASSERT_EQ(has(s, "other.example/a", alice), 0);
-    ASSERT_OK(store_grant_remove(s, &g, &err));
-    ASSERT_OK(store_grant_remove(s, &g, &err));
+    ASSERT_OK(store_grant_remove(s, &g, false, &err));
+    ASSERT_OK(store_grant_remove(s, &g, false, &err));
     ASSERT_EQ(has(s, "r.example/a", alice), 0);
+}
+
+TEST(grants_of_nobody_end_alone_or_with_another) {
+    for (int with = 0; with < 2; with++) {
+        STORE_TEST_DIR(dir);
+        _cleanup_(store_closep) Store *s = env_open(dir);
+        Grant g = grant("r.example/a", alice);
+        Err err = { "" };
+
+        add(s, "r.example/a", alice);
+        add(s, "r.example/a", nobody);
+        add(s, "r.example/b", nobody);
+        ASSERT_OK(store_grant_remove(s, &g, with, &err));
+        ASSERT_EQ(has(s, "r.example/a", nobody), !with);
+        ASSERT_EQ(has(s, "r.example/b", nobody), 1);
+        g.fingerprint = nobody;
+        ASSERT_OK(store_grant_remove(s, &g, with, &err));
+        ASSERT_EQ(has(s, "r.example/a", alice), 0);
+    }
 }
 
 TEST(grants_of_nobody_are_everybodys) {

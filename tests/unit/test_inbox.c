@@ -264,20 +264,20 @@ TEST(inbox_failed) {
         ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
         ASSERT_ERR(inbox_outcome(in, &err), cases[i].outcome);
         ASSERT_STREQ(err.text, cases[i].sentence);
-        ASSERT_TRUE(!inbox_was_let_in(in));
+        ASSERT_TRUE(!inbox_is_unknown(in));
     }
 }
 
-TEST(inbox_failed_tells_whether_the_registry_let_it_in) {
+TEST(inbox_failed_tells_what_the_registry_does_not_know) {
     Seen s = { .log = "" };
     _cleanup_(inbox_freep) Inbox *in = make(&s, false);
     Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
     Err err = { "" };
 
     m.error = ENOENT;
-    m.let_in = true;
+    m.unknown = true;
     ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
-    ASSERT_TRUE(inbox_was_let_in(in));
+    ASSERT_TRUE(inbox_is_unknown(in));
 }
 
 TEST(inbox_failed_needs_an_errno) {
