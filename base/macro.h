@@ -70,6 +70,11 @@
 #define USEC_PER_MSEC 1000ULL
 #define NSEC_PER_USEC 1000ULL
 
+/* So many in so much time are so many a second; less than a microsecond is one. */
+static inline uint64_t per_second(uint64_t n, uint64_t usec) {
+    return (uint64_t)((double)n * (double)USEC_PER_SEC / (double)(usec > 0 ? usec : 1));
+}
+
 static inline bool streq(const char *a, const char *b) {
     return strcmp(a, b) == 0;
 }

@@ -12,8 +12,9 @@ struct Exchange {
     Origin *first, *url;     /* `url`: of the hop that runs */
     HttpTransfer *transfer;
     unsigned hops;
-    bool streams;   /* the body goes to on_data */
-    bool truncated; /* enough of an error's body is there */
+    uint64_t answer_usec; /* of the hops before this one */
+    bool streams;         /* the body goes to on_data */
+    bool truncated;       /* enough of an error's body is there */
     bool too_big;
     Buf body;
     Err head_err; /* of on_head */
@@ -100,6 +101,7 @@ static int follow(Exchange *x, Err *err) {
     if (x->url->is_https && !next->is_https)
         return err_set(err, -EPROTO, "redirected from https to http (%s), which is not followed",
                        next->shown);
+    x->answer_usec = exchange_answer_usec(x);
     origin_free(x->url);
     x->url = TAKE_PTR(next);
     x->body.len = 0;
@@ -234,7 +236,7 @@ const char *exchange_header(const Exchange *x, const char *name, size_t i) {
 }
 
 uint64_t exchange_answer_usec(const Exchange *x) {
-    return http_answer_usec(x->transfer);
+    return x->answer_usec + http_answer_usec(x->transfer);
 }
 
 const Buf *exchange_body(const Exchange *x) {

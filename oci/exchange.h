@@ -53,7 +53,7 @@ void exchange_resume(Exchange *x);
 unsigned exchange_status(const Exchange *x);
 const char *exchange_header(const Exchange *x, const char *name, size_t i);
 const Buf *exchange_body(const Exchange *x);
-/* Microseconds from the request to the first byte of its answer. */
+/* Microseconds from the request to the first byte of its answer, over all redirects. */
 uint64_t exchange_answer_usec(const Exchange *x);
 /* How long its Retry-After asks to wait; 0: it does not. */
 uint64_t exchange_retry_usec(const Exchange *x);

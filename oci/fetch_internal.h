@@ -19,6 +19,7 @@
 #include "oci/window.h"
 
 #define FETCH_STREAMS_MAX 64
+#define FETCH_RAMP_LOOKS  10 /* after so many the number of connections is likely to stay */
 
 typedef enum FetchMode {
     FETCH_PLAIN,   /* one stream; ranges only to go on (where it broke, or past what is there) */
@@ -109,6 +110,15 @@ void fetch_hand_on(Fetch *f);
 void fetch_opened(Fetch *f, Extents *disk);
 /* Asks for nothing until `usec` from now. */
 int fetch_rest(Fetch *f, uint64_t usec) _must_check_;
+
+/* Does it ask for several ranges at once, or hopes to? */
+bool fetch_is_ranged(const Fetch *f);
+/* How long the request has run, pauses left out; never 0. */
+uint64_t fetch_stream_usec(const FetchStream *s, uint64_t now);
+/* Does one of its connections count as the first, and so the next as an extra one? */
+bool fetch_has_first(const Fetch *f);
+/* What to ask for next; false: nothing of the window is left. */
+bool fetch_choose_range(const Fetch *f, Extent *ret);
 
 void fetch_streams_pump(Fetch *f);
 void fetch_streams_stop(Fetch *f);

@@ -3,21 +3,16 @@
  */
 #include "oci/fetch_internal.h"
 #include "oci/retry.h"
-#include "oci/share.h"
 
 #define RAMP_USEC     (10 * USEC_PER_MSEC) /* between two looks whether connections are added */
-#define RAMP_LOOKS    10 /* after so many with the same number it is likely to stay */
 #define RAMP_BACKLOG  4  /* so many buffers wait for the hash: it has enough to do */
 #define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
-#define SLOW_FACTOR   8      /* … and is dropped when others are so many times faster */
+#define SLOW_FACTOR   8 /* … and is dropped when others are so many times faster */
+#define RATE_PIECES   4 /* shorter ranges tell how long an answer takes, not how fast it comes */
 #define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
 #define DOUBTS_MAX    2 /* ranges mishandled in a row, before the blob is fetched from the start */
-
-static bool is_ranged(const Fetch *f) {
-    return f->mode == FETCH_RANGES || f->mode == FETCH_PROBING;
-}
 
 static void remove_stream(FetchStream *s) {
     Fetch *f = s->fetch;
@@ -47,17 +42,20 @@ static FetchStream *outer_stream(const Fetch *f, bool lowest) {
     return s;
 }
 
-static uint64_t active_usec(const FetchStream *s, uint64_t now) {
-    uint64_t idle = s->idle_usec + (s->paused_usec ? now - s->paused_usec : 0);
-
-    return MAX(now - s->begun_usec - MIN(idle, now - s->begun_usec), (uint64_t)1);
-}
-
 /* The hash or the decoder has enough to do: what comes now would only lie in memory. */
 static bool is_full(const Fetch *f) {
     const Piece *p = window_piece(&f->window, f->window.head);
 
     return f->hashing >= HASH_BACKLOG || (p && p->state == PIECE_FULL);
+}
+
+/* Bytes that it passed over, because they were on disk, could not be read: it cannot go on from
+ * here. */
+static bool has_gap(const FetchStream *s) {
+    const Piece *p = window_piece(&s->fetch->window, s->at / s->fetch->window.piece_bytes);
+    size_t offset = (size_t)(s->at % s->fetch->window.piece_bytes);
+
+    return p && p->state == PIECE_MISSING && offset > (p->buffer ? p->buffer->len : 0);
 }
 
 /* Takes of the body what belongs to one piece; returns how much that was: 0 when it has to wait. */
@@ -80,7 +78,6 @@ static size_t take(FetchStream *s, const uint8_t *data, size_t n) {
         return 0;
     }
     have = p->buffer->len;
-    assert(offset <= have);
     if (offset < have) {
         n = MIN(n, have - offset);
         s->at += n;
@@ -111,6 +108,8 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
         k = 0;
     }
     while (at < n && k > 0) {
+        if (has_gap(s))
+            return -ECONNRESET;
         k = take(s, data + at, n - at);
         at += k;
     }
@@ -140,7 +139,6 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
     FetchStream *s = arg;
     Fetch *f = s->fetch;
 
-    traffic_answered(f->c->traffic, head->answer_usec);
     if (!f->etag)
         expect(f, head->etag);
     if (head->whole && s->end < f->o.size) {
@@ -151,6 +149,7 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         keep_only(s);
     } else if (f->mode == FETCH_PROBING) {
         f->mode = FETCH_RANGES;
+        traffic_answered(f->c->traffic, head->answer_usec);
         ramp_answered(&f->ramp, head->answer_usec, traffic_connections(f->c->traffic));
     }
 }
@@ -200,6 +199,14 @@ static void on_trouble(Fetch *f, int r, const Err *why, uint64_t after_usec) {
     f->o.on_trouble(f->o.arg, text.text);
 }
 
+static void note_rate(const FetchStream *s) {
+    Fetch *f = s->fetch;
+    uint64_t rate = per_second(s->fresh, fetch_stream_usec(s, now_usec()));
+    bool is_long = s->fresh >= RATE_PIECES * f->window.piece_bytes;
+
+    f->rate = is_long ? rate : MAX(f->rate, rate);
+}
+
 static void on_done(void *arg, int r, const Err *err) {
     FetchStream *s = arg;
     Fetch *f = s->fetch;
@@ -209,7 +216,7 @@ static void on_done(void *arg, int r, const Err *err) {
     if (r >= 0 && s->at < s->end)
         r = err_set(&why, -ECONNRESET, "the answer ended early");
     if (r >= 0)
-        f->rate = s->fresh * USEC_PER_SEC / active_usec(s, now_usec());
+        note_rate(s);
     s->request = NULL; /* gone after this callback */
     remove_stream(s);
     if (fresh > 0)
@@ -223,70 +230,6 @@ static void on_done(void *arg, int r, const Err *err) {
     else if (r < 0 && !retry_is_transient(r))
         fetch_fail(f, r, &why);
     fetch_pump(f);
-}
-
-/* Of a blob in one stream: all the rest, unless some of that is there. */
-static void widen(const Fetch *f, Extent *want) {
-    const Window *w = &f->window;
-    const Extents *disk = &w->disk;
-
-    if (want->end >= window_begin(w, w->head + w->span) &&
-        (disk->n == 0 || disk->items[disk->n - 1].end <= want->begin))
-        want->end = f->o.size;
-    if (f->mode == FETCH_WHOLE)
-        *want = (Extent){ 0, f->o.size };
-}
-
-/* Pieces of the next range.  The first ones are shorter, each by a step: so they end one after the
- * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
- * bytes out of order.  Where fewer connections do, ranges become longer. */
-static unsigned range_pieces(const Fetch *f) {
-    unsigned most = traffic_connections(f->c->traffic);
-    unsigned n = f->ramp.looks >= RAMP_LOOKS ? f->ramp.wanted : most;
-    unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
-    unsigned buffers = f->c->n_buffers - kept;
-    unsigned pieces = MIN(buffers * 2 / n, buffers);
-
-    return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
-}
-
-/* Pieces from `begin` on, after which nobody was asked for anything, such that all connections end
- * together. */
-static uint64_t shared_pieces(const Fetch *f, uint64_t begin) {
-    ShareOther others[FETCH_STREAMS_MAX] = { 0 };
-    uint64_t now = now_usec(), take;
-    unsigned n = MAX(f->n_streams, MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) - 1);
-
-    for (unsigned i = 0; i < f->n_streams; i++) {
-        const FetchStream *s = f->streams[i];
-
-        others[i].left = s->end - s->at;
-        if (s->fresh >= f->window.piece_bytes)
-            others[i].rate = s->fresh * USEC_PER_SEC / active_usec(s, now);
-    }
-    take = share_take(f->o.size - begin, f->rate,
-                      f->hash_bytes * USEC_PER_SEC / MAX(f->hash_usec, (uint64_t)1), others, n);
-    return MAX((take + f->window.piece_bytes / 2) / f->window.piece_bytes, (uint64_t)1);
-}
-
-/* What to ask for next. */
-static bool choose(const Fetch *f, Extent *ret) {
-    unsigned pieces = range_pieces(f);
-    Extent taken[FETCH_STREAMS_MAX];
-
-    for (unsigned i = 0; i < f->n_streams; i++)
-        taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
-    if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE) {
-        if (!window_claim(&f->window, taken, f->n_streams, f->window.span, ret))
-            return false;
-        widen(f, ret);
-        return true;
-    }
-    if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
-        return false;
-    ret->end = MIN(ret->end, window_begin(&f->window, ret->begin / f->window.piece_bytes +
-                                                          shared_pieces(f, ret->begin)));
-    return true;
 }
 
 static int start_stream(Fetch *f, const Extent *want, bool extra) {
@@ -315,12 +258,14 @@ static int start_stream(Fetch *f, const Extent *want, bool extra) {
  * connection up. */
 static void start_streams(Fetch *f) {
     Traffic *t = f->c->traffic;
+    /* More are running when the registry turned out to be near: they end by themselves. */
+    unsigned wanted = MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX);
+    unsigned max = fetch_is_ranged(f) ? MAX(wanted, f->n_streams) : 1;
     Extent want;
 
-    while (!f->resting && !traffic_is_held(t) && choose(f, &want)) {
-        unsigned max = is_ranged(f) ? MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
+    while (!f->resting && !traffic_is_held(t) && fetch_choose_range(f, &want)) {
         const FetchStream *lowest = outer_stream(f, true);
-        bool urgent = lowest && want.begin<lowest->at, extra = f->n_streams> 0;
+        bool urgent = lowest && want.begin < lowest->at, extra = fetch_has_first(f);
         int r;
 
         if (f->n_streams >= max || !traffic_take(t, extra)) {
@@ -373,8 +318,8 @@ static void drop_slow(Fetch *f) {
 
     if (!s || f->n_streams < 2)
         return;
-    active = active_usec(s, now);
-    if (active >= SLOW_USEC && s->fresh * USEC_PER_SEC / active < f->rate / SLOW_FACTOR)
+    active = fetch_stream_usec(s, now);
+    if (active >= SLOW_USEC && per_second(s->fresh, active) < f->rate / SLOW_FACTOR)
         remove_stream(s);
 }
 
@@ -384,7 +329,7 @@ static bool is_ahead(const Fetch *f) {
 }
 
 static bool may_ramp(const Fetch *f) {
-    return is_ranged(f) && f->n_streams > 0;
+    return fetch_is_ranged(f) && f->n_streams > 0 && f->n_streams <= f->ramp.wanted;
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
@@ -405,7 +350,8 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     drop_slow(f);
     fetch_file_keep(f);
     (void)!loop_timer_after(f->c->event, &f->tick,
-                            may_ramp(f) && f->ramp.looks < RAMP_LOOKS ? RAMP_USEC : WATCH_USEC,
+                            may_ramp(f) && f->ramp.looks < FETCH_RAMP_LOOKS ? RAMP_USEC
+                                                                            : WATCH_USEC,
                             on_tick, f); /* exists: setting cannot fail */
     fetch_pump(f);
     return 0;
@@ -413,7 +359,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
 
 /* Fewer connections are allowed than before. */
 static void obey(Fetch *f) {
-    while (traffic_is_over(f->c->traffic) && is_ranged(f) && f->n_streams > 0)
+    while (traffic_is_over(f->c->traffic) && fetch_is_ranged(f) && f->n_streams > 0)
         remove_stream(outer_stream(f, false));
 }
 

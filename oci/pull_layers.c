@@ -268,6 +268,14 @@ static unsigned max_running(Pull *p) {
     return MIN(traffic_was_hungry(p->traffic) ? n - n / 2 : n, p->o.transfers);
 }
 
+/* Each layer that runs can have a connection; and while others wait, half of all are for new ones.
+ */
+static void limit_extras(Pull *p, bool waits) {
+    unsigned n = traffic_connections(p->traffic), left = n - MIN(p->n_running, n);
+
+    traffic_limit_extras(p->traffic, waits ? MIN(n / 2, left) : left);
+}
+
 void pull_fill(Pull *p) {
     unsigned max = max_running(p);
     bool waits = false;
@@ -302,7 +310,7 @@ void pull_fill(Pull *p) {
         }
         p->past = MAX(p->past, i + 1);
     }
-    traffic_limit_extras(p->traffic, waits ? traffic_connections(p->traffic) / 2 : UINT32_MAX);
+    limit_extras(p, waits);
 }
 
 static void wake_jobs(Pull *p) {

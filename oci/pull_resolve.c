@@ -39,9 +39,10 @@ static void on_document(void *arg, int r, const Err *err, const RegistryDoc *doc
 
     p->unknown = r == -ENOENT && p->depth == 0 && registry_request_was_answered(p->request);
     p->request = NULL; /* gone after this callback */
-    if (r >= 0)
+    if (r >= 0) {
+        traffic_answered(p->traffic, doc->answer_usec);
         take_document(p, doc);
-    else if (!ask_again_later(p, r, err, after_usec))
+    } else if (!ask_again_later(p, r, err, after_usec))
         pull_finish(p, r, err);
 }
 
@@ -143,10 +144,7 @@ static int read_document(Pull *p, const RegistryDoc *doc, Err *err) {
 
 static void take_document(Pull *p, const RegistryDoc *doc) {
     Err err;
-    int r;
-
-    traffic_answered(p->traffic, doc->answer_usec);
-    r = read_document(p, doc, &err);
+    int r = read_document(p, doc, &err);
 
     if (r < 0)
         pull_finish(p, r, &err);

@@ -14,10 +14,6 @@ void ramp_begin(Ramp *r) {
     *r = (Ramp){ .wanted = 1 };
 }
 
-static uint64_t per_second(uint64_t bytes, uint64_t usec) {
-    return (uint64_t)((double)bytes * USEC_PER_SEC / (double)MAX(usec, (uint64_t)1));
-}
-
 static uint64_t rate(const Ramp *r) {
     return per_second(r->received - r->since_received, r->usec - r->since_usec);
 }

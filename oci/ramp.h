@@ -7,8 +7,8 @@
 
 /* A connection has a price: its bytes come out of order and wait in buffers, and its packets
  * compete with the hash for the processors (on loopback and two cores 1 GiB takes 0.9 s with one
- * connection, 1.15 s with eight).  So a blob begins with one.  From a registry that is far away it
- * gets all at once; else twice as many while those that it has are not half as fast as the hash,
+ * connection, 1.15 s with eight).  So a blob begins with one, or, from a registry that is far
+ * away, with all; else twice as many while those that it has are not half as fast as the hash,
  * and from there on one more at a time, as long as that makes it faster. */
 typedef struct Ramp {
     unsigned wanted;   /* connections */

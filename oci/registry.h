@@ -44,7 +44,7 @@ typedef struct RegistryDoc {
     const uint8_t *data;
     size_t n;
     const char *content_type; /* NULL: none */
-    uint64_t answer_usec;     /* from the request to the first byte of the answer */
+    uint64_t answer_usec;     /* from the request to the first byte, over redirects */
 } RegistryDoc;
 typedef void (*RegistryDocDone)(void *arg, int r, const Err *err, const RegistryDoc *doc);
 /* A manifest or index by tag or "sha256:…" (capped; verified against the digest when asked by
@@ -65,7 +65,7 @@ typedef struct RegistryBlob {
 typedef struct RegistryBlobHead {
     bool whole;           /* the body is all of the blob */
     const char *etag;     /* a strong one, or NULL; borrowed during the call */
-    uint64_t answer_usec; /* from the request to the first byte of the answer */
+    uint64_t answer_usec; /* from the request to the first byte, over redirects */
 } RegistryBlobHead;
 
 /* How a registry can mishandle a range (RFC 9110, 14.2); all mean: ask for the whole blob. */

@@ -11,8 +11,8 @@ typedef struct ShareOther {
 } ShareOther;
 
 /* Bytes that a connection takes of the `rest`, which nobody was asked for yet; 0 to `rest`.  `rate`
- * is its own, bytes a second (0: not known, then all count as equal), `hash_rate` that of the hash
- * (0: not known).
+ * is what it may expect, bytes a second (0: not known, then all count as equal), `hash_rate` that
+ * of the hash (0: not known).
  *
  * Each range costs a round trip, so it is as long as it can be without ending after the others,
  * when those take of the rest what they have time for.  But bytes are hashed in order: it ends

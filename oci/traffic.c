@@ -104,6 +104,12 @@ void traffic_limit_extras(Traffic *t, unsigned max) {
     t->extras_max = max;
 }
 
+unsigned traffic_extras_free(const Traffic *t) {
+    unsigned all = t->connections - MIN(t->used, t->connections);
+
+    return MIN(all, t->extras_max - MIN(t->extras, t->extras_max));
+}
+
 bool traffic_was_hungry(Traffic *t) {
     bool hungry = t->hungry;
 
@@ -175,7 +181,7 @@ uint64_t traffic_give_up_usec(const Traffic *t) {
 }
 
 void traffic_answered(Traffic *t, uint64_t usec) {
-    t->answer_usec = usec;
+    t->answer_usec = t->answer_usec > 0 ? MIN(t->answer_usec, usec) : usec;
 }
 
 uint64_t traffic_answer_usec(const Traffic *t) {

@@ -30,8 +30,10 @@ unsigned traffic_connections(const Traffic *t);
  * only up to traffic_limit_extras(). */
 bool traffic_take(Traffic *t, bool extra) _must_check_;
 void traffic_give(Traffic *t, bool extra);
-/* How many extra ones there may be: fewer while blobs wait for their first. */
+/* How many extra ones there may be: not those that other blobs will want as their first. */
 void traffic_limit_extras(Traffic *t, unsigned max);
+/* So many could be taken now. */
+unsigned traffic_extras_free(const Traffic *t);
 unsigned traffic_used(const Traffic *t);
 /* Was an extra one refused since this was asked last? */
 bool traffic_was_hungry(Traffic *t);
@@ -55,8 +57,8 @@ int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_
 /* The time that traffic_wait() gives up after. */
 uint64_t traffic_give_up_usec(const Traffic *t);
 
-/* The registry's last answer took so long, from the request to its first byte; 0: there was none.
- */
+/* An answer of the registry took so long, from the request to its first byte.  The least is kept:
+ * others waited in a queue, ours perhaps.  0: there was none. */
 void traffic_answered(Traffic *t, uint64_t usec);
 uint64_t traffic_answer_usec(const Traffic *t);
 

@@ -75,7 +75,8 @@ FAULTS = {
 def at_distance(registry, distance):
     """From a "far" one several ranges are asked for at once, before the first answer."""
     if distance == "far":
-        registry.fault("/manifests/", "delay", seconds=0.05)
+        registry.fault("/manifests/", "delay", seconds=0.03)
+        registry.latency = 0.03
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -97,10 +98,23 @@ def test_ranges_that_are_ignored(served, start, etag, distance):
     at_distance(registry, distance)
     check_raw(pull(start(reference, **JOB)), artifact)
     assert wire(registry) <= 1.05 * SIZE + WINDOW
-    if distance == "far":
-        assert len(registry.seen("/blobs/" + artifact.layers[0]["digest"])) > 1
     registry.fault(f"/blobs/{artifact.layers[0]['digest']}", "reset", after=20 * MIB, times=1)
     check_raw(pull(start(reference, **JOB)), artifact)  # all of it once more, nothing of it twice on disk
+
+
+@pytest.mark.parametrize("distance", ["near", "far"])
+def test_no_layer_takes_all_connections(make_faulty, work, start, distance):
+    """Each of the three and the small one has one from the start; what the small one leaves is taken by another."""
+    registry, artifact = make_faulty(), raw(work, 12 * MIB, "shared", 3)
+    reference = registry.add(artifact, "team/shared")
+    at_distance(registry, distance)
+    registry.rate = 20 * MIB
+    check_raw(pull(start(reference, **JOB)), artifact)
+    requests = registry.seen("/blobs/")
+    assert len({r.path for r in requests[:4]}) == 4
+    began, ended = min(r.time for r in requests), max(r.ended for r in requests)
+    middle = (began + ended) / 2
+    assert sum(r.time <= middle <= r.ended for r in requests) >= 3
 
 
 @pytest.mark.parametrize("io", ["IO_URING", "refused"])
@@ -134,7 +148,7 @@ def test_retry_after_is_obeyed_and_told(served, start):
     digest = artifact.layers[0]["digest"]
     registry.fault(f"/blobs/{digest}", "status", status=503, headers={"Retry-After": date}, times=1)
     registry.fault("/manifests/", "status", status=429, headers={"Retry-After": "2"}, times=1)
-    worker = pull(start(reference, **JOB))
+    worker = pull(start(reference, **{**JOB, "connections": 1}))
     check_raw(worker, artifact)
     first, second = registry.seen("/manifests/")[:2]
     assert 1.9 <= second.time - first.time

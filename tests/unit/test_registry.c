@@ -677,7 +677,7 @@ TEST(registry_tells_how_long_an_answer_takes) {
         fixture_init(&f, (Play){ .wait_usec = wait }, NULL);
         get_manifest(&f, &manifest, "v1");
         get_blob(&f, &blob, 10);
-        ASSERT_TRUE(manifest.answer_usec > wait && manifest.answer_usec < USEC_PER_SEC);
-        ASSERT_TRUE(blob.answer_usec > wait && blob.answer_usec < USEC_PER_SEC);
+        ASSERT_TRUE(manifest.answer_usec > wait);
+        ASSERT_TRUE(blob.answer_usec > wait);
     }
 }
