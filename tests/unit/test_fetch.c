@@ -172,6 +172,19 @@ static void stop_ring(Fixture *f) {
     f->pool = pool_free(f->pool);
 }
 
+static void start_traffic(Fixture *f, uint64_t give_up_usec) {
+    f->traffic = traffic_free(f->traffic);
+    ASSERT_OK(traffic_new(&f->traffic,
+                          &(TrafficOptions){ .event = f->event,
+                                             .connections = 3,
+                                             .retry_usec = 1000,
+                                             .give_up_usec = give_up_usec,
+                                             .wake = on_free,
+                                             .arg = f },
+                          &f->err));
+    f->context.traffic = f->traffic;
+}
+
 static void fixture_open(Fixture *f, size_t n) {
     *f = (Fixture){ .dir = tmpdir_new(), .body = xcalloc(1, n + 1) };
     for (size_t i = 0; i < n; i++)
@@ -179,19 +192,10 @@ static void fixture_open(Fixture *f, size_t n) {
     digest_of(&f->digest, f->body, n);
     ASSERT_OK(sd_event_new(&f->event));
     f->registry = (Registry){ .event = f->event, .body = f->body, .n = n, .piece = 1000 };
-    ASSERT_OK(traffic_new(&f->traffic,
-                          &(TrafficOptions){ .event = f->event,
-                                             .connections = 3,
-                                             .retry_usec = 1000,
-                                             .give_up_usec = 30000,
-                                             .wake = on_free,
-                                             .arg = f },
-                          &f->err));
-    f->context = (FetchContext){ .event = f->event,
-                                 .registry = &f->registry,
-                                 .traffic = f->traffic,
-                                 .n_buffers = N_BUFFERS,
-                                 .reserve = 1 };
+    f->context = (FetchContext){
+        .event = f->event, .registry = &f->registry, .n_buffers = N_BUFFERS, .reserve = 1
+    };
+    start_traffic(f, 60 * USEC_PER_SEC); /* nobody gives up because the machine is busy */
     start_ring(f);
 }
 
@@ -287,6 +291,7 @@ TEST(a_network_that_stays_broken_ends_it) {
 
     fixture_open(&f, 300000);
     o = options(&f, 300000);
+    start_traffic(&f, 900 * USEC_PER_MSEC);
     f.registry.n = 200000;
     f.registry.fail = -ECONNRESET;
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
@@ -383,6 +388,7 @@ TEST(another_size_is_refused) {
     FetchOptions o;
 
     fixture_open(&f, 300000);
+    start_traffic(&f, 30 * USEC_PER_MSEC);
     o = options(&f, 300001);
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
     ASSERT_STRSTR(f.err.text, "ended early");
