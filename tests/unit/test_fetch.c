@@ -18,7 +18,8 @@ struct RegistryRequest {
     sd_event_source *source;
     const uint8_t *body;
     size_t n, at, piece;
-    int fail; /* instead of the end */
+    int fail;              /* instead of the end */
+    unsigned turns, every; /* of so many turns one gives a piece */
 };
 
 struct Registry {
@@ -32,6 +33,7 @@ struct Registry {
     unsigned n_bad;     /* … so often */
     unsigned n_requests;
     uint64_t sent;
+    unsigned chance; /* not 0: it is far away, and some answers are much slower than others */
 };
 
 RegistryRequest *registry_request_free(RegistryRequest *q) {
@@ -49,6 +51,8 @@ static int on_turn(sd_event_source *source, void *arg) {
     Err err = { "the network fails" };
     int r = 0;
 
+    if (++q->turns % q->every != 0)
+        return 0;
     if (k > 0) {
         r = h.on_data(h.arg, q->body + q->at, k);
         if (r == 1) { /* until it is resumed */
@@ -79,6 +83,8 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
     bool breaks = r->breaks_at > blob->begin && r->breaks_at < blob->end && r->n_breaks > 0;
     bool is_bad = blob->begin > 0 && blob->begin >= r->bad_from && r->n_bad > 0;
 
+    if (blob->probe && r->chance > 0)
+        (void)usleep(20000); /* enough to get all connections at once */
     r->n_requests++;
     r->n_breaks -= breaks;
     r->n_bad -= is_bad;
@@ -86,6 +92,7 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
                             .handlers = *handlers,
                             .body = r->body,
                             .at = (size_t)blob->begin,
+                            .every = r->chance > 0 ? 1U << rand_r(&r->chance) % 8 : 1,
                             .piece = r->piece };
     q->n = (size_t)MIN(blob->end, (uint64_t)r->n);
     q->fail = r->fail;
@@ -119,7 +126,8 @@ typedef struct Fixture {
     Traffic *traffic;
     FetchContext context;
     unsigned troubles;
-    Fetch *fetch;
+    Fetch *fetch, *other; /* `other`: of a test with two */
+    unsigned n_ended;     /* of these */
     uint8_t *body;
     Digest digest;
     bool ended;
@@ -149,6 +157,8 @@ static void on_free(void *arg) {
 
     if (f->fetch)
         fetch_wake(f->fetch);
+    if (f->other)
+        fetch_wake(f->other);
 }
 
 static void start_ring(Fixture *f) {
@@ -172,11 +182,11 @@ static void stop_ring(Fixture *f) {
     f->pool = pool_free(f->pool);
 }
 
-static void start_traffic(Fixture *f, uint64_t give_up_usec) {
+static void start_traffic(Fixture *f, unsigned connections, uint64_t give_up_usec) {
     f->traffic = traffic_free(f->traffic);
     ASSERT_OK(traffic_new(&f->traffic,
                           &(TrafficOptions){ .event = f->event,
-                                             .connections = 3,
+                                             .connections = connections,
                                              .retry_usec = 1000,
                                              .give_up_usec = give_up_usec,
                                              .wake = on_free,
@@ -195,7 +205,7 @@ static void fixture_open(Fixture *f, size_t n) {
     f->context = (FetchContext){
         .event = f->event, .registry = &f->registry, .n_buffers = N_BUFFERS, .reserve = 1
     };
-    start_traffic(f, 60 * USEC_PER_SEC); /* nobody gives up because the machine is busy */
+    start_traffic(f, 3, 60 * USEC_PER_SEC); /* nobody gives up because the machine is busy */
     start_ring(f);
 }
 
@@ -291,7 +301,7 @@ TEST(a_network_that_stays_broken_ends_it) {
 
     fixture_open(&f, 300000);
     o = options(&f, 300000);
-    start_traffic(&f, 900 * USEC_PER_MSEC);
+    start_traffic(&f, 3, 900 * USEC_PER_MSEC);
     f.registry.n = 200000;
     f.registry.fail = -ECONNRESET;
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
@@ -388,7 +398,7 @@ TEST(another_size_is_refused) {
     FetchOptions o;
 
     fixture_open(&f, 300000);
-    start_traffic(&f, 30 * USEC_PER_MSEC);
+    start_traffic(&f, 3, 30 * USEC_PER_MSEC);
     o = options(&f, 300001);
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
     ASSERT_STRSTR(f.err.text, "ended early");
@@ -458,6 +468,48 @@ TEST(a_feed_hears_of_the_end_only_with_the_right_digest) {
         ASSERT_EQ(f.r, damage ? -EBADMSG : 0);
         ASSERT_EQ(feed_drain(feed, &err), f.r);
         feed = feed_free(feed);
+        fixture_close(&f);
+    }
+}
+
+static void on_one_of_two(void *arg, int r, const Err *err) {
+    if (r < 0)
+        test_fail(__FILE__, __LINE__, "%s", err_text(err, r));
+    ((Fixture *)arg)->n_ended++;
+}
+
+static void start_two(Fixture *f, size_t size) {
+    FetchOptions o = options(f, size);
+
+    o.done = on_one_of_two;
+    ASSERT_OK(fetch_new(&f->fetch, &o, &f->err));
+    o.name = "other";
+    o.map = "other-map";
+    ASSERT_OK(fetch_new(&f->other, &o, &f->err));
+}
+
+/* Four buffers, and ranges of two blobs that arrive in any order: without the reserve, bytes whose
+ * turn is later take all of them, and none is left for those whose turn it is. */
+TEST(fetches_that_share_few_buffers_do_not_stand_still) {
+    for (unsigned chance = 1; chance <= 20; chance++) {
+        uint64_t end = now_usec() + 20 * USEC_PER_SEC;
+        Fixture f;
+
+        fixture_open(&f, MiB(1) + 77);
+        f.registry.piece = 7000;
+        f.registry.chance = chance;
+        start_traffic(&f, 8, 60 * USEC_PER_SEC);
+        f.context.range_min_bytes = KiB(128);
+        f.context.reserve = 2;
+        start_two(&f, MiB(1) + 77);
+        while (f.n_ended < 2) {
+            ASSERT_OK(sd_event_run(f.event, USEC_PER_SEC));
+            if (now_usec() > end)
+                test_fail(__FILE__, __LINE__, "chance %u: they stand still, %u buffers are free",
+                          chance, ring_buffers_free(f.ring));
+        }
+        ASSERT_EQ(ring_buffers_free(f.ring), N_BUFFERS);
+        f.other = fetch_free(f.other);
         fixture_close(&f);
     }
 }
