@@ -45,6 +45,20 @@ socklen_t address_size(const Address *a) {
     return a->sa.sa_family == AF_INET6 ? sizeof(a->in6) : sizeof(a->in);
 }
 
+void address_owner(struct in6_addr *ret, const struct sockaddr *a) {
+    Address of = { .sa.sa_family = a->sa_family };
+
+    *ret = (struct in6_addr){ 0 };
+    memcpy(&of, a, address_size(&of));
+    if (a->sa_family != AF_INET6) {
+        ret->s6_addr[10] = ret->s6_addr[11] = 0xff;
+        memcpy(&ret->s6_addr[12], &of.in.sin_addr, sizeof(of.in.sin_addr));
+    } else {
+        bool mapped = IN6_IS_ADDR_V4MAPPED(&of.in6.sin6_addr);
+        memcpy(ret, &of.in6.sin6_addr, mapped ? sizeof(*ret) : sizeof(*ret) / 2);
+    }
+}
+
 int address_listen(const Address *a, int backlog) {
     const int on = 1, off = 0;
     _cleanup_close_ int fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);

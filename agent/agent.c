@@ -161,8 +161,7 @@ static int start_loop(Agent *a, Err *err) {
         r = sd_event_add_signal(a->event, NULL, signals[i].signal, signals[i].handler, a);
     if (r >= 0)
         r = sd_event_set_watchdog(a->event, true);
-    return r < 0 ? err_errnum(err, r, "cannot start the event loop")
-                 : trim_new(&a->trim, a->event, err);
+    return r < 0 ? err_errnum(err, r, "cannot start the event loop") : 0;
 }
 
 static void on_pull_event(void *arg, const StoreEvent *event) {
@@ -218,7 +217,9 @@ static int start_store(Agent *a, Err *err) {
     if (r < 0)
         return r;
     label_store(a);
-    r = pool_new(&a->pool, a->event, POOL_THREADS, err);
+    r = trim_new(&a->trim, a->event, a->store, err);
+    if (r >= 0)
+        r = pool_new(&a->pool, a->event, POOL_THREADS, err);
     if (r >= 0)
         r = pool_new(&a->bulk, a->event, BULK_THREADS, err);
     if (r >= 0)
@@ -397,13 +398,13 @@ Agent *agent_free(Agent *a) {
     (void)observe_free(a->observe);
     (void)puller_free(a->puller);
     (void)event_log_free(a->events);
+    (void)trim_free(a->trim);
     (void)store_close(a->store);
     (void)pull_options_unref(a->pull_options);
     feature_list_done(&a->features);
     free(a->health.metrics_trouble);
     (void)metrics_free(a->metrics);
     (void)sd_event_source_disable_unref(a->stop_timer);
-    (void)trim_free(a->trim);
     (void)sd_event_unref(a->event);
     (void)config_free(a->config);
     free(a->worker_program);

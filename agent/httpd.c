@@ -10,7 +10,7 @@
 #include <sys/socket.h>
 
 #define ACCEPTS_A_TURN 8
-#define BACKLOG        64
+#define BACKLOG        256 /* a flood fills it, and whoever comes then tries again in a second */
 #define PAUSE_USEC     (100 * USEC_PER_MSEC) /* when there are no descriptors left */
 
 /* Debian's libmicrohttpd is linked with GnuTLS, whose start takes 1 MiB of memory from every daemon
@@ -35,6 +35,7 @@ void gnutls_global_deinit(void) {
 typedef struct Client {
     int fd; /* of a connection that libmicrohttpd has; -EBADF: none */
     uint64_t since_usec;
+    struct in6_addr owner; /* as address_owner() */
 } Client;
 
 struct Httpd {
@@ -57,6 +58,31 @@ static Client *oldest_client(Httpd *h) {
     return oldest;
 }
 
+static size_t n_of_owner(const Httpd *h, const struct in6_addr *owner) {
+    size_t n = 0;
+
+    for (size_t i = 0; i < ELEMENTSOF(h->clients); i++)
+        n += h->clients[i].fd >= 0 && IN6_ARE_ADDR_EQUAL(&h->clients[i].owner, owner);
+    return n;
+}
+
+/* Who has to give way to a new one: the oldest of whoever has the most. */
+static Client *client_to_drop(Httpd *h) {
+    Client *drop = NULL;
+    size_t most = 0;
+
+    for (size_t i = 0; i < ELEMENTSOF(h->clients); i++) {
+        Client *c = &h->clients[i];
+        size_t n = c->fd >= 0 ? n_of_owner(h, &c->owner) : 0;
+
+        if (n > most || (n > 0 && n == most && c->since_usec < drop->since_usec)) {
+            most = n;
+            drop = c;
+        }
+    }
+    return drop;
+}
+
 static Client *free_client(Httpd *h) {
     for (size_t i = 0; i < ELEMENTSOF(h->clients); i++)
         if (h->clients[i].fd < 0)
@@ -73,9 +99,13 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
 
         assert(c); /* accept_one() has made room */
         *c = (Client){
-            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
-            now_usec()
+            .fd =
+                MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd,
+            .since_usec = now_usec()
         };
+        address_owner(
+            &c->owner,
+            MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CLIENT_ADDRESS)->client_addr);
         *context = c;
     } else
         ((Client *)*context)->fd = -EBADF;
@@ -198,10 +228,11 @@ static int on_serving(_unused_ sd_event_source *source, _unused_ int fd, _unused
     return run(arg);
 }
 
-/* A new client takes the place of the oldest: one that is slow cannot keep the others out. */
+/* A new client takes the place of another: those that are slow cannot keep it out, and those that
+ * are many drop their own. */
 static void accept_one(Httpd *h, int fd, const Address *peer, socklen_t n) {
     if (!free_client(h)) {
-        drop_client(oldest_client(h));
+        drop_client(client_to_drop(h));
         (void)MHD_run(h->mhd); /* cannot fail in this mode */
     }
     if (!free_client(h)) {

@@ -3,7 +3,8 @@
  * connection.
  *
  * Whoever reaches the address may be hostile: connections, their memory and their time are capped,
- * the oldest gives way to a new one, and everything else on the loop goes first. */
+ * the oldest of whoever has the most gives way to a new one, and everything else on the loop goes
+ * first. */
 #pragma once
 
 #include "base/loop.h"

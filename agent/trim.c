@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* trim: gives freed memory back to the system once the daemon has become quiet. */
+/* trim: gives memory back to the system once the daemon has become quiet. */
 #include "agent/trim.h"
 
 #include <malloc.h>
@@ -8,6 +8,7 @@
 
 struct Trim {
     sd_event *event;
+    Store *store; /* borrowed */
     sd_event_source *post, *timer;
     uint64_t last_usec; /* when the loop did something */
     bool waiting;       /* the timer is set */
@@ -26,6 +27,7 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *arg) {
     t->waiting = false;
     if (quiet < QUIET_USEC)
         return wait_until_quiet(t, QUIET_USEC - quiet);
+    store_shrink(t->store);
     (void)malloc_trim(0); /* tells whether there was any */
     return 0;
 }
@@ -48,13 +50,14 @@ static int on_post(sd_event_source *source, void *arg) {
     return t->waiting ? 0 : wait_until_quiet(t, QUIET_USEC);
 }
 
-int trim_new(Trim **ret, sd_event *event, Err *err) {
+int trim_new(Trim **ret, sd_event *event, Store *store, Err *err) {
     _cleanup_(trim_freep) Trim *t = xnew(Trim);
     int r = sd_event_add_post(event, &t->post, on_post, t);
 
     if (r < 0)
         return err_errnum(err, -EIO, "cannot watch the event loop");
     t->event = sd_event_ref(event);
+    t->store = store;
     *ret = TAKE_PTR(t);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <linux/openat2.h>
 #include <sys/random.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #define READ_STEP     KiB(64)
 #define OPENAT2_TRIES 16
@@ -161,6 +162,21 @@ int fs_write_file_durably(int dir_fd, const char *name, const void *data, size_t
     if (fsync(dir) < 0)
         return err_errno(err, "cannot sync the directory of %s", name);
     return 0;
+}
+
+int fs_allocate(int fd, uint64_t n) {
+    struct statfs fs;
+    struct stat st;
+
+    if (n == 0)
+        return 0;
+    if (fstatfs(fd, &fs) == 0 && fs.f_blocks > 0 && fstat(fd, &st) == 0) {
+        uint64_t has = (uint64_t)st.st_blocks * 512;
+
+        if (n > has && n - has > (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize)
+            return -ENOSPC;
+    }
+    return fallocate(fd, 0, 0, (off_t)n) < 0 && (errno == ENOSPC || errno == EDQUOT) ? -ENOSPC : 0;
 }
 
 int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) {

@@ -29,6 +29,12 @@ int fs_write_file_durably(int dir_fd, const char *name, const void *data, size_t
 /* Writes all of `n` bytes, going on after EINTR and short writes. */
 int fs_write_all(int fd, const void *data, size_t n, Err *err) _must_check_;
 
+/* Takes the disk space of a new file of `n` bytes, or of one of which a part is there, as one
+ * extent where that can be.  When there is not as much, none is taken: fallocate(2) would take all
+ * there is before it fails, and others on the file system fail meanwhile.  File systems that cannot
+ * allocate are fine.  -ENOSPC, also for a quota. */
+int fs_allocate(int fd, uint64_t n) _must_check_;
+
 /* Makes the directories of `path` beneath `dir_fd`, mode `mode`; existing ones are fine when they
  * are directories. */
 int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) _must_check_;

@@ -40,7 +40,7 @@
 #define LIMIT_GRPC_HEADER_BYTES  KiB(64)
 
 /* HTTP: metrics and health, for whoever reaches the address. */
-#define LIMIT_HTTPD_CONNECTIONS  32 /* at once; the oldest gives way */
+#define LIMIT_HTTPD_CONNECTIONS  32 /* at once; one gives way to a new one */
 #define LIMIT_HTTPD_HEADER_BYTES KiB(8)
 #define LIMIT_HTTPD_USEC         (10 * USEC_PER_SEC) /* of a connection, from its begin to its end */
 

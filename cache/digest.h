@@ -6,6 +6,7 @@
 
 #define DIGEST_BYTES    32
 #define DIGEST_HEX_MAX  (2 * DIGEST_BYTES + 1)
+#define DIGEST_SALT_MAX 64
 #define DIGEST_TEXT_MAX (sizeof("sha256:") + 2 * DIGEST_BYTES)
 
 typedef struct Digest {
@@ -32,7 +33,7 @@ static inline bool digest_is_zero(const Digest *d) {
     return digest_equal(d, &zero);
 }
 
-/* Running SHA-256 (OpenSSL EVP). */
+/* Running SHA-256. */
 typedef struct Hasher Hasher;
 Hasher *hasher_new(void);
 void hasher_update(Hasher *h, const void *data, size_t n);
@@ -41,3 +42,9 @@ void hasher_final(Hasher *h, Digest *ret);
 Hasher *hasher_free(Hasher *h);
 DEFINE_CLEANUP(Hasher, hasher_free);
 void digest_of(Digest *ret, const void *data, size_t n);
+/* HMAC-SHA-256 (RFC 2104) with a key of at most 64 bytes. */
+void digest_hmac(Digest *ret, const void *key, size_t n_key, const void *data, size_t n);
+/* PBKDF2 with it (RFC 8018): 32 bytes that tell as little of the secret as `rounds` make guessing
+ * dear.  The salt has at most DIGEST_SALT_MAX bytes. */
+void digest_stretch(Digest *ret, const Digest *secret, const void *salt, size_t n_salt,
+                    unsigned rounds);

@@ -5,7 +5,6 @@
 #include "base/fs.h"
 #include "base/log.h"
 
-#include <openssl/hmac.h>
 #include <sys/random.h>
 
 enum { GRANTS_OF_REPOSITORY_MAX = 100 };
@@ -42,11 +41,7 @@ int grant_open(Store *s, Err *err) {
 
 /* What the index has instead of a fingerprint. */
 static void grant_id(const Store *s, const uint8_t fingerprint[static GRANT_BYTES], Digest *ret) {
-    unsigned n = 0;
-    const void *made = HMAC(EVP_sha256(), s->grant_key, sizeof(s->grant_key), fingerprint,
-                            GRANT_BYTES, ret->bytes, &n);
-
-    assert(made && n == sizeof(ret->bytes)); /* fails for want of memory only */
+    digest_hmac(ret, s->grant_key, sizeof(s->grant_key), fingerprint, GRANT_BYTES);
 }
 
 static void id_of_nobody(const Store *s, Digest *ret) {

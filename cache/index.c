@@ -235,11 +235,14 @@ int index_open(Index **ret, const char *path, Err *err) {
     (void)sqlite3_extended_result_codes(ix->db, 1);      /* fails never */
     (void)sqlite3_busy_timeout(ix->db, INDEX_BUSY_MSEC); /* likewise */
     /* Exclusive: the store's lock is ours anyway, and SQLite then keeps the WAL's index in memory
-     * instead of in a mapped file, which needs space on a full disk to be opened at all. */
+     * instead of in a mapped file, which needs space on a full disk to be opened at all.  Without
+     * auto_vacuum, which is set before the first transaction, the memory of temporary rows that
+     * went would stay taken. */
     r = run_script(ix,
                    "PRAGMA locking_mode = EXCLUSIVE; PRAGMA journal_mode = WAL; PRAGMA synchronous "
                    "= FULL; PRAGMA foreign_keys = ON;"
-                   " PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;"
+                   " PRAGMA temp_store = MEMORY; PRAGMA temp.auto_vacuum = FULL;"
+                   " PRAGMA trusted_schema = OFF;"
                    " PRAGMA journal_size_limit = 67108864;", /* the WAL of one huge layer goes */
                    err);
     if (r < 0)
@@ -295,6 +298,14 @@ void index_releasep(Index **p) {
     int r = pthread_mutex_unlock(&ix->lock);
     assert(r == 0);
     *p = NULL;
+}
+
+void index_forget_pages(Index *ix) {
+    if (pthread_mutex_trylock(&ix->lock) != 0)
+        return;
+    (void)sqlite3_db_release_memory(ix->db); /* never fails */
+    int r = pthread_mutex_unlock(&ix->lock);
+    assert(r == 0);
 }
 
 static int begin(Index *ix, bool durable, Err *err) {

@@ -22,6 +22,9 @@ DEFINE_CLEANUP(Index, index_close);
  *     _cleanup_(index_releasep) Index *ix = index_acquire(s->index); */
 Index *index_acquire(Index *ix) _must_check_;
 void index_releasep(Index **ix);
+/* Frees the pages that SQLite keeps in memory, up to 2 MiB; it reads them again when it needs them.
+ * Never waits: when a thread has the connection, nothing is done. */
+void index_forget_pages(Index *ix);
 
 /* `durable`: the commit is on disk when it returns; else it is with the next durable one.  -ENOSPC:
  * the reserve for removal was given up, and there is no space to make it again. */

@@ -331,6 +331,10 @@ Store *store_close(Store *s) {
     return NULL;
 }
 
+void store_shrink(Store *s) {
+    index_forget_pages(s->index);
+}
+
 int store_trees_fd(const Store *s) {
     return s->trees_fd;
 }

@@ -82,8 +82,7 @@ static void open_map(Fetch *f) {
     f->file.mapped = f->file.map_fd >= 0;
 }
 
-/* In the pool.  The space is taken before the first byte comes, as one extent; not every file
- * system can. */
+/* In the pool.  The space is taken before the first byte comes. */
 static int run_open(void *arg, Err *err) {
     Fetch *f = arg;
     int r = 0;
@@ -98,10 +97,7 @@ static int run_open(void *arg, Err *err) {
     if (r < 0)
         return r;
     f->file.made = true;
-    if (f->o.size > 0 && fallocate(f->file.fd, 0, 0, (off_t)f->o.size) < 0 &&
-        (errno == ENOSPC || errno == EDQUOT))
-        return no_space(f, err);
-    return 0;
+    return fs_allocate(f->file.fd, f->o.size) < 0 ? no_space(f, err) : 0;
 }
 
 static void on_opened(void *arg, int r, const Err *err) {

@@ -47,6 +47,7 @@ static const char *const plain[] = {
     "unlink",
     "unlinkat",
     "fstat",
+    "fstatfs",
     "newfstatat",
     "stat",
     "lstat",

@@ -3,6 +3,8 @@
  * writers. */
 #include "oci/unpack_file.h"
 
+#include "base/fs.h"
+
 #include <fcntl.h>
 
 #define DIRECT_BYTES   MiB(4) /* from this size on: O_DIRECT */
@@ -70,11 +72,10 @@ static int open_file(UnpackFile *f, Err *err) {
         f->fd = create(f, 0);
     if (f->fd < 0)
         return failed(-errno, "create", err);
-    /* One extent, and no space is found out before the bytes are there; not every file system can.
-     */
-    if (f->size > ALLOCATE_BYTES && fallocate(f->fd, 0, 0, (off_t)f->size) < 0 && errno == ENOSPC)
-        return failed(-ENOSPC, "allocate", err);
-    return 0;
+    /* No space is found out before the bytes are there. */
+    return f->size > ALLOCATE_BYTES && fs_allocate(f->fd, f->size) < 0
+               ? failed(-ENOSPC, "allocate", err)
+               : 0;
 }
 
 void unpack_file_hash(UnpackFile *f, const void *data, size_t n) {

@@ -418,7 +418,8 @@ def assert_no_space(place, reference, words="space|room|free"):
 
 @pytest.fixture(name="full")
 def full_fixture(work, small_disk, faulty):
-    with running_daemon(os.path.join(work, "d"), [faulty.config()],
+    """A layer takes its space when it starts; with one connection the next one starts later."""
+    with running_daemon(os.path.join(work, "d"), [faulty.config()], config={"pull": {"connections": 1}},
                         store=os.path.join(small_disk, "store")) as daemon:
         place = Place(work, faulty, daemon)
         yield place
@@ -442,10 +443,10 @@ def test_no_space_for_a_bomb(full):
 
 
 def test_no_space_when_another_takes_it_meanwhile(full):
-    """The check at the beginning passes, the disk becomes full while the pull runs."""
-    artifact = full.artifact(24 * MIB)
+    """The check at the beginning passes, the disk becomes full while the first layer comes."""
+    artifact = modelpack(full.folder, sizes=(16 * MIB, 8 * MIB), seed="meanwhile")
     reference = full.faulty.add(artifact, full.repository(), "v1")
-    full.faulty.rate = 24 * MIB
+    full.faulty.rate = MIB  # until the disk is full
     filler = os.path.join(os.path.dirname(full.daemon.store), "filler")
     pulling = subprocess.Popen([program("cache-ctl"), "--socket", full.daemon.control_socket, "pull",
                                 reference],
@@ -458,12 +459,12 @@ def test_no_space_when_another_takes_it_meanwhile(full):
                     file.write(bytes(MIB))
             except OSError:
                 pass
+        full.faulty.rate = 0
         text = pulling.communicate(timeout=60)[1]
     assert pulling.returncode == 6, text
     assert_sentence(text.strip())
     wait_idle(full.daemon)
     os.unlink(filler)
-    full.faulty.rate = 0
     assert_pulls(full.daemon, "later", reference, artifact.tree)
 
 

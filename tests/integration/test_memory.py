@@ -16,7 +16,7 @@ from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-impor
 from lib.content import File, Random, Tar
 from lib.sandbox import memory_bytes
 
-PULL_MAX, IDLE_MAX = 160 * MIB, 13 * MIB  # idle after large pulls; fresh it is 9 MiB (bench/run, case e)
+PULL_MAX, IDLE_MAX = 160 * MIB, 12 * MIB  # idle after large pulls; fresh it is 9 MiB (bench/run, case e)
 PREFIX = "application/vnd.cncf.model"
 
 

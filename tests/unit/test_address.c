@@ -44,6 +44,33 @@ TEST(addresses) {
     }
 }
 
+static const struct {
+    const char *a, *b;
+    bool same;
+} owners[] = {
+    { "127.0.0.1:1", "127.0.0.1:2", true },
+    { "127.0.0.1:1", "127.0.0.2:1", false },
+    { "127.0.0.1:1", "[::ffff:127.0.0.1]:1", true },
+    { "[::ffff:127.0.0.2]:1", "[::ffff:127.0.0.1]:1", false },
+    { "[fd00::1:1]:1", "[fd00::2:1]:1", true }, /* of one network */
+    { "[fd00:0:0:1::1]:1", "[fd00:0:0:2::1]:1", false },
+    { "[::1]:1", "127.0.0.1:1", false },
+};
+
+TEST(who_owns_an_address) {
+    for (size_t i = 0; i < ELEMENTSOF(owners); i++) {
+        Address a, b;
+        struct in6_addr of_a, of_b;
+
+        ASSERT_OK(address_parse(&a, owners[i].a));
+        ASSERT_OK(address_parse(&b, owners[i].b));
+        address_owner(&of_a, &a.sa);
+        address_owner(&of_b, &b.sa);
+        if (IN6_ARE_ADDR_EQUAL(&of_a, &of_b) != owners[i].same)
+            test_fail(__FILE__, __LINE__, "%s and %s", owners[i].a, owners[i].b);
+    }
+}
+
 static in_port_t *port_of(Address *a) {
     return a->sa.sa_family == AF_INET6 ? &a->in6.sin6_port : &a->in.sin_port;
 }

@@ -18,7 +18,8 @@ struct RegistryRequest {
     sd_event_source *source;
     const uint8_t *body;
     size_t n, at, piece;
-    int fail; /* instead of the end */
+    int fail;              /* instead of the end */
+    unsigned turns, every; /* of so many turns one gives a piece */
     RegistryBlobHead head;
     bool told, expects;
 };
@@ -39,6 +40,7 @@ struct Registry {
     unsigned n_requests, n_before_head; /* before the first head came */
     unsigned n_expecting;
     uint64_t sent;
+    unsigned chance; /* not 0: some answers are much slower than others */
 };
 
 RegistryRequest *registry_request_free(RegistryRequest *q) {
@@ -56,6 +58,8 @@ static int on_turn(sd_event_source *source, void *arg) {
     Err err = { "the network fails" };
     int r = 0;
 
+    if (++q->turns % q->every != 0)
+        return 0;
     if (!q->told && q->fail != REGISTRY_RANGE_IGNORED) {
         q->told = true;
         q->registry->n_before_head = q->registry->n_before_head ?: q->registry->n_requests;
@@ -106,9 +110,10 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
         .handlers = *handlers,
         .body = r->body,
         .at = (size_t)blob->begin,
+        .every = r->chance > 0 ? 1U << rand_r(&r->chance) % 8 : 1,
         .piece = r->piece,
         .head = { .whole = whole, .etag = r->etag, .answer_usec = r->answer_usec },
-        .expects = blob->etag
+        .expects = blob->etag,
     };
     q->n = (size_t)MIN(whole ? blob->size : blob->end, (uint64_t)r->n);
     q->fail = r->fail;
@@ -141,7 +146,8 @@ typedef struct Fixture {
     Traffic *traffic;
     FetchContext context;
     unsigned troubles;
-    Fetch *fetch;
+    Fetch *fetch, *other; /* `other`: of a test with two */
+    unsigned n_ended;     /* of these */
     uint8_t *body;
     Digest digest;
     bool ended;
@@ -171,6 +177,8 @@ static void on_free(void *arg) {
 
     if (f->fetch)
         fetch_wake(f->fetch);
+    if (f->other)
+        fetch_wake(f->other);
 }
 
 static void start_ring(Fixture *f) {
@@ -194,6 +202,19 @@ static void stop_ring(Fixture *f) {
     f->pool = pool_free(f->pool);
 }
 
+static void start_traffic(Fixture *f, unsigned connections, uint64_t give_up_usec) {
+    f->traffic = traffic_free(f->traffic);
+    ASSERT_OK(traffic_new(&f->traffic,
+                          &(TrafficOptions){ .event = f->event,
+                                             .connections = connections,
+                                             .retry_usec = 1000,
+                                             .give_up_usec = give_up_usec,
+                                             .wake = on_free,
+                                             .arg = f },
+                          &f->err));
+    f->context.traffic = f->traffic;
+}
+
 static void fixture_open(Fixture *f, size_t n) {
     *f = (Fixture){ .dir = tmpdir_new(), .body = xcalloc(1, n + 1) };
     for (size_t i = 0; i < n; i++)
@@ -201,19 +222,10 @@ static void fixture_open(Fixture *f, size_t n) {
     digest_of(&f->digest, f->body, n);
     ASSERT_OK(sd_event_new(&f->event));
     f->registry = (Registry){ .event = f->event, .body = f->body, .n = n, .piece = 1000 };
-    ASSERT_OK(traffic_new(&f->traffic,
-                          &(TrafficOptions){ .event = f->event,
-                                             .connections = 3,
-                                             .retry_usec = 1000,
-                                             .give_up_usec = 30000,
-                                             .wake = on_free,
-                                             .arg = f },
-                          &f->err));
-    f->context = (FetchContext){ .event = f->event,
-                                 .registry = &f->registry,
-                                 .traffic = f->traffic,
-                                 .n_buffers = N_BUFFERS,
-                                 .reserve = 1 };
+    f->context = (FetchContext){
+        .event = f->event, .registry = &f->registry, .n_buffers = N_BUFFERS, .reserve = 1
+    };
+    start_traffic(f, 3, 60 * USEC_PER_SEC); /* nobody gives up because the machine is busy */
     start_ring(f);
 }
 
@@ -309,6 +321,7 @@ TEST(a_network_that_stays_broken_ends_it) {
 
     fixture_open(&f, 300000);
     o = options(&f, 300000);
+    start_traffic(&f, 3, 900 * USEC_PER_MSEC);
     f.registry.n = 200000;
     f.registry.fail = -ECONNRESET;
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
@@ -484,6 +497,7 @@ TEST(another_size_is_refused) {
     FetchOptions o;
 
     fixture_open(&f, 300000);
+    start_traffic(&f, 3, 30 * USEC_PER_MSEC);
     o = options(&f, 300001);
     ASSERT_ERR(run(&f, &o), -ECONNRESET);
     ASSERT_STRSTR(f.err.text, "ended early");
@@ -553,6 +567,50 @@ TEST(a_feed_hears_of_the_end_only_with_the_right_digest) {
         ASSERT_EQ(f.r, damage ? -EBADMSG : 0);
         ASSERT_EQ(feed_drain(feed, &err), f.r);
         feed = feed_free(feed);
+        fixture_close(&f);
+    }
+}
+
+static void on_one_of_two(void *arg, int r, const Err *err) {
+    if (r < 0)
+        test_fail(__FILE__, __LINE__, "%s", err_text(err, r));
+    ((Fixture *)arg)->n_ended++;
+}
+
+static void start_two(Fixture *f, size_t size) {
+    FetchOptions o = options(f, size);
+
+    o.done = on_one_of_two;
+    ASSERT_OK(fetch_new(&f->fetch, &o, &f->err));
+    o.name = "other";
+    o.map = "other-map";
+    ASSERT_OK(fetch_new(&f->other, &o, &f->err));
+}
+
+/* Four buffers, and ranges of two blobs that arrive in any order: without the reserve, bytes whose
+ * turn is later take all of them, and none is left for those whose turn it is. */
+TEST(fetches_that_share_few_buffers_do_not_stand_still) {
+    for (unsigned chance = 1; chance <= 20; chance++) {
+        uint64_t end = now_usec() + 20 * USEC_PER_SEC;
+        Fixture f;
+
+        fixture_open(&f, MiB(1) + 77);
+        f.registry.piece = 7000;
+        f.registry.chance = chance;
+        f.registry.answer_usec = 20 * USEC_PER_MSEC; /* so that all connections are used */
+        start_traffic(&f, 8, 60 * USEC_PER_SEC);
+        traffic_answered(f.traffic, f.registry.answer_usec);
+        f.context.range_min_bytes = KiB(128);
+        f.context.reserve = 2;
+        start_two(&f, MiB(1) + 77);
+        while (f.n_ended < 2) {
+            ASSERT_OK(sd_event_run(f.event, USEC_PER_SEC));
+            if (now_usec() > end)
+                test_fail(__FILE__, __LINE__, "chance %u: they stand still, %u buffers are free",
+                          chance, ring_buffers_free(f.ring));
+        }
+        ASSERT_EQ(ring_buffers_free(f.ring), N_BUFFERS);
+        f.other = fetch_free(f.other);
         fixture_close(&f);
     }
 }

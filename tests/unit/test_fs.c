@@ -285,6 +285,24 @@ TEST(beneath_by_name) {
     ASSERT_TRUE(!path_is_beneath("/b", "/a"));
 }
 
+TEST(space_that_is_not_there_is_not_taken_in_part) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    struct stat st;
+    int r;
+
+    ASSERT_OK(fd);
+    ASSERT_OK(fs_allocate(fd, 0));
+    r = fs_allocate(fd, GiB(8 * 1024));
+    ASSERT_OK(fstat(fd, &st));
+    ASSERT_OK(ftruncate(fd, 0)); /* before a failure leaves the machine without space */
+    ASSERT_EQ(r, -ENOSPC);
+    ASSERT_EQ(st.st_blocks, 0);
+    ASSERT_OK(fs_allocate(fd, KiB(64)));
+    ASSERT_OK(fstat(fd, &st));
+    ASSERT_EQ(st.st_size, KiB(64));
+}
+
 TEST(symlinks_that_stay_inside) {
     static const struct {
         const char *path, *target;

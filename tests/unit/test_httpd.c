@@ -219,6 +219,29 @@ TEST(the_oldest_client_gives_way) {
         (void)close(fds[i]);
 }
 
+/* 127.0.0.2 connects, and asks only after a flood from 127.0.0.1. */
+TEST(a_flood_crowds_nobody_else_out) {
+    _cleanup_(served_freep) Served *s = served_new();
+    const struct sockaddr_in other = { .sin_family = AF_INET,
+                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK + 1) };
+    int fds[LIMIT_HTTPD_CONNECTIONS * 3], good = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char got[4096];
+
+    ASSERT_OK(bind(good, (const struct sockaddr *)&other, sizeof(other)));
+    ASSERT_OK(connect(good, (const struct sockaddr *)&s->sa, sizeof(s->sa)));
+    for (size_t i = 0; i < ELEMENTSOF(fds); i++) {
+        fds[i] = connect_to(s);
+        for (unsigned k = 0; k < 3; k++)
+            ASSERT_OK(sd_event_run(s->event, 0));
+    }
+    ASSERT_OK(send(good, "GET /ok" HOST "\r\n", strlen("GET /ok" HOST "\r\n"), MSG_NOSIGNAL));
+    ASSERT_TRUE(read_all(s, good, got, sizeof(got), USEC_PER_SEC));
+    ASSERT_STRSTR(got, "200 OK");
+    (void)close(good);
+    for (size_t i = 0; i < ELEMENTSOF(fds); i++)
+        (void)close(fds[i]);
+}
+
 /* A byte now and then, and nothing read: neither holds a connection beyond its time. */
 TEST(slow_clients_are_dropped) {
     _cleanup_(served_freep) Served *s = served_new();

@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 
 #define WORKER_UID 61234
@@ -174,7 +175,7 @@ static const Attempt attempts[] = {
 static void *write_file(void *arg) {
     int fd = openat(*(int *)arg, "mine", O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     bool good = fd >= 0 && write(fd, "x", 1) == 1 && ftruncate(fd, 0) == 0 &&
-                fallocate(fd, 0, 0, 4096) == 0;
+                fallocate(fd, 0, 0, 4096) == 0 && fstatfs(fd, &(struct statfs){ 0 }) == 0;
 
     (void)safe_close(fd);
     good = good && unlinkat(*(int *)arg, "mine", 0) == 0;

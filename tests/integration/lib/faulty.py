@@ -387,14 +387,17 @@ class Handler(BaseHTTPRequestHandler):
 
     def send_body(self, chunks, fault, is_blob):
         kind = fault.kind if fault else None
-        rate = fault.rate if kind == "slow" else self.server.registry.rate if is_blob else 0
         limit = fault.after if kind in ("truncate", "reset", "stall") else None
         record = self.request_record
+
+        def rate():
+            return fault.rate if kind == "slow" else self.server.registry.rate if is_blob else 0
+
         for chunk in chunks:
             if kind == "corrupt" and record.sent <= fault.after < record.sent + len(chunk):
                 at = fault.after - record.sent
                 chunk = chunk[:at] + bytes([chunk[at] ^ 1]) + chunk[at + 1:]
-            for piece in pieces(chunk, 64 * 1024 if rate or self.server.registry.send_buffer else len(chunk)):
+            for piece in pieces(chunk, 64 * 1024 if rate() or self.server.registry.send_buffer else len(chunk)):
                 if limit is not None and record.sent + len(piece) >= limit:
                     self.wfile.write(piece[:limit - record.sent])
                     record.sent = limit
@@ -402,8 +405,8 @@ class Handler(BaseHTTPRequestHandler):
                     return
                 self.wfile.write(piece)
                 record.sent += len(piece)
-                if rate:
-                    self.server.registry.stopping.wait(len(piece) / rate)
+                if pace := rate():  # the test may change it
+                    self.server.registry.stopping.wait(len(piece) / pace)
 
     def break_off(self, fault):
         self.wfile.flush()

@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_pull_layers: what plans of the daemon make of the layers and of the reserve of buffers. */
+#include "oci/pull_internal.h"
+
+#include "tests/unit/test.h"
+
+#define N_LAYERS 8
+
+typedef struct Planned {
+    Pull pull;
+    ManifestDoc manifest;
+    ManifestLayer layers[N_LAYERS];
+} Planned;
+
+static void planned_open(Planned *t, unsigned transfers) {
+    *t = (Planned){ .pull.o.transfers = transfers, .pull.context.reserve = transfers };
+    t->manifest.layers = t->layers;
+    t->manifest.n_layers = N_LAYERS;
+    t->pull.manifest = &t->manifest;
+    atomic_store(&t->pull.budget.bytes, GiB(1));
+    for (size_t i = 0; i < N_LAYERS; i++)
+        t->layers[i].layer.size = 100 + i;
+}
+
+static void planned_close(Planned *t) {
+    free(t->pull.layers);
+    free(t->pull.order);
+}
+
+static int plan(Planned *t, uint32_t first, size_t n, bool more, Err *err) {
+    Modelcached__Worker__Plan plan = MODELCACHED__WORKER__PLAN__INIT;
+    uint32_t fetch[N_LAYERS + 1];
+
+    for (size_t i = 0; i < n; i++)
+        fetch[i] = first + (uint32_t)i;
+    plan.fetch = fetch;
+    plan.n_fetch = n;
+    plan.more = more;
+    return pull_take_plan(&t->pull, &plan, err);
+}
+
+/* As many as may still run at once, and never more than before. */
+TEST(the_reserve_is_for_all_that_may_run_and_never_rises) {
+    static const struct {
+        uint32_t first;
+        size_t n, done; /* done: before the plan comes */
+        bool more;
+        unsigned reserve;
+    } plans[] = {
+        { 0, 1, 0, true, 3 },  /* others may come */
+        { 1, 1, 2, true, 3 },  /* all are done, and others may come */
+        { 2, 4, 2, true, 3 },  /* more than run at once */
+        { 6, 1, 5, false, 2 }, /* these are the last */
+    };
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    for (size_t i = 0; i < ELEMENTSOF(plans); i++) {
+        unsigned before = t.pull.context.reserve;
+
+        t.pull.n_done = plans[i].done;
+        ASSERT_OK(plan(&t, plans[i].first, plans[i].n, plans[i].more, &err));
+        ASSERT_EQ(t.pull.context.reserve, plans[i].reserve);
+        ASSERT_TRUE(t.pull.context.reserve <= before);
+    }
+    planned_close(&t);
+}
+
+TEST(a_pull_with_nothing_to_fetch_has_a_reserve) {
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    ASSERT_OK(plan(&t, 0, 0, false, &err));
+    ASSERT_EQ(t.pull.context.reserve, 1);
+    planned_close(&t);
+}
+
+TEST(plans_that_cannot_be_are_refused) {
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    ASSERT_OK(plan(&t, 0, 2, true, &err));
+    ASSERT_ERR(plan(&t, 1, 1, true, &err), -EPROTO); /* again */
+    ASSERT_STRSTR(err.text, "names layer 1 of 8 twice");
+    ASSERT_ERR(plan(&t, N_LAYERS, 1, true, &err), -EPROTO);
+    atomic_store(&t.pull.budget.bytes, 101);
+    ASSERT_ERR(plan(&t, 2, 1, true, &err), -ENOSPC);
+    ASSERT_STRSTR(err.text, "brings 102 bytes, 101 are left");
+    planned_close(&t);
+}
