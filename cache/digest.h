@@ -6,7 +6,6 @@
 
 #define DIGEST_BYTES    32
 #define DIGEST_HEX_MAX  (2 * DIGEST_BYTES + 1)
-#define DIGEST_SALT_MAX 64
 #define DIGEST_TEXT_MAX (sizeof("sha256:") + 2 * DIGEST_BYTES)
 
 typedef struct Digest {
@@ -42,9 +41,3 @@ void hasher_final(Hasher *h, Digest *ret);
 Hasher *hasher_free(Hasher *h);
 DEFINE_CLEANUP(Hasher, hasher_free);
 void digest_of(Digest *ret, const void *data, size_t n);
-/* HMAC-SHA-256 (RFC 2104) with a key of at most 64 bytes. */
-void digest_hmac(Digest *ret, const void *key, size_t n_key, const void *data, size_t n);
-/* PBKDF2 with it (RFC 8018): 32 bytes that tell as little of the secret as `rounds` make guessing
- * dear.  The salt has at most DIGEST_SALT_MAX bytes. */
-void digest_stretch(Digest *ret, const Digest *secret, const void *salt, size_t n_salt,
-                    unsigned rounds);

@@ -9,6 +9,7 @@
 #include "oci/ref.h"
 
 #include <ctype.h>
+#include <openssl/evp.h>
 
 /* Enough to make guessing of weak passwords dear, little enough (under 1 ms) for each publish. */
 #define FINGERPRINT_ROUNDS 1000
@@ -254,9 +255,10 @@ const Credential *credential_find(const CredentialList *l, const char *registry,
 }
 
 void credential_fingerprint(const Credential *c, uint8_t ret[static 32]) {
-    static const char salt[] = "modelcached credential v1";
+    static const unsigned char salt[] = "modelcached credential v1";
     _cleanup_(hasher_freep) Hasher *h = NULL;
-    Digest d, stretched;
+    Digest d;
+    int r;
 
     if (!c) {
         memset(ret, 0, 32);
@@ -273,7 +275,8 @@ void credential_fingerprint(const Credential *c, uint8_t ret[static 32]) {
             hasher_update(h, s, n);
     }
     hasher_final(h, &d);
-    digest_stretch(&stretched, &d, salt, sizeof(salt), FINGERPRINT_ROUNDS);
-    memcpy(ret, stretched.bytes, sizeof(stretched.bytes));
+    r = PKCS5_PBKDF2_HMAC((const char *)d.bytes, sizeof(d.bytes), salt, sizeof(salt),
+                          FINGERPRINT_ROUNDS, EVP_sha256(), 32, ret);
+    assert(r == 1);
     explicit_bzero(&d, sizeof(d));
 }
