@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The installed unit under a real systemd: it runs with all that the unit forbids, mounts where the host and containers see
 it, and whatever systemd does with it, volumes stay."""
-import json
 import os
 import re
 import signal
@@ -9,7 +8,7 @@ import time
 
 import pytest
 
-from lib.artifacts import modelpack
+from lib.artifacts import MIB, modelpack
 from lib.check import need_programs
 from lib.content import assert_tree
 from lib.debian import debian_root, run
@@ -19,6 +18,7 @@ from lib.sandbox import need, wait_for
 from lib.systemd import Host, Service, mounts_at
 
 PACKAGES = ("systemd", "procps")
+LARGE = 16 * MIB
 PODS = "/var/lib/kubelet/pods"
 FLAGS = {"ro", "nosuid", "nodev", "noexec"}
 POD = {"csi.storage.k8s.io/pod.name": "llama-0", "csi.storage.k8s.io/pod.namespace": "prod"}
@@ -187,6 +187,21 @@ def test_stop_leaves_volumes_and_no_process(volume, made):
     volume.unpublish()
 
 
+def test_pull_that_a_restart_breaks_off_is_gone_on_with(service, tls, module_work):
+    """systemd ends the worker with the daemon."""
+    reference = tls.push(modelpack(module_work, sizes=(LARGE,), tar_codec=None, seed="large"), "team/large", "v1")
+    with service.changed_config("background_bandwidth: 0 ", f"background_bandwidth: {LARGE // 4} "):
+        service.systemctl("reload")
+        pulling = service.host.start("cache-ctl", "pull", "--background", reference)
+        wait_for(lambda: pulling.check_alive() or any(pull["bytes_done"] > LARGE // 3 for pull in service.status()["pulls"]),
+                 "a third of the pull")
+    service.systemctl("restart")
+    assert pulling.popen.wait(20) == 1
+    service.host.must("cache-ctl", "pull", reference)
+    [done] = [event["text"] for event in service.events() if (event["type"], event["reference"]) == ("pull.done", reference)]
+    assert re.search(r": (\d|1[01])(\.\d)? MiB fetched, ([5-9]|1\d)(\.\d)? MiB were here", done), done
+
+
 def test_watchdog_starts_a_daemon_that_hangs_again(volume, made):
     service = volume.service
     drop_in = service.host.at("/run/systemd/system/modelcached.service.d")
@@ -229,9 +244,8 @@ def test_journal_has_the_fields_of_a_pull_of_both_processes(service, tls, module
             csi.publish("journal", target, reference, **POD)
             csi.unpublish("journal", target)
     service.systemctl("reload")
-    events = [json.loads(line) for line in service.host.must(
-        "cache-ctl", "--output", "json", "events", "--pod", "prod/llama-0").splitlines()]
-    [pull] = {event["pull"] for event in events if event.get("reference") == reference and event["type"] == "pull.done"}
+    [pull] = {event["pull"] for event in service.events("--pod", "prod/llama-0")
+              if (event["type"], event["reference"]) == ("pull.done", reference)}
     lines = service.journal(f"PULL={pull}")
     assert any("POD" in line and (line["POD"], line["NAMESPACE"], line["VOLUME"]) == ("llama-0", "prod", "journal")
                for line in lines), lines

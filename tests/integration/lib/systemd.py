@@ -85,11 +85,17 @@ class Host:
         """A path in there, mounts included."""
         return f"/proc/{self.pid}/root{path}"
 
+    def _inside(self, argv):
+        return ["nsenter", "-t", str(self.pid), "-m", "-p", "-C", "-u", "-i", "-r", "-w", "env", "-i",
+                "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "SYSTEMD_PAGER=", *argv]
+
     def run(self, *argv):
-        return subprocess.run(
-            ["nsenter", "-t", str(self.pid), "-m", "-p", "-C", "-u", "-i", "-r", "-w", "env", "-i",
-             "PATH=/usr/local/bin:/usr/sbin:/usr/bin", "SYSTEMD_PAGER=", *argv],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False)
+        return subprocess.run(self._inside(argv), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
+                              check=False)
+
+    def start(self, *argv):
+        """Runs it beside us."""
+        return Process(self._inside(argv), self.root + ".out")
 
     def must(self, *argv):
         done = self.run(*argv)
@@ -163,6 +169,10 @@ class Service:
 
     def status(self):
         return json.loads(self.host.must("cache-ctl", "--output", "json", "status"))
+
+    def events(self, *arguments):
+        return [json.loads(line) for line in self.host.must("cache-ctl", "--output", "json", "events",
+                                                            *arguments).splitlines()]
 
     @property
     def pid(self):
