@@ -241,6 +241,19 @@ def test_store_that_had_no_label_gets_it(seen):
     seen.assert_reads(again["look"], "model")
 
 
+def test_daemonset_labels_too(seen):
+    """The daemon in a container, as privileged ones are: others read what it pulled, also when it is gone."""
+    pod = seen["daemonset"]
+    assert pod["context"] == "system_u:system_r:spc_t:s0"
+    assert "SELinux: " in pod["log"] and labelled(pod["labels"])
+    seen.assert_reads(pod["look"], "model")
+    seen.assert_reads(pod["after"], "model")
+
+
+def test_nothing_was_denied_to_daemon_and_workers(seen):
+    assert seen["daemonset"]["denials"] == []
+
+
 def test_it_is_selinux_that_denies(seen):
     """The same, when SELinux only logs: what was denied above is done."""
     lines = set(seen["permissive"]["look"]["lines"])

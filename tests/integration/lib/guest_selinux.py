@@ -3,6 +3,7 @@
 read volumes.  What was seen goes to the second serial line, as in lib.guest; test_soak_selinux.py judges it."""
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,13 +15,15 @@ from lib.csi import CsiClient
 from lib.guest import mounts, power_off, report
 
 UNIT = "modelcached"
-STORE, PLAIN = "/var/lib/modelcached", "/var/lib/modelcached-plain"
+STORE, PLAIN, DAEMONSET = "/var/lib/modelcached", "/var/lib/modelcached-plain", "/var/lib/modelcached-daemonset"
 CONTENT = ("ingest", "objects", "partial", "trees")
 CONFIG = "/usr/local/etc/modelcached/config.yaml"
-PODS = "/var/lib/kubelet/pods"
+KUBELET = "/var/lib/kubelet"
+PODS = f"{KUBELET}/pods"
+PROGRAMS = ("/usr/local/bin/modelcached", "/usr/local/libexec/modelcached/modelcached-pull")
 REGISTRY = "127.0.0.1:5000/team"
 BACKGROUND, BYTES_FIRST = 2 << 20, 4 << 20  # bytes per second of a pull that is broken off; bytes until then
-CONTAINER = "/var/lib/containers/mc"
+CONTAINERS = "/var/lib/containers"
 CATEGORIES = "s0:c1,c2"
 CAPABILITIES = ["CAP_CHOWN", "CAP_FOWNER", "CAP_KILL"]
 # What a process in the container can do with the volume $1, and with /copy, where only the label is in its way.
@@ -68,9 +71,9 @@ def labels(store=STORE):
     return found
 
 
-def denials():
-    """Of containers, since the boot."""
-    return [line for line in run("dmesg").stdout.splitlines() if "avc:  denied" in line and ":container_t:" in line]
+def denials(of=":container_t:"):
+    """What SELinux denied to containers since the boot, or to others."""
+    return [line for line in run("dmesg").stdout.splitlines() if "avc:  denied" in line and of in line]
 
 
 def show():
@@ -94,66 +97,109 @@ def status():
     return json.loads(run("cache-ctl", "--output", "json", "status").stdout)
 
 
-class Container:
-    """Of runc, with the process label and the root that a runtime gives to a pod's container."""
+def bind(source, destination=None, how="rslave"):
+    return {"type": "bind", "options": ["rbind", how], "source": source, "destination": destination or source}
+
+
+class Bundle:
+    """Of runc: a root with a type of containers, as a runtime makes it."""
+
+    def __init__(self, name, level, folders):
+        self.name, self.level, self.folder = name, level, os.path.join(CONTAINERS, name)
+        self.root = os.path.join(self.folder, "rootfs")
+        for path in ("dev", "proc", "tmp", *folders):
+            os.makedirs(os.path.join(self.root, path.lstrip("/")))
+
+    def label(self, *paths):
+        """When all is in it."""
+        run("restorecon", "-R", self.folder)
+        run("chcon", "-R", f"system_u:object_r:container_file_t:{self.level}", self.root, *paths)
+        run("mount", "--bind", self.root, self.root)
+
+    def run(self, domain, process, mounts_, *options, propagation="rslave"):
+        config = {
+            "ociVersion": "1.0.2",
+            "process": {"user": {"uid": 0, "gid": 0}, "cwd": "/", "env": ["PATH=/bin"],
+                        "args": process["args"], "selinuxLabel": f"system_u:system_r:{domain}:{self.level}",
+                        "capabilities": {kind: process["capabilities"] for kind in ("bounding", "effective", "permitted")}},
+            "root": {"path": "rootfs"},
+            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
+                       {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}, *mounts_],
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")],
+                      "rootfsPropagation": propagation,
+                      "mountLabel": f"system_u:object_r:container_file_t:{self.level}"}}
+        with open(os.path.join(self.folder, "config.json"), "w", encoding="ascii") as file:
+            json.dump(config, file)
+        with open(os.path.join(self.folder, "rootfs/log"), "w", encoding="ascii") as file:
+            return subprocess.run(["runc", "run", "--bundle", self.folder, *options, self.name], stdin=subprocess.DEVNULL,
+                                  stdout=file, stderr=file, check=False).returncode
+
+    def log(self):
+        return read(os.path.join(self.folder, "rootfs/log"))
+
+
+class Reader:
+    """A pod's container that looks at volumes."""
 
     def __init__(self):
-        root = os.path.join(CONTAINER, "rootfs")
-        for name in ("bin", "copy", "dev", "model", "out", "proc", "tmp"):
-            os.makedirs(os.path.join(root, name))
+        self.bundle = Bundle("reader", CATEGORIES, ("bin", "copy", "model", "out"))
+        root = self.bundle.root
         run("cp", "/bin/busybox", os.path.join(root, "bin"))
         for name in ("cat", "chmod", "find", "mkdir", "mv", "readlink", "rm", "sed", "sh", "sha256sum", "touch"):
             os.symlink("busybox", os.path.join(root, "bin", name))
         with open(os.path.join(root, "probe"), "w", encoding="ascii") as file:
             file.write(PROBE)
-        for name in ("copy", "out"):
-            os.makedirs(os.path.join(CONTAINER, name))
-        run("restorecon", "-R", os.path.dirname(CONTAINER))
-        run("chcon", "-R", f"system_u:object_r:container_file_t:{CATEGORIES}", root, os.path.join(CONTAINER, "out"))
-        run("mount", "--bind", root, root)
+        self.copied, self.out = (os.path.join(self.bundle.folder, name) for name in ("copy", "out"))
+        os.makedirs(self.copied)
+        os.makedirs(self.out)
+        self.bundle.label(self.out)
 
-    @staticmethod
-    def copy(folder):
+    def copy(self, folder):
         """/copy becomes one of the folder, with its labels; who may write in it is said by these alone."""
-        copy = os.path.join(CONTAINER, "copy")
-        run("rm", "-r", copy)
-        run("cp", "-a", folder, copy)
-        run("chmod", "-R", "a+rwX", copy)
+        run("rm", "-r", self.copied)
+        run("cp", "-a", folder, self.copied)
+        run("chmod", "-R", "a+rwX", self.copied)
 
     def look(self, source, beneath=""):
         """Mounts `source` in a container and has a process in it look at what is beneath: what it wrote, and what SELinux
         denied."""
-        bind = {"type": "bind", "options": ["rbind", "rslave"]}
-        config = {
-            "ociVersion": "1.0.2",
-            "process": {"user": {"uid": 0, "gid": 0}, "args": ["/bin/sh", "/probe", f"/model{beneath}"], "cwd": "/",
-                        "env": ["PATH=/bin"], "noNewPrivileges": True,
-                        "capabilities": {name: CAPABILITIES for name in ("bounding", "effective", "permitted")},
-                        "selinuxLabel": f"system_u:system_r:container_t:{CATEGORIES}"},
-            "root": {"path": "rootfs", "readonly": True},
-            "mounts": [{"destination": "/proc", "type": "proc", "source": "proc"},
-                       {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"},
-                       {**bind, "destination": "/out", "source": os.path.join(CONTAINER, "out")},
-                       {**bind, "destination": "/copy", "source": os.path.join(CONTAINER, "copy")},
-                       {**bind, "destination": "/model", "source": source}],
-            "linux": {"namespaces": [{"type": name} for name in ("pid", "mount", "ipc", "uts")],
-                      "mountLabel": f"system_u:object_r:container_file_t:{CATEGORIES}"}}
-        with open(os.path.join(CONTAINER, "config.json"), "w", encoding="ascii") as file:
-            json.dump(config, file)
-        written, before = os.path.join(CONTAINER, "out/log"), len(denials())
+        written, before = os.path.join(self.out, "log"), len(denials())
         if os.path.exists(written):
             os.unlink(written)
-        done = subprocess.run(["runc", "run", "--bundle", CONTAINER, "looker"], stdin=subprocess.DEVNULL,
-                              stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False)
-        return {"code": done.returncode, "stderr": done.stderr, "denials": denials()[before:],
+        process = {"args": ["/bin/sh", "/probe", f"/model{beneath}"], "capabilities": CAPABILITIES}
+        code = self.bundle.run("container_t", process, [bind(self.out, "/out"), bind(self.copied, "/copy"),
+                                                        bind(source, "/model")])
+        return {"code": code, "stderr": self.bundle.log(), "denials": denials()[before:],
                 "lines": read(written).splitlines() if os.path.exists(written) else []}
+
+
+class DaemonSet:
+    """The daemon in a container with the mounts of the DaemonSet's, and the process label of privileged ones."""
+
+    FOLDERS = (DAEMONSET, f"{KUBELET}/plugins", f"{KUBELET}/plugins_registry", "/run/modelcached", os.path.dirname(CONFIG))
+
+    def __init__(self):
+        self.bundle = Bundle("daemonset", "s0", (PODS, *self.FOLDERS))
+        libraries = set(re.findall(r"(/\S+) \(0x", run("ldd", *PROGRAMS).stdout))
+        run("cp", "--dereference", "--parents", *PROGRAMS, *libraries, self.bundle.root)
+        self.bundle.label()
+
+    def start(self, capabilities):
+        process = {"args": [PROGRAMS[0], "--config", CONFIG], "capabilities": capabilities}
+        code = self.bundle.run("spc_t", process, [*(bind(path) for path in self.FOLDERS), bind(PODS, how="rshared")],
+                               "--detach", propagation="rshared")
+        assert code == 0, self.bundle.log()
+
+    def context(self):
+        pid = json.loads(run("runc", "state", self.bundle.name).stdout)["pid"]
+        return read(f"/proc/{pid}/attr/current").rstrip("\0\n")
 
 
 class Scene:
     """The steps, in the order in which they stand here."""
 
     def __init__(self):
-        self.container = Container()
+        self.reader = Reader()
         self.targets = {}
 
     def publish(self, name, artifact):
@@ -161,15 +207,15 @@ class Scene:
         os.makedirs(parent, 0o750)
         self.targets[name] = parent + "/mount"
         with CsiClient("/var/lib/kubelet/plugins/csi.modelcached.dev/csi.sock") as csi:
-            csi.publish(name, self.targets[name], f"{REGISTRY}/{artifact}:v1")
+            csi.publish(name, self.targets[name], f"{REGISTRY}/{artifact}:v1", rpc_seconds=60)
 
     def look(self, name):
         """The volume mounted in a container, as runtimes do."""
-        return self.container.look(self.targets[name])
+        return self.reader.look(self.targets[name])
 
     def look_through(self, name):
         """A container with the folder of all volumes: its runtime need not touch the volume itself."""
-        return self.container.look(PODS, self.targets[name].removeprefix(PODS))
+        return self.reader.look(PODS, self.targets[name].removeprefix(PODS))
 
     def step_boot(self):
         while run("systemctl", "is-system-running", check=False).stdout.strip() == "starting":
@@ -190,7 +236,7 @@ class Scene:
         return {**seen, "labels": labels()}
 
     def step_read(self):
-        self.container.copy(self.targets["model"])
+        self.reader.copy(self.targets["model"])
         return {"look": self.look("model"), "through": self.look_through("model")}
 
     def step_later(self):
@@ -208,7 +254,7 @@ class Scene:
         """A pull that the end of the daemon breaks off."""
         configure("background_bandwidth: 0 ", f"background_bandwidth: {BACKGROUND} ")
         run("systemctl", "restart", UNIT)
-        with subprocess.Popen(["cache-ctl", "pull", "--background", f"{REGISTRY}/large:v1"]) as pulling:
+        with subprocess.Popen(["cache-ctl", "pull", "--quiet", "--background", f"{REGISTRY}/large:v1"]) as pulling:
             while sum(pull["bytes_done"] for pull in status()["pulls"]) < BYTES_FIRST:
                 assert pulling.poll() is None, "the pull ended before it was broken off"
                 time.sleep(0.2)
@@ -247,6 +293,21 @@ class Scene:
         configure(', selinux_label: ""', "")
         run("systemctl", "restart", UNIT)
         return {"labels": labels(PLAIN), "log": log(), "look": self.look("plain")}
+
+    def step_daemonset(self):
+        """As deployed in a cluster.  Debian's policy lets runtimes mount /var/lib into containers only where it is told to."""
+        capabilities = show()["CapabilityBoundingSet"].upper().split()
+        run("systemctl", "stop", UNIT)
+        run("setsebool", "container_mounton_non_security", "1")
+        configure(f"path: {PLAIN} ", f"path: {DAEMONSET} ")
+        for path in DaemonSet.FOLDERS:
+            os.makedirs(path, exist_ok=True)
+        pod = DaemonSet()
+        pod.start(capabilities)
+        self.publish("daemonset", "model")
+        seen = {"context": pod.context(), "log": pod.bundle.log(), "labels": labels(DAEMONSET), "look": self.look("daemonset")}
+        run("runc", "delete", "--force", pod.bundle.name)
+        return {**seen, "after": self.look("daemonset"), "denials": denials('comm="modelcached')}
 
     def step_permissive(self):
         """What the same process can do when SELinux only logs."""
