@@ -108,7 +108,8 @@ void report_ended(const Report *r, const Flight *pull, const Asker *cause, int r
         (void)snprintf(text, sizeof(text), "%s is up to date", v.reference);
     else
         (void)snprintf(text, sizeof(text), "pulled %s: %s fetched, %s were here, in %s",
-                       v.reference, FORMAT_BYTES(v.bytes_total), FORMAT_BYTES(v.bytes_cached),
+                       v.reference, FORMAT_BYTES(v.bytes_total - v.bytes_resumed),
+                       FORMAT_BYTES(v.bytes_cached + v.bytes_resumed),
                        FORMAT_DURATION(v.elapsed_usec));
     say(r, result < 0 ? "pull.failed" : "pull.done", pull, cause, text);
 }

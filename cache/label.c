@@ -78,7 +78,7 @@ static int label_directory(Labelling *l, int dir_fd, const char *name, Err *err)
 }
 
 int label_content(Store *s, const char *label, uint64_t *ret_n, Err *err) {
-    static const char *const folders[] = { "ingest", "objects", "trees" };
+    static const char *const folders[] = { "ingest", "objects", "partial", "trees" };
     Labelling l = { .label = label };
     int r = 0;
 

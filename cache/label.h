@@ -14,8 +14,9 @@
  * containers do not see selinuxfs itself.  `proc` is "/proc", but in tests. */
 bool label_is_needed(const char *proc);
 
-/* Gives ingest/, objects/ and trees/ the label; a folder that has another one, all in it as well.
- * Before anything is pulled.  `ret_n`: the files and directories that were changed.  Errors:
- * -ENOTSUP the file system has one label for all, or none; -EINVAL the policy does not know this
- * one; -EACCES, -EPERM it may not be set; -EIO and the like. */
+/* Gives ingest/, objects/, partial/ (of whose files objects are made) and trees/ the label; a
+ * folder that has another one, all in it as well. Before anything is pulled.  `ret_n`: the files
+ * and directories that were changed.  Errors: -ENOTSUP the file system has one label for all, or
+ * none; -EINVAL the policy does not know this one; -EACCES, -EPERM it may not be set; -EIO and the
+ * like. */
 int label_content(Store *s, const char *label, uint64_t *ret_n, Err *err) _must_check_;

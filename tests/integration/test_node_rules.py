@@ -136,7 +136,7 @@ def test_without_selinux_nothing_is_labelled(node):
     with open("/proc/filesystems", encoding="ascii") as file:
         if "selinuxfs" in file.read():
             pytest.skip("this kernel has SELinux")
-    for folder in ("objects", "ingest", "trees"):
+    for folder in ("ingest", "objects", "partial", "trees"):
         assert "security.selinux" not in os.listxattr(os.path.join(node.daemon.store, folder))
 
 

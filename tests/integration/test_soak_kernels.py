@@ -96,7 +96,7 @@ def seen_fixture(request, image, module_work):
         pytest.skip(str(error))
     folder = os.path.join(module_work, request.param)
     os.makedirs(folder)
-    run = Run(folder, path, image[0], ["/usr/bin/python3", "-B", "/opt/tests/lib/guest.py"], SECONDS_MAX)
+    run = Run(folder, path, image[0].path, "init=/usr/bin/python3 -- -B /opt/tests/lib/guest.py", SECONDS_MAX)
     return Seen(request.param, run, image[1])
 
 

@@ -62,6 +62,14 @@ def refusal(call, *arguments):
     return None
 
 
+def mounts(beneath="/var/lib/mc", pid="self"):
+    """{mount point: [options, propagation]}"""
+    with open(f"/proc/{pid}/mountinfo", encoding="utf-8") as file:
+        lines = [line.split() for line in file]
+    return {words[4]: [words[5].split(","), words[6:words.index("-")]] for words in lines
+            if words[4].startswith(beneath)}
+
+
 class Scene:
     """The registries, the daemon and the steps, which run in the order in which they stand here."""
 
@@ -79,14 +87,6 @@ class Scene:
 
     def tree(self, path):
         return {name: dataclasses.astuple(entry) for name, entry in self.content.tree_at(path).items()}
-
-    @staticmethod
-    def mounts(beneath="/var/lib/mc"):
-        """{mount point: [options, propagation]}"""
-        with open("/proc/self/mountinfo", encoding="utf-8") as file:
-            lines = [line.split() for line in file]
-        return {words[4]: [words[5].split(","), words[6:words.index("-")]] for words in lines
-                if words[4].startswith(beneath)}
 
     def ctl(self, *arguments):
         return self.daemon.ctl(*arguments)._asdict()
@@ -114,7 +114,7 @@ class Scene:
         self.daemon.csi().publish("pod", self.target, self.reference)
         peer = self.target.replace("/var/lib/mc/kubelet", "/mnt")
         return {"seconds": time.monotonic() - start, "tree": self.tree(self.target), "target": self.target,
-                "mounts": self.mounts(), "peer": peer, "peers": self.mounts("/mnt"), "left": self.left()}
+                "mounts": mounts(), "peer": peer, "peers": mounts("/mnt"), "left": self.left()}
 
     def step_writes(self):
         file = os.path.join(self.target, "config.json")
@@ -128,18 +128,18 @@ class Scene:
     def step_sub_path(self):
         target = self.daemon.target("sub")
         self.daemon.csi().publish("sub", target, self.reference, subPath="code")
-        seen = {"tree": self.tree(target), "options": self.mounts()[target][0]}
+        seen = {"tree": self.tree(target), "options": mounts()[target][0]}
         self.daemon.csi().unpublish("sub", target)
         return {**seen, "gone": not os.path.exists(target)}
 
     def step_ctl_mount(self):
         os.makedirs("/var/lib/mc/by-hand")
         done = self.ctl("mount", self.reference, "/var/lib/mc/by-hand")
-        seen = {"mount": done, "tree": self.tree("/var/lib/mc/by-hand"), "mounts": self.mounts()}
+        seen = {"mount": done, "tree": self.tree("/var/lib/mc/by-hand"), "mounts": mounts()}
         with open("/var/lib/mc/by-hand/config.json", "rb") as held:
             seen["umount"] = self.ctl("umount", "/var/lib/mc/by-hand")
             seen["held"] = len(held.read())
-        return {**seen, "after": self.mounts(), "left": self.left()}
+        return {**seen, "after": mounts(), "left": self.left()}
 
     def step_restart(self):
         code = self.daemon.stop()
@@ -152,7 +152,7 @@ class Scene:
         tree = self.tree(self.target)
         self.daemon.start(60)
         self.daemon.csi().publish("pod", self.target, self.reference)  # again, as the kubelet may
-        return {"down": tree, "tree": self.tree(self.target), "status": self.status(), "mounts": self.mounts()}
+        return {"down": tree, "tree": self.tree(self.target), "status": self.status(), "mounts": mounts()}
 
     def step_kill_worker(self):
         artifact = self.artifacts.modelpack("/tmp", sizes=(SLOW_BYTES,), seed="slow", tar_codec="tar+gzip")
@@ -181,7 +181,7 @@ class Scene:
 
     def step_threads(self):
         self.daemon.csi().unpublish("pod", self.target)
-        seen = {"mounts": self.mounts(), "peers": self.mounts("/mnt/"), "gone": not os.path.exists(self.target),
+        seen = {"mounts": mounts(), "peers": mounts("/mnt/"), "gone": not os.path.exists(self.target),
                 "removed": self.ctl("rm", self.reference)}
         self.daemon.config["pull"] = {"io": "threads"}
         seen["code"] = self.daemon.stop()
@@ -196,16 +196,16 @@ class Scene:
     def step_end(self):
         self.daemon.csi().unpublish("pod", self.target)
         code = self.daemon.stop()
-        return {"code": code, "mounts": self.mounts(), "left": self.left(), "log": self.daemon.log()}
+        return {"code": code, "mounts": mounts(), "left": self.left(), "log": self.daemon.log()}
 
 
-def run():
-    """All steps; the first that fails is the last."""
+def report(make_scene):
+    """All steps of the scene; the first that fails is the last."""
     with open(RESULTS, "w", encoding="utf-8") as results:
         name = "import"
         try:
-            scene = Scene()
-            for name in [n for n in vars(Scene) if n.startswith("step_")]:
+            scene = make_scene()
+            for name in [n for n in vars(type(scene)) if n.startswith("step_")]:
                 start = time.monotonic()
                 seen = getattr(scene, name)()
                 results.write(json.dumps({"step": name.removeprefix("step_"), "took": time.monotonic() - start,
@@ -215,20 +215,24 @@ def run():
             results.write(json.dumps({"step": name.removeprefix("step_"), "error": traceback.format_exc()}) + "\n")
 
 
+def power_off():
+    os.sync()
+    libc.reboot(ctypes.c_uint(RB_POWER_OFF))
+
+
 def main():
     sys.path.insert(0, TESTS)
     try:
         prepare()
         child = os.fork()
         if child == 0:
-            run()
+            report(Scene)
             os._exit(0)
         while os.wait()[0] != child:  # as init: orphans are ours
             pass
     except BaseException:  # pylint: disable=broad-exception-caught  # else the kernel panics without a word
         traceback.print_exc()
-    os.sync()
-    libc.reboot(ctypes.c_uint(RB_POWER_OFF))
+    power_off()
 
 
 if __name__ == "__main__" and os.getpid() == 1:

@@ -3,19 +3,14 @@
 
 The stage that builds is done on this machine, in a folder with what its COPY lines name; the stage that is kept, in a
 chroot."""
-import contextlib
-import fcntl
 import filecmp
-import hashlib
 import json
 import os
 import re
 import shlex
 import shutil
-import subprocess
 
-import pytest
-
+from lib.debian import cache_lock, cached_root, run
 from lib.deploy import CACHE, SOURCE, read
 from lib.sandbox import need
 
@@ -55,23 +50,6 @@ def entrypoint():
     return json.loads(text)
 
 
-def run(*argv, **options):
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          check=False, **options)
-    if done.returncode != 0:
-        raise RuntimeError(f"{shlex.join(argv)} failed:\n{done.stdout[-4000:]}")
-    return done.stdout
-
-
-@contextlib.contextmanager
-def cache_lock():
-    """Of the cache, which other checkouts use too."""
-    os.makedirs(CACHE, exist_ok=True)
-    with open(os.path.join(CACHE, "image.lock"), "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def same_files(source, path):
     """`path` becomes a copy of the file or folder.  What is the same already keeps its time, for the next build."""
     if os.path.isdir(source):
@@ -105,21 +83,12 @@ def build_programs(destination):
     run("sh", "-ec", steps[1].replace("DESTDIR=/out ", f"DESTDIR={shlex.quote(destination)} "), cwd=folder)
 
 
-def make_kept(folder):
-    """`folder` becomes the root of the stage that is kept, without what it copies.  Our cache has it as long as its
-    RUN is the same."""
-    [command] = all_of(instructions()[1], "RUN")
-    path = os.path.join(CACHE, f"image-{hashlib.sha256(command.encode()).hexdigest()[:16]}.tar")
-    os.makedirs(folder)
-    if os.path.exists(path):
-        run("tar", "-C", folder, "-xpf", path)
-        return
+def make_kept(folder, command):
+    """`folder` becomes the root of the stage that is kept, without what it copies."""
     run("mmdebstrap", "--variant=minbase", "--format=directory", SUITE, folder)
     shutil.copy("/etc/resolv.conf", os.path.join(folder, "etc/resolv.conf"))
     run("chroot", folder, "/bin/sh", "-ec", command, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
                                                           "DEBIAN_FRONTEND": "noninteractive"})
-    run("tar", "-C", folder, "-cpf", path + ".new", ".")
-    os.rename(path + ".new", path)
 
 
 def copy_programs(out, root):
@@ -130,17 +99,11 @@ def copy_programs(out, root):
 
 def make_image(folder):
     """Does all of the Containerfile; returns the image's root.  Skips where the base cannot be made."""
-    if os.geteuid() != 0:
-        pytest.skip("needs root: it makes a root of Debian")
-    need("mmdebstrap", "cmake", "ninja")
+    need("cmake", "ninja")
     root, out = os.path.join(folder, "root"), os.path.join(folder, "out")
+    [command] = all_of(instructions()[1], "RUN")
+    cached_root(root, "image", command, lambda: make_kept(root, command))
     with cache_lock():
-        try:
-            make_kept(root)
-        except RuntimeError as error:
-            if re.search(r"Could not resolve|Failed to fetch|Temporary failure|Could not connect", str(error)):
-                pytest.skip(f"Debian's archive is not reachable: {str(error)[-200:]}")
-            raise
         build_programs(out)
     copy_programs(out, root)
     return root

@@ -88,6 +88,14 @@ def libraries(paths):
     return sorted(set(re.findall(r"(?:=> |^\s+)(/\S+) \(0x", output, re.MULTILINE)))
 
 
+def make_ext4(path, root, mib):
+    """The folder `root`, with its extended attributes, becomes a file system in a file."""
+    with open(path, "wb") as file:
+        file.truncate(mib << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", root, path], check=True)
+    shutil.rmtree(root)
+
+
 class Image:
     """A root file system in the making: a folder that becomes an ext4 image."""
 
@@ -131,25 +139,22 @@ class Image:
         """Writes the image, of that size, with the libraries of all programs."""
         for library in libraries(self.elf):
             self.copy(library)
-        with open(self.path, "wb") as file:
-            file.truncate(mib << 20)
-        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-d", self.root, self.path], check=True)
-        shutil.rmtree(self.root)
+        make_ext4(self.path, self.root, mib)
         return self
 
 
 class Run:
-    """One boot: `lines` are the JSON documents that the guest wrote to its second serial line."""
+    """One boot of the image's file: `lines` are the JSON documents that the guest wrote to its second serial line."""
 
-    def __init__(self, folder, kernel_path, image, init, seconds):
+    def __init__(self, folder, kernel_path, image_path, boot, seconds):
         console, results = (os.path.join(folder, name) for name in ("console", "results"))
         start = time.monotonic()
         argv = ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "1G",
                 "-nodefaults", "-no-reboot", "-display", "none", "-serial", f"file:{console}",
                 "-serial", f"file:{results}", "-device", "nvme,drive=root,serial=root",
-                "-drive", f"file={image.path},format=raw,if=none,id=root,snapshot=on",
+                "-drive", f"file={image_path},format=raw,if=none,id=root,snapshot=on",
                 "-kernel", kernel_path, "-append",
-                f"console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rootwait rw init={init[0]} -- {' '.join(init[1:])}"]
+                f"console=ttyS0 quiet panic=-1 root=/dev/nvme0n1 rootwait rw {boot}"]
         try:
             done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=seconds,
                                   check=False)

@@ -67,7 +67,7 @@ def remove_cgroups(pid):
     """Removes the control groups of containers that session `pid` had (in containerd's name spaces mc-it-<pid>-…)."""
     for hierarchy in ("/sys/fs/cgroup", *glob.glob("/sys/fs/cgroup/*/")):
         for group in glob.glob(os.path.join(hierarchy, f"{PREFIX}{pid}-*")):
-            for folder in [*glob.glob(group + "/*/"), group]:
+            for folder, _, _ in os.walk(group, topdown=False):
                 try:
                     os.rmdir(folder)
                 except OSError:  # a process ends there still: the next sweep takes it
