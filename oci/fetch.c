@@ -3,7 +3,7 @@
 #include "oci/fetch_internal.h"
 
 /* The window is longer than the buffers: ranges end at different times, so that most of them are
- * filled only in part (fetch_stream.c). */
+ * filled only in part (fetch_range.c). */
 #define SPAN_FACTOR 2
 
 /* So small a blob becomes a file at once when it is there: one work for a thread, no O_DIRECT. */

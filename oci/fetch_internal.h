@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fetch_internal: what the parts of fetch share: the blob (fetch.c), its connections
- * (fetch_stream.c), its file (fetch_file.c).
+ * (fetch_stream.c), what these ask for (fetch_range.c), its file (fetch_file.c).
  *
  * Memory is bounded and nothing waits for ever, because:
  * - All bytes lie in the ring's buffers.  Pieces are handed on in order; the piece whose turn it is
@@ -74,7 +74,7 @@ struct Fetch {
     unsigned n_streams, n_requests;
     Ramp ramp;           /* streams at once */
     char *etag;          /* of the first answer */
-    uint64_t rate;       /* bytes a second of the last range that came whole */
+    uint64_t rate;       /* bytes a second of one connection, lately */
     unsigned tries;      /* failures since the last new byte */
     unsigned doubts;     /* how often the registry has mishandled a range … */
     uint64_t doubted_at; /* … since so many bytes had been received */

@@ -25,19 +25,6 @@ static void widen(const Fetch *f, Extent *want) {
         *want = (Extent){ 0, f->o.size };
 }
 
-/* Pieces of the next range.  The first ones are shorter, each by a step: so they end one after the
- * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
- * bytes out of order.  Where fewer connections do, ranges become longer. */
-static unsigned range_pieces(const Fetch *f) {
-    unsigned most = traffic_connections(f->c->traffic);
-    unsigned n = f->ramp.looks >= FETCH_RAMP_LOOKS ? f->ramp.wanted : most;
-    unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
-    unsigned buffers = f->c->n_buffers - kept;
-    unsigned pieces = MIN(buffers * 2 / n, buffers);
-
-    return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
-}
-
 bool fetch_has_first(const Fetch *f) {
     for (unsigned i = 0; i < f->n_streams; i++)
         if (!f->streams[i]->extra)
@@ -45,13 +32,31 @@ bool fetch_has_first(const Fetch *f) {
     return false;
 }
 
-/* How many others will share the rest with the next connection: those that the blob has, and those
- * that it still gets. */
+/* Connections that it has or could have now, at least 1. */
+static unsigned count_possible(const Fetch *f) {
+    unsigned more = traffic_free_for(f->c->traffic, !fetch_has_first(f));
+
+    return MAX(f->n_streams + more, 1U);
+}
+
+/* Pieces of the next range.  The first ones are shorter, each by a step: so they end one after the
+ * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
+ * bytes out of order.  Where fewer connections do, ranges become longer. */
+static unsigned range_pieces(const Fetch *f) {
+    unsigned most = traffic_connections(f->c->traffic);
+    unsigned n = MIN(f->ramp.looks >= FETCH_RAMP_LOOKS ? f->ramp.wanted : most, count_possible(f));
+    unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
+    unsigned buffers = f->c->n_buffers - kept;
+    unsigned pieces = MIN(buffers * 2 / n, buffers);
+
+    return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
+}
+
+/* How many others will share the rest with the next connection. */
 static unsigned count_others(const Fetch *f) {
     unsigned wanted = MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX);
-    unsigned more = traffic_extras_free(f->c->traffic) + !fetch_has_first(f);
 
-    return MAX(f->n_streams, MIN(wanted, f->n_streams + more) - 1);
+    return MAX(f->n_streams, MIN(wanted, count_possible(f)) - 1);
 }
 
 /* So many bytes come while one waits for an answer: a shorter range is not worth its request. */

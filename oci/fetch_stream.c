@@ -11,11 +11,14 @@
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
 #define SLOW_FACTOR   8 /* … and is dropped when others are so many times faster */
 #define RATE_PIECES   4 /* shorter ranges tell how long an answer takes, not how fast it comes */
+#define RATE_FORGET   8 /* so they forget no more than this part of what is known */
 #define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
 #define DOUBTS_MAX    2 /* ranges mishandled in a row, before the blob is fetched from the start */
 
-static void remove_stream(FetchStream *s) {
+/* Ends it; its connection is still taken.  Returns whether that is an extra one. */
+static bool detach_stream(FetchStream *s) {
     Fetch *f = s->fetch;
+    bool extra = s->extra;
 
     for (unsigned i = 0; i < f->n_streams; i++)
         if (f->streams[i] == s) {
@@ -23,8 +26,14 @@ static void remove_stream(FetchStream *s) {
             break;
         }
     s->request = registry_request_free(s->request);
-    traffic_give(f->c->traffic, s->extra);
     free(s);
+    return extra;
+}
+
+static void remove_stream(FetchStream *s) {
+    Traffic *t = s->fetch->c->traffic;
+
+    traffic_give(t, detach_stream(s));
 }
 
 void fetch_streams_stop(Fetch *f) {
@@ -49,8 +58,8 @@ static bool is_full(const Fetch *f) {
     return f->hashing >= HASH_BACKLOG || (p && p->state == PIECE_FULL);
 }
 
-/* Bytes that it passed over, because they were on disk, could not be read: it cannot go on from
- * here. */
+/* Bytes that it passed over, because they were on disk, are not all of their piece, or could not be
+ * read: it cannot go on from here. */
 static bool has_gap(const FetchStream *s) {
     const Piece *p = window_piece(&s->fetch->window, s->at / s->fetch->window.piece_bytes);
     size_t offset = (size_t)(s->at % s->fetch->window.piece_bytes);
@@ -102,18 +111,19 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
     Fetch *f = s->fetch;
     uint64_t fresh = s->fresh;
     size_t at = s->known, k = 1;
+    bool gap = false;
 
     if (!traffic_may_receive(f->c->traffic)) {
         f->was_full = true;
         k = 0;
     }
-    while (at < n && k > 0) {
-        if (has_gap(s))
-            return -ECONNRESET;
+    while (at < n && k > 0 && !(gap = has_gap(s))) {
         k = take(s, data + at, n - at);
         at += k;
     }
     traffic_received(f->c->traffic, at - s->known, s->fresh > fresh);
+    if (gap)
+        return -ECONNRESET;
     s->known = at < n ? at : 0;
     if (at < n)
         s->paused_usec = now_usec();
@@ -149,7 +159,7 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         keep_only(s);
     } else if (f->mode == FETCH_PROBING) {
         f->mode = FETCH_RANGES;
-        traffic_answered(f->c->traffic, head->answer_usec);
+        traffic_answered(f->c->traffic, head->answer_usec, true);
         ramp_answered(&f->ramp, head->answer_usec, traffic_connections(f->c->traffic));
     }
 }
@@ -202,9 +212,11 @@ static void on_trouble(Fetch *f, int r, const Err *why, uint64_t after_usec) {
 static void note_rate(const FetchStream *s) {
     Fetch *f = s->fetch;
     uint64_t rate = per_second(s->fresh, fetch_stream_usec(s, now_usec()));
-    bool is_long = s->fresh >= RATE_PIECES * f->window.piece_bytes;
 
-    f->rate = is_long ? rate : MAX(f->rate, rate);
+    if (s->fresh >= RATE_PIECES * f->window.piece_bytes)
+        f->rate = rate;
+    else if (s->idle_usec == 0) /* what came in a pause came too fast */
+        f->rate = MAX(f->rate - f->rate / RATE_FORGET, rate);
 }
 
 static void on_done(void *arg, int r, const Err *err) {
@@ -255,24 +267,22 @@ static int start_stream(Fetch *f, const Extent *want, bool extra) {
 }
 
 /* Starts what may be started, the lowest missing bytes first; for them the highest range gives its
- * connection up. */
+ * connection up.  (More than are wanted run when the registry turned out to be near: they end by
+ * themselves.) */
 static void start_streams(Fetch *f) {
     Traffic *t = f->c->traffic;
-    /* More are running when the registry turned out to be near: they end by themselves. */
-    unsigned wanted = MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX);
-    unsigned max = fetch_is_ranged(f) ? MAX(wanted, f->n_streams) : 1;
     Extent want;
 
     while (!f->resting && !traffic_is_held(t) && fetch_choose_range(f, &want)) {
+        unsigned max = fetch_is_ranged(f) ? MIN(f->ramp.wanted, (unsigned)FETCH_STREAMS_MAX) : 1;
         const FetchStream *lowest = outer_stream(f, true);
-        bool urgent = lowest && want.begin < lowest->at, extra = fetch_has_first(f);
+        bool extra = fetch_has_first(f);
         int r;
 
         if (f->n_streams >= max || !traffic_take(t, extra)) {
-            if (!urgent || f->mode == FETCH_WHOLE)
+            if (!lowest || want.begin >= lowest->at || f->mode == FETCH_WHOLE)
                 return;
-            remove_stream(outer_stream(f, false));
-            continue;
+            extra = detach_stream(outer_stream(f, false));
         }
         r = start_stream(f, &want, extra);
         if (r < 0) {

@@ -265,7 +265,7 @@ static int start(PullLayer *l, Err *err) {
 static unsigned max_running(Pull *p) {
     unsigned n = traffic_connections(p->traffic);
 
-    return MIN(traffic_was_hungry(p->traffic) ? n - n / 2 : n, p->o.transfers);
+    return MIN(traffic_is_hungry(p->traffic) ? n - n / 2 : n, p->o.transfers);
 }
 
 /* Each layer that runs can have a connection; and while others wait, half of all are for new ones.
@@ -321,6 +321,7 @@ static void wake_jobs(Pull *p) {
 
 void pull_wake(Pull *p) {
     pull_fill(p);
+    traffic_forget_hunger(p->traffic); /* all are asked anew */
     wake_jobs(p);
 }
 

@@ -40,7 +40,7 @@ static void on_document(void *arg, int r, const Err *err, const RegistryDoc *doc
     p->unknown = r == -ENOENT && p->depth == 0 && registry_request_was_answered(p->request);
     p->request = NULL; /* gone after this callback */
     if (r >= 0) {
-        traffic_answered(p->traffic, doc->answer_usec);
+        traffic_answered(p->traffic, doc->answer_usec, false);
         take_document(p, doc);
     } else if (!ask_again_later(p, r, err, after_usec))
         pull_finish(p, r, err);

@@ -35,7 +35,7 @@ typedef struct RampLook {
 
 /* One connection. */
 void ramp_begin(Ramp *r);
-/* The registry's last answer took so long: does one connection have a chance to be fast?  Not once
+/* Answers of the registry take so long: does one connection have a chance to be fast?  Not once
  * there are looks. */
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most);
 /* Looks again and sets `wanted`; to be called every few round trips or milliseconds while there are

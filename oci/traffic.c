@@ -21,6 +21,7 @@ struct Traffic {
     uint64_t armed_usec;   /* when the timer comes; UINT64_MAX: not at all */
     sd_event_source *timer;
     uint64_t answer_usec;
+    bool blob_answered; /* that is of a blob */
     bool ranges_bad;
 };
 
@@ -101,20 +102,24 @@ void traffic_give(Traffic *t, bool extra) {
 }
 
 void traffic_limit_extras(Traffic *t, unsigned max) {
+    if (max > t->extras_max)
+        arm(t, now_usec()); /* somebody may wait for one */
     t->extras_max = max;
 }
 
-unsigned traffic_extras_free(const Traffic *t) {
+unsigned traffic_free_for(const Traffic *t, bool first) {
     unsigned all = t->connections - MIN(t->used, t->connections);
+    unsigned extras = t->extras_max - MIN(t->extras, t->extras_max);
 
-    return MIN(all, t->extras_max - MIN(t->extras, t->extras_max));
+    return extras < all ? extras + first : all;
 }
 
-bool traffic_was_hungry(Traffic *t) {
-    bool hungry = t->hungry;
+bool traffic_is_hungry(const Traffic *t) {
+    return t->hungry;
+}
 
+void traffic_forget_hunger(Traffic *t) {
     t->hungry = false;
-    return hungry;
 }
 
 unsigned traffic_used(const Traffic *t) {
@@ -180,8 +185,13 @@ uint64_t traffic_give_up_usec(const Traffic *t) {
     return t->o.give_up_usec;
 }
 
-void traffic_answered(Traffic *t, uint64_t usec) {
-    t->answer_usec = t->answer_usec > 0 ? MIN(t->answer_usec, usec) : usec;
+void traffic_answered(Traffic *t, uint64_t usec, bool blob) {
+    usec = MAX(usec, (uint64_t)1);
+    if (blob && t->blob_answered)
+        t->answer_usec = MIN(t->answer_usec, usec);
+    else if (blob || !t->blob_answered)
+        t->answer_usec = usec;
+    t->blob_answered = t->blob_answered || blob;
 }
 
 uint64_t traffic_answer_usec(const Traffic *t) {

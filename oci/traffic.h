@@ -32,11 +32,12 @@ bool traffic_take(Traffic *t, bool extra) _must_check_;
 void traffic_give(Traffic *t, bool extra);
 /* How many extra ones there may be: not those that other blobs will want as their first. */
 void traffic_limit_extras(Traffic *t, unsigned max);
-/* So many could be taken now. */
-unsigned traffic_extras_free(const Traffic *t);
+/* So many a blob could take now, one of them as its `first`, all others as extra ones. */
+unsigned traffic_free_for(const Traffic *t, bool first);
 unsigned traffic_used(const Traffic *t);
-/* Was an extra one refused since this was asked last? */
-bool traffic_was_hungry(Traffic *t);
+/* Was an extra one refused, since traffic_forget_hunger()? */
+bool traffic_is_hungry(const Traffic *t);
+void traffic_forget_hunger(Traffic *t);
 bool traffic_has_free(const Traffic *t);
 /* More are in use than may be, since the limit fell. */
 bool traffic_is_over(const Traffic *t);
@@ -57,9 +58,11 @@ int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_
 /* The time that traffic_wait() gives up after. */
 uint64_t traffic_give_up_usec(const Traffic *t);
 
-/* An answer of the registry took so long, from the request to its first byte.  The least is kept:
- * others waited in a queue, ours perhaps.  0: there was none. */
-void traffic_answered(Traffic *t, uint64_t usec);
+/* An answer took so long, from the request to its first byte: one with a manifest, or with a blob,
+ * which may come from elsewhere and counts more.  Of blobs the least is kept: others waited in a
+ * queue, ours perhaps. */
+void traffic_answered(Traffic *t, uint64_t usec, bool blob);
+/* 0: there was none. */
 uint64_t traffic_answer_usec(const Traffic *t);
 
 /* This registry was found to mishandle ranges. */

@@ -46,9 +46,19 @@ TEST(connections_are_counted) {
 
     open_traffic(&f);
     traffic_limit_extras(f.t, 1);
+    ASSERT_EQ(traffic_free_for(f.t, true), 2);
     ASSERT_TRUE(traffic_take(f.t, false) && traffic_take(f.t, true));
-    ASSERT_TRUE(!traffic_take(f.t, true));
-    ASSERT_TRUE(traffic_was_hungry(f.t) && !traffic_was_hungry(f.t));
+    ASSERT_EQ(traffic_free_for(f.t, false), 0);
+    ASSERT_EQ(traffic_free_for(f.t, true), 1);
+    ASSERT_TRUE(!traffic_is_hungry(f.t) && !traffic_take(f.t, true) && traffic_is_hungry(f.t));
+    traffic_forget_hunger(f.t);
+    ASSERT_TRUE(!traffic_is_hungry(f.t));
+    traffic_limit_extras(f.t, 0); /* fewer than there are */
+    ASSERT_EQ(traffic_free_for(f.t, false), 0);
+    ASSERT_EQ(traffic_free_for(f.t, true), 1);
+    traffic_limit_extras(f.t, 4);
+    ASSERT_EQ(traffic_free_for(f.t, false), 2); /* of four connections two are left */
+    traffic_limit_extras(f.t, 1);
     ASSERT_TRUE(traffic_take(f.t, false) && traffic_take(f.t, false));
     ASSERT_TRUE(!traffic_take(f.t, false) && !traffic_has_free(f.t));
     traffic_limit(f.t, 2, 0);
@@ -129,5 +139,32 @@ TEST(bad_ranges_are_remembered) {
     ASSERT_TRUE(!traffic_ranges_are_bad(f.t));
     traffic_mark_ranges_bad(f.t);
     ASSERT_TRUE(traffic_ranges_are_bad(f.t));
+    close_traffic(&f);
+}
+
+TEST(answers_of_blobs_count_more_and_the_least_of_them) {
+    Fixture f;
+
+    open_traffic(&f);
+    ASSERT_EQ(traffic_answer_usec(f.t), 0);
+    traffic_answered(f.t, 2000, false);
+    ASSERT_EQ(traffic_answer_usec(f.t), 2000);
+    traffic_answered(f.t, 80000, true); /* from elsewhere */
+    traffic_answered(f.t, 70000, true);
+    traffic_answered(f.t, 90000, true);
+    traffic_answered(f.t, 2000, false);
+    ASSERT_EQ(traffic_answer_usec(f.t), 70000);
+    traffic_answered(f.t, 0, true);
+    ASSERT_EQ(traffic_answer_usec(f.t), 1); /* there was one */
+    close_traffic(&f);
+}
+
+TEST(a_higher_limit_of_extras_wakes) {
+    Fixture f;
+
+    open_traffic(&f);
+    traffic_limit_extras(f.t, 0);
+    traffic_limit_extras(f.t, 1);
+    until_woken(&f);
     close_traffic(&f);
 }
