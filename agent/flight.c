@@ -170,7 +170,7 @@ static int run_end(void *arg, Err *err) {
         Grant grant = flight_grant(p);
         AccessName name = { p->reference, p->reference_text, p->platform_text, p->filter };
 
-        flight_refused(p->context->store, &grant, &name, p->worker_r);
+        flight_refused(p->context->store, &grant, &name, p->worker_r, p->answered);
     }
     return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
 }
@@ -561,7 +561,8 @@ static bool try_open(Flight *p) {
 
 /* Many registries answer 404 for a repository that the credentials may not see. */
 static bool is_refused(const Flight *p, int r) {
-    return !p->manifest && (access_is_refusal(r) || (r == -ENOENT && worker_is_unknown(p->worker)));
+    return !p->manifest &&
+           (access_is_refusal(r) || (r == -ENOENT && worker_was_answered(p->worker)));
 }
 
 /* Of a worker that ended too early, what it brought may say more than its end: that is looked at
@@ -570,6 +571,7 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     Flight *p = arg;
 
     p->refused = is_refused(p, r);
+    p->answered = worker_was_answered(p->worker);
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
     if (r >= 0) {

@@ -186,12 +186,13 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
     return store_ingest_end(s, ingest, err);
 }
 
-void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r) {
+void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r, bool answered) {
+    bool nobody = answered && r != -EKEYREJECTED;
     Err err = { "" };
 
     if (r == -ENOENT && !access_is_stored(s, name))
         return;
-    r = store_grant_remove(s, grant, r != -EKEYREJECTED, &err);
+    r = store_grant_remove(s, grant, nobody, &err);
     if (r < 0)
         log_warn("what is remembered of credentials for %s stays, though the registry refused "
                  "them now: %s",

@@ -45,10 +45,10 @@ typedef struct FlightPlan {
 int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 
 /* The registry did not let the credentials in, as `r` says: what was remembered of them is wrong.
- * So is what was remembered of nobody, unless the credentials themselves may be wrong (401).  That
- * it does not know the name (-ENOENT) says nothing when nothing is stored under it: it may be a
- * slip. */
-void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r);
+ * So is what was remembered of nobody, when it was `answered` by the registry itself and the
+ * credentials are not at fault (401).  That it does not know the name (-ENOENT) says nothing when
+ * nothing is stored under it: it may be a slip. */
+void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r, bool answered);
 
 /* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
  * `ret_freed`: the bytes that were freed because there was no space. */

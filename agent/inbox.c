@@ -39,7 +39,7 @@ struct Inbox {
     uint64_t room, announced; /* bytes that files may have, and have */
     int outcome;
     Err why;
-    bool unknown;
+    bool answered;
 };
 
 /* Which messages a state takes: bits of FromWorker's oneof. */
@@ -220,7 +220,7 @@ static int on_failed(Inbox *in, const Modelcached__Worker__Failed *m, Err *err) 
     in->outcome = status_from_errno(-m->error) == GRPC_INTERNAL ? -EIO : -m->error;
     in->outcome = err_set(&in->why, in->outcome, "%s",
                           *text ? text : "the pull worker failed without saying why");
-    in->unknown = m->unknown;
+    in->answered = m->answered;
     in->state = INBOX_ENDED;
     return 0;
 }
@@ -308,6 +308,6 @@ int inbox_outcome(const Inbox *in, Err *err) {
     return in->outcome;
 }
 
-bool inbox_is_unknown(const Inbox *in) {
-    return in->unknown;
+bool inbox_was_answered(const Inbox *in) {
+    return in->answered;
 }

@@ -56,5 +56,5 @@ int inbox_feed(Inbox *in, const uint8_t *data, size_t n, Err *err) _must_check_;
 /* How the worker ended the pull: 0 not yet (or only half a message), 1 done (a probe: said hello),
  * or the negative errno of its Failed with the sentence in `err`. */
 int inbox_outcome(const Inbox *in, Err *err) _must_check_;
-/* Of one that failed: did the registry itself say that there is no such manifest? */
-bool inbox_is_unknown(const Inbox *in);
+/* Of one that failed: did the registry itself say so, of the manifest that was asked for? */
+bool inbox_was_answered(const Inbox *in);

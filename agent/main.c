@@ -16,8 +16,8 @@
 
 /* A daemon that idles for weeks beside other people's workloads: few arenas, and memory goes back
  * (see trim.h); without fast bins, because what malloc_trim() joins out of these to the end of an
- * arena stays.  Of OpenSSL the daemon needs SHA-256 alone: its configuration and its texts, 0.6
- * MiB, are not loaded. */
+ * arena stays.  Of OpenSSL the daemon needs SHA-256 and PBKDF2: its configuration and its texts,
+ * 0.6 MiB, are not loaded. */
 static void keep_small(void) {
     (void)OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG | OPENSSL_INIT_NO_LOAD_CRYPTO_STRINGS,
                               NULL); /* what fails here fails again where it is used */

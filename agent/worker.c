@@ -98,8 +98,8 @@ pid_t worker_pid(const Worker *w) {
     return w->pid;
 }
 
-bool worker_is_unknown(const Worker *w) {
-    return inbox_is_unknown(w->inbox);
+bool worker_was_answered(const Worker *w) {
+    return inbox_was_answered(w->inbox);
 }
 
 static void stop_watching(Worker *w) {

@@ -43,8 +43,8 @@ int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check
 void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more);
 /* What it may use from now on; 0 bytes per second: no limit. */
 void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
-/* Within on_end: as inbox_is_unknown(). */
-bool worker_is_unknown(const Worker *w);
+/* Within on_end: as inbox_was_answered(). */
+bool worker_was_answered(const Worker *w);
 /* Its disk accesses come after those of everybody else, or (false) in turn. */
 void worker_set_background(Worker *w, bool background);
 /* Kills it if it still runs; no callback after it.  NULL is fine.  Returns its pid when it is still

@@ -71,7 +71,7 @@ void pull_finish(Pull *p, int r, const Err *err) {
         message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_FAILED;
         failed.error = -r;
         failed.text = (char *)(uintptr_t)err_text(err, r);
-        failed.unknown = p->unknown;
+        failed.answered = p->answered;
         message.failed = &failed;
     } else {
         message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_DONE;

@@ -48,10 +48,10 @@ struct Pull {
 
     /* The manifest. */
     RegistryRequest *request;
-    sd_event_source *timer;                     /* asks again */
-    char *asked;                                /* tag or digest */
-    bool unknown;                               /* the registry says that there is no such thing */
-    unsigned tries, depth;                      /* failed tries of `asked`; indexes passed */
+    sd_event_source *timer; /* asks again */
+    char *asked;            /* tag or digest */
+    bool answered;          /* the registry itself says why it was no manifest */
+    unsigned tries, depth;  /* failed tries of `asked`; indexes passed */
     Digest asked_digest[LIMIT_INDEX_DEPTH + 1]; /* indexes passed: none twice */
     ProtobufCBinaryData indexes[LIMIT_INDEX_DEPTH];
     size_t indexes_bytes;

@@ -37,7 +37,7 @@ static void on_document(void *arg, int r, const Err *err, const RegistryDoc *doc
 
     uint64_t after_usec = registry_request_retry_usec(p->request);
 
-    p->unknown = r == -ENOENT && p->depth == 0 && registry_request_was_answered(p->request);
+    p->answered = r < 0 && p->depth == 0 && registry_request_was_answered(p->request);
     p->request = NULL; /* gone after this callback */
     if (r >= 0) {
         traffic_answered(p->traffic, doc->answer_usec, false);

@@ -50,7 +50,7 @@ static int token_read(TokenRequest *q, AuthToken *ret, Err *err) {
     /* "check the repository and tag" is no advice for a token server */
     if (r == -ENOENT)
         r = err_set(err, -EPROTO, "%u: there is no token server", status);
-    if (r == -EACCES) /* what it does not accept are the credentials, whatever the repository */
+    if (r == -EACCES) /* that may be about the credentials as well as the repository */
         r = -EKEYREJECTED;
     return r < 0 ? exchange_error(q->exchange, r, err) : 0;
 }

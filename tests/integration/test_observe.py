@@ -417,7 +417,7 @@ def attack(address, data, count, seconds):
 
 def comes_through(watched, source):
     """Does a scrape from that address get its answer?"""
-    connection = http.client.HTTPConnection(watched.address, timeout=5, source_address=(source, 0))
+    connection = http.client.HTTPConnection(watched.address, timeout=20, source_address=(source, 0))
     with contextlib.closing(connection):
         try:
             connection.request("GET", "/metrics")

@@ -69,12 +69,12 @@ _unused_ static const char *fake_content(unsigned layer) {
     return layer % 2 ? "{\"hidden\": 1}" : "weights weights weights";
 }
 
-_unused_ static void fake_failed_as(int error, const char *text, bool unknown) {
+_unused_ static void fake_failed_as(int error, const char *text, bool answered) {
     Modelcached__Worker__Failed m = MODELCACHED__WORKER__FAILED__INIT;
 
     m.error = error;
     m.text = (char *)text;
-    m.unknown = unknown;
+    m.answered = answered;
     FAKE_SEND(FAILED, failed, &m);
 }
 
@@ -262,17 +262,16 @@ _unused_ static bool fake_closed(void) {
     static const struct {
         const char *name;
         int error;
-        bool unknown;
+        bool answered;
     } answers[] = {
-        { "401", EKEYREJECTED, false },
-        { "403", EACCES, false },
-        { "404", ENOENT, true },
+        { "401", EKEYREJECTED, true },    { "403", EACCES, true },
+        { "404", ENOENT, true },          { "403-of-a-proxy", EACCES, false },
         { "no-platform", ENOENT, false },
     };
 
     for (size_t i = 0; i < ELEMENTSOF(answers); i++)
         if (fake_has(answers[i].name)) {
-            fake_failed_as(answers[i].error, answers[i].name, answers[i].unknown);
+            fake_failed_as(answers[i].error, answers[i].name, answers[i].answered);
             return true;
         }
     return false;

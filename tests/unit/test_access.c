@@ -199,9 +199,13 @@ TEST(access_of_nobody_ends_too) {
         const char *answer, *password; /* who hears it */
         int r;
         bool ends;
-    } cases[] = { { "401", NULL, -EKEYREJECTED, true },   { "403", NULL, -EACCES, true },
-                  { "404", NULL, -ENOENT, true },         { "401", "bad", -EKEYREJECTED, false },
-                  { "403", "bad", -EACCES, true },        { "404", "bad", -ENOENT, true },
+    } cases[] = { { "401", NULL, -EKEYREJECTED, true },
+                  { "403", NULL, -EACCES, true },
+                  { "404", NULL, -ENOENT, true },
+                  { "401", "bad", -EKEYREJECTED, false },
+                  { "403", "bad", -EACCES, true },
+                  { "404", "bad", -ENOENT, true },
+                  { "403-of-a-proxy", "bad", -EACCES, false },
                   { "no-platform", NULL, -ENOENT, false } };
 
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

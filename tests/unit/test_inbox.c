@@ -264,7 +264,7 @@ TEST(inbox_failed) {
         ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
         ASSERT_ERR(inbox_outcome(in, &err), cases[i].outcome);
         ASSERT_STREQ(err.text, cases[i].sentence);
-        ASSERT_TRUE(!inbox_is_unknown(in));
+        ASSERT_TRUE(!inbox_was_answered(in));
     }
 }
 
@@ -275,9 +275,9 @@ TEST(inbox_failed_tells_what_the_registry_does_not_know) {
     Err err = { "" };
 
     m.error = ENOENT;
-    m.unknown = true;
+    m.answered = true;
     ASSERT_OK(FEED(in, FAILED, failed, &m, &err));
-    ASSERT_TRUE(inbox_is_unknown(in));
+    ASSERT_TRUE(inbox_was_answered(in));
 }
 
 TEST(inbox_failed_needs_an_errno) {

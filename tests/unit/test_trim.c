@@ -90,7 +90,8 @@ TEST(a_quiet_store_keeps_no_pages_of_its_index) {
     ASSERT_EQ(sqlite3_memory_used(), used);
     index_releasep(&held);
     wake(event);
-    (void)run_for(event, 1500 * USEC_PER_MSEC);
+    for (int i = 0; i < 10 && sqlite3_memory_used() >= used - (int64_t)KiB(500); i++)
+        (void)run_for(event, 1500 * USEC_PER_MSEC); /* once, unless the machine is busy */
     ASSERT_TRUE(sqlite3_memory_used() < used - (int64_t)KiB(500));
     use_index(store); /* as before */
 }
