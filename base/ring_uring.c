@@ -75,9 +75,7 @@ static void register_buffers(Ring *r) {
                                             .flags = IORING_RSRC_REGISTER_SPARSE };
 
     r->grows = uring_register(r, IORING_REGISTER_BUFFERS2, &table, sizeof(table)) >= 0;
-    if (r->grows)
-        ring_uring_grow(r);
-    else
+    if (!r->grows)
         register_all(r);
 }
 

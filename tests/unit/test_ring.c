@@ -112,9 +112,9 @@ static void check_direct(RingMode mode) {
     ASSERT_OK(fd);
     ASSERT_OK(bench_open(&b, mode, 3, 16, &err));
     ASSERT_EQ(ring_mode(b.ring, NULL), mode);
-    ASSERT_EQ(b.ring->n_registered, mode == RING_URING ? 16 : 0);
     for (unsigned i = 0; i < 16; i++) /* more than the depth */
         put(&b, fd, i, BUFFER);
+    ASSERT_EQ(b.ring->n_registered, mode == RING_URING ? 16 : 0);
     ASSERT_EQ(b.done, 0); /* never from within */
     ASSERT_EQ(ring_buffers_free(b.ring), 0);
     ASSERT_TRUE(ring_buffer_get(b.ring) == NULL);
@@ -352,7 +352,7 @@ TEST(buffers_are_registered_when_they_are_first_used) {
         bench_done(&b);
         SKIP("this kernel registers all buffers at once");
     }
-    ASSERT_EQ(b.ring->n_registered, 16);
+    ASSERT_EQ(b.ring->n_registered, 0);
     for (unsigned i = 0; i < ELEMENTSOF(held); i++) {
         held[i] = ring_buffer_get(b.ring);
         ASSERT_TRUE(held[i]->index < b.ring->n_registered);
