@@ -47,7 +47,7 @@ static unsigned range_pieces(const Fetch *f) {
     unsigned n = MIN(f->ramp.looks >= FETCH_RAMP_LOOKS ? f->ramp.wanted : most, count_possible(f));
     unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
     unsigned buffers = f->c->n_buffers - kept;
-    unsigned pieces = MIN((buffers * 2 + n / 2) / n, buffers);
+    unsigned pieces = MIN(buffers * 2 / n, buffers);
 
     return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
 }
