@@ -96,7 +96,7 @@ int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fet
 
     if (r != 0 || !fetch || layer->kind != LAYER_KIND_RAW)
         return r;
-    r = store_partial_claim(s, pull->ingest, &layer->digest, &bytes, &why);
+    r = store_partial_claim(s, pull->ingest, layer, &bytes, &why);
     if (r < 0) /* it comes as a whole then */
         log_debug("%s", err_text(&why, r));
     return 0;

@@ -220,6 +220,8 @@ static bool is_taken(const Want *w) {
 
 /* After a failed sync nobody knows what is on disk: the files are discarded, never synced again. */
 static void discard_ingested(const Commit *c) {
+    for (size_t i = 0; i < c->n_layers; i++)
+        partial_forget_notes(c->dir_fd, c->layers[i]->layer);
     for (size_t i = 0; i < c->n; i++)
         if (is_taken(&c->wants[i]))
             drop_ingested(c, c->wants[i].file.name);
@@ -464,8 +466,7 @@ static void drop_committed(const Commit *c) {
     for (size_t i = 0; i < c->n_surplus; i++)
         drop_ingested(c, c->surplus[i]);
     for (size_t i = 0; i < c->n_layers; i++)
-        if (c->layers[i]->layer->kind == LAYER_KIND_RAW)
-            partial_forget(c->s, c->pull->ingest, &c->layers[i]->layer->digest);
+        partial_forget(c->s, c->pull, c->dir_fd, c->layers[i]->layer);
 }
 
 /* Is it about what came, not about the disk or the index?  No sync fails with one of these. */

@@ -326,6 +326,7 @@ Store *store_close(Store *s) {
     (void)pthread_mutex_destroy(&s->naming);
     (void)pthread_rwlock_destroy(&s->content);
     explicit_bzero(s->grant_key, sizeof(s->grant_key));
+    free(s->partial_sizes);
     free(s->path);
     free(s);
     return NULL;

@@ -10,11 +10,15 @@
  *   objects/ab/cdef….x  the same for an executable file; 0555
  *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
  *   partial/<64 hex>.part, .map   the bytes of a raw blob that an interrupted pull had, and the
- *                       worker's notes on which of them it wrote; root, 0600; always both; named
- *                       by a digest of the blob's and the repository, whose pulls get them.  They
- *                       move to ingest/ of the next pull that wants the blob; they go when the
- *                       blob is an object, after 7 days, the oldest beyond 64, and when there is
- *                       no space.  Only workers read them, and believe neither of the two
+ *                       worker's notes on which of them it wrote; root, 0600; always both
+ *   partial/<64 hex>.tar/   what it had unpacked of a tar layer: "<16 hex>-<number>" (content;
+ *                       root, 0444 or 0555, with 0200 when it may have no end yet),
+ *                       "<16 hex>-entries" (the list of what the tar holds),
+ *                       and "checkpoint" (how far it was), which is there when all is; root, 0700.
+ *                       Both are named by a digest of the blob's and the repository, whose pulls
+ *                       get them.  They move to ingest/ of the next pull that wants the layer; they
+ *                       go when the layer is stored, after 7 days, the oldest beyond 64, and when
+ *                       there is no space.  Only workers read them, and believe nothing of it
  *   trees/<64 hex>/     one directory an artifact, named by its key (below): hard links to
  *                       objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
@@ -45,12 +49,12 @@ typedef struct Store Store;
 #define STORE_FORMAT_VERSION 1
 
 /* Opens or makes (an absent or empty directory) the store at the absolute `path`, which may be a
- * symlink; takes its lock; recovers: keeps partial blobs of ingest/, removes what else is in it, in
- * staging/, half-built trees, objects and trees that no row knows, and rows whose object is gone
- * (what uses it becomes incomplete). Errors: -EWOULDBLOCK another daemon has it; -ENOTSUP foreign
- * or newer format, or a file system other than ext4, xfs, btrfs; -EUCLEAN the directory holds
- * something else, or the index is damaged; -EINVAL the path is not absolute and clean; -EACCES,
- * -EROFS, -ENOSPC, -EIO. */
+ * symlink; takes its lock; recovers: keeps layers of ingest/ that came in part, removes what else
+ * is in it, in staging/, half-built trees, objects and trees that no row knows, and rows whose
+ * object is gone (what uses it becomes incomplete). Errors: -EWOULDBLOCK another daemon has it;
+ * -ENOTSUP foreign or newer format, or a file system other than ext4, xfs, btrfs; -EUCLEAN the
+ * directory holds something else, or the index is damaged; -EINVAL the path is not absolute and
+ * clean; -EACCES, -EROFS, -ENOSPC, -EIO. */
 int store_open(Store **ret, const char *path, Err *err) _must_check_;
 Store *store_close(Store *s);
 DEFINE_CLEANUP(Store, store_close);
@@ -87,19 +91,6 @@ int store_ingest_end(Store *s, const char *name, Err *err)
 /* Before it, for a pull that nobody should go on with: content that it brought or leased goes,
  * unless something else uses it. */
 int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;
-
-/* Raw blobs that came in part ("<64 hex>.part" with "<64 hex>.map" in the folder of a pull), for
- * the next pull of the repository that wants them: a registry would learn from what it is asked for
- * what this node has of others.  Files that are not as they should be are not kept.
- *
- * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
-int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;
-/* Moves a blob's into the folder of a pull, as its owner's.  1, and the bytes that they take on
- * disk; 0 there is none. */
-int store_partial_claim(Store *s, const char *ingest, const Digest *blob, uint64_t *ret_bytes,
-                        Err *err) _must_check_;
-/* What all of them take on disk: store_prune() would free it. */
-int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) _must_check_;
 
 /* Content of layers, as a worker reports it: untrusted, checked here. */
 typedef enum EntryType {
@@ -169,6 +160,21 @@ typedef struct StorePull {
 /* Did a pull of its origin bring the layer, and is all its content stored?  1 or 0; when it is 1,
  * the pull leases the content until store_ingest_end(). */
 int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) _must_check_;
+
+/* Layers that came in part, for the next pull of the repository that wants them: a registry would
+ * learn from what it is asked for what this node has of others.  In the folder of a pull they are
+ * "<64 hex>.part" with "<64 hex>.map" (raw, of the blob's digest), and the checkpoint "<64
+ * hex>.tar" with "<16 hex>-entries" and "<16 hex>-<number>" (tar; the digest's first digits). Files
+ * that are not as they should be are not kept.
+ *
+ * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
+int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;
+/* Moves what is kept of a layer into the folder of a pull, as its owner's.  1, and the bytes that
+ * it takes on disk; 0 there is nothing. */
+int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64_t *ret_bytes,
+                        Err *err) _must_check_;
+/* What all of them take on disk: store_prune() would free it. */
+int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) _must_check_;
 
 /* A layer of a pull that is to be committed, and what became of it. */
 typedef struct LayerCommit {

@@ -9,6 +9,12 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+/* What a directory of partial/ takes on disk. */
+typedef struct PartialSize {
+    Digest key;
+    uint64_t bytes;
+} PartialSize;
+
 /* Locks are taken in this order: content, naming or tree, then the index. */
 struct Store {
     char *path;             /* canonical */
@@ -21,7 +27,9 @@ struct Store {
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */
     uint8_t grant_key[GRANT_BYTES];
-    pthread_mutex_t partial; /* partial/ is changed by one at a time; held last, alone */
+    pthread_mutex_t partial;    /* partial/ is changed by one at a time; held last, alone */
+    PartialSize *partial_sizes; /* under it: those that were counted, and still are so */
+    size_t n_partial_sizes, cap_partial_sizes;
 };
 
 /* Scoped locks: _cleanup_(content_unlockp) Store *lock = content_lock_shared(s); */

@@ -4,13 +4,17 @@
 #pragma once
 
 #include "base/fs.h"
+#include "base/parse.h"
 #include "cache/store_internal.h"
 #include "tests/unit/test.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
+#include <sys/wait.h>
 
 #define ENV_ORIGIN "r.example/model"
 /* The pull with that folder, of ENV_ORIGIN. */
@@ -164,6 +168,20 @@ static inline Digest env_artifact(Store *s, const char *name, const char *const 
     return m->digest;
 }
 
+/* What a file of partial/ is called: by a key of the blob and of what the names of its pulls'
+ * folders begin with: here, "r". */
+static inline const char *env_kept(char buf[static 80], const char *hex, const char *suffix) {
+    uint8_t text[2 + DIGEST_BYTES] = { 'r', 0 };
+    Digest key;
+
+    if (parse_hex(hex, 2 * DIGEST_BYTES, text + 2) < 0)
+        test_fail(__FILE__, __LINE__, "%s is no digest", hex);
+    digest_of(&key, text, sizeof(text));
+    (void)snprintf(buf, 80, "%s%s", DIGEST_HEX(&key), suffix);
+    return buf;
+}
+#define ENV_KEPT(hex, suffix) env_kept((char[80]){ "" }, (hex), (suffix))
+
 /* How many files (with `directories`: directories as well) are beneath a directory of the store. */
 static inline int env_count(const Store *s, const char *folder, bool directories) {
     _cleanup_free_ char *path = xasprintf("%s/%s", store_path(s), folder);
@@ -237,4 +255,29 @@ static inline void env_check_invariants(Store *s) {
     }
     artifact_info_array_free(list, n);
     ASSERT_EQ(env_count(s, "trees", true), trees);
+}
+
+/* In a child: from here on env_kill_at() sees its system calls. */
+static inline void env_trace_me(void) {
+    (void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+    (void)raise(SIGSTOP);
+}
+
+/* Kills the child, which has called env_trace_me(), before its `n`th stop at a system call.  False:
+ * it had ended by itself before. */
+static inline bool env_kill_at(pid_t pid, unsigned n) {
+    int status = 0;
+
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    for (unsigned i = 0; i < n && WIFSTOPPED(status); i++) {
+        ASSERT_OK(ptrace(PTRACE_SYSCALL, pid, NULL, NULL));
+        ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    }
+    if (!WIFSTOPPED(status)) {
+        ASSERT_EQ(status, 0); /* it succeeded */
+        return false;
+    }
+    ASSERT_OK(kill(pid, SIGKILL));
+    ASSERT_EQ(waitpid(pid, &status, 0), pid);
+    return true;
 }

@@ -509,6 +509,43 @@ TEST(object_names_are_parsed_strictly) {
         ASSERT_ERR(object_name_parse(0, bad[i], &back, &exec), -EINVAL);
 }
 
+static void note(int dir_fd, const Layer *layer, const char *suffix) {
+    _cleanup_free_ char *name = xasprintf("%s%s", DIGEST_HEX(&layer->digest), suffix);
+
+    env_write(dir_fd, name, "notes", 5);
+}
+
+/* What serves to go on with a layer goes when the layer is in, or its files are gone: nothing is to
+ * be kept of it. */
+TEST(commit_ends_what_is_kept_of_the_layer) {
+    PULL(dir, env);
+    const Layer other = { .digest = { .bytes = { 1 } } };
+    Err err = { "" };
+
+    for (unsigned i = 0; i < 4; i++) { /* raw and tar; it gets in or not */
+        const char *notes = i % 2 ? ".tar" : ".map";
+        _cleanup_(entry_done) LayerEntry e = env_file(env.fd, "f", i % 2 ? "tar" : "raw");
+        Layer layer = i % 2 ? env_tar("tar") : env_raw(&e);
+
+        note(env.fd, &layer, notes);
+        note(env.fd, &layer, ".part");
+        ASSERT_OK(store_partial_keep(env.s, "p", &err));
+        ASSERT_EQ(env_count(env.s, "partial", false), i % 2 ? 1 : 2);
+        note(env.fd, &layer, notes);
+        note(env.fd, &other, ".map");
+        note(env.fd, &other, ".tar");
+        if (i < 2)
+            env_write(env.fd, "f", "longer than it says", 19);
+        ASSERT_EQ(env_commit(env.s, ENV_PULL("p"), &layer, &e, 1, &err), i < 2 ? -EBADMSG : 0);
+        ASSERT_EQ(env_count(env.s, "ingest", false), 2); /* the notes of the other one */
+        ASSERT_OK(store_partial_keep(env.s, "p", &err)); /* of which a checkpoint is kept */
+        ASSERT_EQ(env_count(env.s, "partial", false), (i < 2 ? (i % 2 ? 1 : 2) : 0) + 1);
+        ASSERT_OK(store_prune(env.s, NULL, &err));
+        free(layer.media_type);
+        free(layer.path);
+    }
+}
+
 /* Raw layers that are committed together: "p" is their pull. */
 enum { BATCH = 40 }; /* more than are synced one by one */
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of cache/partial: what is kept of an interrupted pull, to whom it is given, when it goes.
  */
-#include "base/parse.h"
 #include "cache/object.h"
 #include "cache/partial.h"
 #include "tests/unit/store_env.h"
@@ -11,8 +10,8 @@
 #define A "00000000000000000000000000000000000000000000000000000000000000aa"
 #define B "00000000000000000000000000000000000000000000000000000000000000bb"
 
-static Digest digest_a(void) {
-    return (Digest){ .bytes = { [DIGEST_BYTES - 1] = 0xaa } };
+static Layer layer_a(void) {
+    return (Layer){ .digest = { .bytes = { [DIGEST_BYTES - 1] = 0xaa } } };
 }
 
 /* Both files of a blob, in a folder. */
@@ -23,21 +22,8 @@ static void put(int dir_fd, const char *hex, const char *text) {
     env_write(dir_fd, map, "map", 3);
 }
 
-/* Its name in partial/ is a key of the blob and of what the names of its pulls' folders begin with:
- * here, "r". */
-static const char *kept_name(char buf[static 80], const char *hex, const char *suffix) {
-    uint8_t text[2 + DIGEST_BYTES] = { 'r', 0 };
-    Digest key;
-
-    ASSERT_OK(parse_hex(hex, 2 * DIGEST_BYTES, text + 2));
-    digest_of(&key, text, sizeof(text));
-    (void)snprintf(buf, 80, "%s%s", DIGEST_HEX(&key), suffix);
-    return buf;
-}
-#define KEPT(hex, suffix) kept_name((char[80]){ "" }, (hex), (suffix))
-
 static bool is_there(const Store *s, const char *hex, const char *suffix) {
-    _cleanup_free_ char *path = xasprintf("%s/partial/%s", store_path(s), KEPT(hex, suffix));
+    _cleanup_free_ char *path = xasprintf("%s/partial/%s", store_path(s), ENV_KEPT(hex, suffix));
 
     return access(path, F_OK) == 0;
 }
@@ -47,7 +33,7 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     _cleanup_(store_closep) Store *s = env_open(dir);
     _cleanup_close_ int one = env_ingest(s, "r-one"), two = -EBADF;
     _cleanup_free_ char *text = NULL;
-    const Digest a = digest_a();
+    const Layer a = layer_a();
     uint64_t bytes = 0, all = 0;
     struct stat st;
     Err err = { "" };
@@ -73,7 +59,7 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     ASSERT_OK(fs_read_file(two, A ".part", 100, &text, NULL, &err));
     ASSERT_STREQ(text, "half");
     ASSERT_OK(store_partial_keep(s, "r-two", &err));
-    ASSERT_OK(fstatat(s->partial_fd, KEPT(A, ".map"), &st, AT_SYMLINK_NOFOLLOW));
+    ASSERT_OK(fstatat(s->partial_fd, ENV_KEPT(A, ".map"), &st, AT_SYMLINK_NOFOLLOW));
     ASSERT_EQ(st.st_uid, 0);
     ASSERT_OK(store_ingest_end(s, "r-two", &err));
 }
@@ -84,7 +70,7 @@ TEST(partial_is_for_the_same_repository) {
     Store *s = env_open(dir);
     static const char *const origins[] = { "r.example/a", "r.example/b", "r.example/a" };
     char name[3][STORE_INGEST_NAME_MAX];
-    const Digest a = digest_a();
+    const Layer a = layer_a();
     uint64_t bytes;
     Err err = { "" };
 
@@ -105,7 +91,7 @@ TEST(partial_is_for_the_same_repository) {
         other = env_ingest(s, name[1]);
         same = env_ingest(s, name[2]);
         ASSERT_EQ(store_partial_claim(s, name[1], &a, &bytes, &err), 0);
-        partial_forget(s, name[1], &a);
+        partial_forget(s, ENV_PULL(name[1]), other, &a);
         ASSERT_EQ(store_partial_claim(s, name[2], &a, &bytes, &err), 1);
         for (unsigned k = 0; k < 3; k++)
             ASSERT_OK(store_ingest_end(s, name[k], &err));
@@ -169,7 +155,7 @@ TEST(partial_halves_are_dropped) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
     _cleanup_close_ int fd = env_ingest(s, "r-p");
-    const Digest a = digest_a();
+    const Layer a = layer_a();
     uint64_t bytes;
     Err err = { "" };
 
@@ -199,7 +185,7 @@ TEST(partial_survives_a_killed_daemon) {
     STORE_TEST_DIR(dir);
     Store *s = env_open(dir);
     _cleanup_close_ int fd = env_ingest(s, "r-p"), odd = -EBADF;
-    const Digest a = digest_a();
+    const Layer a = layer_a();
     uint64_t bytes;
     Err err = { "" };
 
@@ -239,13 +225,13 @@ TEST(partial_old_ones_and_too_many_go) {
     put(fd, A, "old");
     ASSERT_OK(store_partial_keep(s, "r-p", &err));
     partial = openat(store_trees_fd(s), "../partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ASSERT_OK(utimensat(partial, KEPT(A, ".part"), old, 0));
+    ASSERT_OK(utimensat(partial, ENV_KEPT(A, ".part"), old, 0));
     put(fd, B, "first");
     ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_EQ(env_count(s, "partial", true), 2);
     ASSERT_TRUE(!is_there(s, A, ".part"));
     old[0].tv_sec = old[1].tv_sec = time(NULL) - 3600;
-    ASSERT_OK(utimensat(partial, KEPT(B, ".part"), old, 0));
+    ASSERT_OK(utimensat(partial, ENV_KEPT(B, ".part"), old, 0));
     for (unsigned i = 1; i <= 64; i++) {
         char hex[80];
         (void)snprintf(hex, sizeof(hex), "%064x", i);

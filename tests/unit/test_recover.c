@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -226,32 +225,13 @@ _noreturn_ static void work_traced(const char *path, unsigned i) {
 
     if (store_open(&s, path, NULL) < 0)
         _exit(EXIT_FAILURE);
-    (void)ptrace(PTRACE_TRACEME, 0, NULL, NULL);
-    (void)raise(SIGSTOP);
+    env_trace_me();
     (void)snprintf(content, sizeof(content), "content %u", i % 5);
     (void)snprintf(name, sizeof(name), "artifact-%u", i % 7);
     const char *files[2][2] = { { "a", "same" }, { "d/b", content } };
     (void)env_artifact(s, name, (const char *const(*)[2])files, 2);
     (void)!store_remove(s, name, NULL, NULL, NULL, NULL);
     _exit(EXIT_SUCCESS);
-}
-
-/* Kills the child before its `n`th stop at a system call.  False: it had ended by itself before. */
-static bool kill_at(pid_t pid, unsigned n) {
-    int status = 0;
-
-    ASSERT_EQ(waitpid(pid, &status, 0), pid);
-    for (unsigned i = 0; i < n && WIFSTOPPED(status); i++) {
-        ASSERT_OK(ptrace(PTRACE_SYSCALL, pid, NULL, NULL));
-        ASSERT_EQ(waitpid(pid, &status, 0), pid);
-    }
-    if (!WIFSTOPPED(status)) {
-        ASSERT_EQ(status, 0); /* it succeeded */
-        return false;
-    }
-    ASSERT_OK(kill(pid, SIGKILL));
-    ASSERT_EQ(waitpid(pid, &status, 0), pid);
-    return true;
 }
 
 /* Each stop is the entry or the exit of a call; all of them take minutes, so a run takes a sample.
@@ -271,7 +251,7 @@ TEST(killed_at_system_calls_one_by_one_nothing_wrong_is_visible) {
         ASSERT_OK(pid);
         if (pid == 0)
             work_traced(path, rounds);
-        killed = kill_at(pid, n);
+        killed = env_kill_at(pid, n);
         s = env_open(dir);
         env_check_invariants(s);
         store_close(s);

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* partial_tar: tar layers that were unpacked in part; inner part of partial. */
+#include "cache/partial_tar.h"
+
+#include "base/fs.h"
+#include "base/log.h"
+#include "base/parse.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#define CHECKPOINT     "checkpoint"
+#define TAG_HEX        16 /* digits of the blob's digest that the names of a layer's files begin with */
+#define NUMBER_DIGITS  20
+#define FILE_NAME_MAX  (TAG_HEX + 1 + NUMBER_DIGITS + 1)
+#define FILE_PATH_MAX  (PARTIAL_NAME_MAX + FILE_NAME_MAX)
+#define DIRECTORY(key) PARTIAL_NAME((key), ".tar")
+
+static const char *file_path(char buf[static FILE_PATH_MAX], const Digest *key, const char *name) {
+    (void)snprintf(buf, FILE_PATH_MAX, "%s/%s", DIRECTORY(key), name);
+    return buf;
+}
+#define FILE_PATH(key, name) file_path((char[FILE_PATH_MAX]){ "" }, (key), (name))
+
+static const char *list_name(char buf[static FILE_NAME_MAX], const Digest *blob) {
+    (void)snprintf(buf, FILE_NAME_MAX, "%.*s-entries", TAG_HEX, DIGEST_HEX(blob));
+    return buf;
+}
+#define LIST_NAME(blob) list_name((char[FILE_NAME_MAX]){ "" }, (blob))
+
+/* Does it belong to a layer?  Its digits, and what the file is. */
+static bool parse_file(const char *name, uint8_t ret_tag[static TAG_HEX / 2], PartialMode *ret) {
+    const char *rest = name + TAG_HEX + 1;
+    size_t digits;
+
+    if (parse_hex(name, TAG_HEX, ret_tag) < 0 || name[TAG_HEX] != '-')
+        return false;
+    digits = strspn(rest, "0123456789");
+    *ret = digits > 0 ? PARTIAL_MODE_CONTENT : PARTIAL_MODE_PRIVATE;
+    return digits > 0 ? digits <= NUMBER_DIGITS && !rest[digits] : streq(rest, "entries");
+}
+
+static bool has_tag(const PartialTar *l, const uint8_t *tag) {
+    return memcmp(l->blob.bytes, tag, TAG_HEX / 2) == 0;
+}
+
+/* What a directory takes on disk, as far as it is known. */
+static PartialSize *find_size(Store *s, const Digest *key) {
+    for (size_t i = 0; i < s->n_partial_sizes; i++)
+        if (digest_equal(&s->partial_sizes[i].key, key))
+            return &s->partial_sizes[i];
+    return NULL;
+}
+
+static void forget_size(Store *s, const Digest *key) {
+    PartialSize *size = find_size(s, key);
+
+    if (size)
+        *size = s->partial_sizes[--s->n_partial_sizes];
+}
+
+typedef struct Count {
+    int dir_fd;
+    uint64_t bytes;
+} Count;
+
+static void count_visit(void *arg, const char *name) {
+    Count *c = arg;
+    struct stat st;
+
+    if (fstatat(c->dir_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0)
+        c->bytes += (uint64_t)st.st_blocks * 512;
+}
+
+static int open_directory(const Store *s, const Digest *key) {
+    return openat(s->partial_fd, DIRECTORY(key), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+uint64_t partial_tar_bytes(Store *s, const Digest *key) {
+    const PartialSize *size = find_size(s, key);
+    Count c = { .dir_fd = -EBADF };
+
+    if (size)
+        return size->bytes;
+    c.dir_fd = open_directory(s, key);
+    if (partial_each(c.dir_fd, count_visit, &c, NULL) < 0)
+        return c.bytes; /* less than it is: nobody is promised too much */
+    ARRAY_GROW(s->partial_sizes, s->n_partial_sizes, s->cap_partial_sizes);
+    s->partial_sizes[s->n_partial_sizes++] = (PartialSize){ *key, c.bytes };
+    return c.bytes;
+}
+
+/* A symlink would lead elsewhere. */
+static bool is_directory(const Store *s, const Digest *key) {
+    struct stat st;
+
+    return fstatat(s->partial_fd, DIRECTORY(key), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           S_ISDIR(st.st_mode);
+}
+
+bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *ret_time) {
+    struct stat st;
+
+    if (!is_directory(s, key) ||
+        fstatat(s->partial_fd, FILE_PATH(key, CHECKPOINT), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        !S_ISREG(st.st_mode))
+        return false;
+    *ret_time = st.st_mtim;
+    return true;
+}
+
+void partial_tar_drop(Store *s, const Digest *key) {
+    forget_size(s, key);
+    if (is_directory(s, key)) /* first: what a kill leaves is no whole layer */
+        (void)unlinkat(s->partial_fd, FILE_PATH(key, CHECKPOINT), 0);
+    (void)!fs_remove_recursive(s->partial_fd, DIRECTORY(key), NULL);
+}
+
+/* The directory, empty, or with what a killed daemon had moved there. */
+static int make_directory(Store *s, const Digest *key) {
+    struct timespec time;
+
+    forget_size(s, key);
+    if (!is_directory(s, key) || partial_tar_is_whole(s, key, &time))
+        partial_tar_drop(s, key);
+    if (mkdirat(s->partial_fd, DIRECTORY(key), 0700) < 0 && errno != EEXIST)
+        return -errno;
+    return 0;
+}
+
+/* As long as somebody writes the layer's list nothing is moved.  A list that is missing was moved
+ * by a daemon that was killed then; or the worker finds that out. */
+static int begin_keep(Store *s, PartialMove *m, const PartialTar *l) {
+    struct stat st;
+    int r = partial_take_over(m, LIST_NAME(&l->blob), PARTIAL_MODE_PRIVATE, &st);
+
+    return r < 0 && r != -ENOENT ? r : make_directory(s, &l->key);
+}
+
+/* Now it is whole. */
+static int end_keep(PartialMove *m, const PartialTar *l) {
+    const char *path = FILE_PATH(&l->key, CHECKPOINT);
+    int r = partial_move(m, PARTIAL_NAME(&l->blob, ".tar"), path, PARTIAL_MODE_PRIVATE);
+
+    if (r >= 0) /* the time only says which is the oldest */
+        (void)utimensat(m->to_fd, path, NULL, AT_SYMLINK_NOFOLLOW);
+    return r;
+}
+
+typedef struct Keep {
+    PartialMove *move;
+    const PartialTar *layers;
+    size_t n;
+} Keep;
+
+static void keep_visit(void *arg, const char *name) {
+    const Keep *k = arg;
+    uint8_t tag[TAG_HEX / 2];
+    PartialMode mode;
+
+    if (!parse_file(name, tag, &mode))
+        return;
+    for (size_t i = 0; i < k->n; i++) {
+        const PartialTar *l = &k->layers[i];
+        int r;
+
+        if (l->left || !has_tag(l, tag))
+            continue;
+        r = partial_move(k->move, name, FILE_PATH(&l->key, name), mode);
+        if (r < 0)
+            log_debug("%s is not kept: %s", name, strerror(-r));
+        return;
+    }
+}
+
+/* Nobody can tell whose the files are of layers whose names for them are the same. */
+static void leave_ambiguous(PartialTar *layers, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        for (size_t k = 0; k < i; k++)
+            if (has_tag(&layers[i], layers[k].blob.bytes))
+                layers[i].left = layers[k].left = true;
+}
+
+static void leave(PartialTar *l, int why) {
+    l->left = true;
+    log_debug("what was unpacked of layer %s is not kept: %s", DIGEST_STR(&l->blob),
+              strerror(-why));
+}
+
+int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) {
+    Keep keep = { m, layers, n };
+    int r;
+
+    if (n == 0)
+        return 0;
+    leave_ambiguous(layers, n);
+    for (size_t i = 0; i < n; i++)
+        if (!layers[i].left && (r = begin_keep(s, m, &layers[i])) < 0)
+            leave(&layers[i], r);
+    r = partial_each(openat(m->from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), keep_visit, &keep,
+                     err);
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < n; i++)
+        if (!layers[i].left && (r = end_keep(m, &layers[i])) < 0)
+            leave(&layers[i], r);
+    return 0;
+}
+
+typedef struct Claim {
+    PartialMove *move;
+    const PartialTar *layer;
+    int r;
+} Claim;
+
+static void claim_visit(void *arg, const char *name) {
+    Claim *c = arg;
+    uint8_t tag[TAG_HEX / 2];
+    PartialMode mode;
+
+    if (c->r >= 0 && parse_file(name, tag, &mode) && has_tag(c->layer, tag))
+        c->r = partial_move(c->move, name, name, mode);
+}
+
+/* The folder had none of that name before. */
+static void take_back_visit(void *arg, const char *name) {
+    const Claim *c = arg;
+    uint8_t tag[TAG_HEX / 2];
+    PartialMode mode;
+
+    if (parse_file(name, tag, &mode) && has_tag(c->layer, tag))
+        (void)unlinkat(c->move->to_fd, name, 0); /* else the pull's end does */
+}
+
+static int claim_files(PartialMove *m, const PartialTar *layer, Err *err) {
+    const char *checkpoint = PARTIAL_NAME(&layer->blob, ".tar");
+    Claim c = { m, layer, partial_move(m, CHECKPOINT, checkpoint, PARTIAL_MODE_PRIVATE) };
+    int r = c.r;
+
+    if (r >= 0)
+        r = partial_each(openat(m->from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), claim_visit,
+                         &c, err);
+    if (r >= 0)
+        r = c.r;
+    if (r >= 0)
+        return 1;
+    (void)unlinkat(m->to_fd, checkpoint, 0); /* the worker believes nothing without it */
+    (void)!partial_each(openat(m->to_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), take_back_visit,
+                        &c, NULL);
+    return err_errnum(err, r, "giving what was unpacked of layer %s to a pull failed",
+                      DIGEST_STR(&layer->blob));
+}
+
+/* Files of another layer, whose names for them are the same? */
+static bool is_in_the_way(int dir_fd, const PartialTar *layer) {
+    return faccessat(dir_fd, LIST_NAME(&layer->blob), F_OK, AT_SYMLINK_NOFOLLOW) == 0 ||
+           faccessat(dir_fd, PARTIAL_NAME(&layer->blob, ".tar"), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
+int partial_tar_claim(Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
+    _cleanup_close_ int fd = -EBADF;
+    struct timespec time;
+    int r;
+
+    if (!partial_tar_is_whole(s, &layer->key, &time) || is_in_the_way(m->to_fd, layer))
+        return 0;
+    fd = open_directory(s, &layer->key);
+    if (fd < 0)
+        return err_errno(err, "opening what was unpacked of layer %s failed",
+                         DIGEST_STR(&layer->blob));
+    m->from_fd = fd;
+    m->flags = RENAME_NOREPLACE;
+    r = claim_files(m, layer, err);
+    partial_tar_drop(s, &layer->key);
+    return r;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* partial_tar: tar layers that were unpacked in part; inner part of partial.
+ *
+ * In the folder of a pull a layer whose blob has the digest D has the files
+ * "<first 16 hex digits of D>-<number>" (content), "<the same>-entries" and the checkpoint
+ * "<D>.tar", without which the others are worth nothing.  In partial/ they are in a directory
+ * "<key>.tar", where the checkpoint is "checkpoint".
+ *
+ * It comes last when a layer is kept, and leaves first when it is given to a pull: so in partial/
+ * it is only where the whole layer is.  After a crash in between the folder has it, and the start,
+ * which keeps what is in folders, brings to its end what was begun. */
+#pragma once
+
+#include "cache/partial_move.h"
+#include "cache/store_internal.h"
+
+#define PARTIAL_MAX 64 /* layers, raw ones too; the oldest go */
+
+/* A layer of the folder of a pull. */
+typedef struct PartialTar {
+    Digest blob, key;
+    bool left; /* it stays in the folder, and goes with it */
+} PartialTar;
+
+/* Keeps the layers of the folder that `m` moves from, whose checkpoints were found there; `m` moves
+ * to partial/.  No two have the same blob.  What is not whole after it, a trim drops. */
+int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) _must_check_;
+/* Moves the layer into the folder that `m` moves to, which need not say from where.  1, or 0 when
+ * there is none; after a failure nothing of it is in either place. */
+int partial_tar_claim(Store *s, PartialMove *m, const PartialTar *layer, Err *err) _must_check_;
+
+/* Is it whole?  Then `ret_time` is when it was kept. */
+bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *ret_time);
+/* What it takes on disk.  The files are counted once, and when the daemon was started again. */
+uint64_t partial_tar_bytes(Store *s, const Digest *key);
+/* What fails here is tried again by the next who looks what there is. */
+void partial_tar_drop(Store *s, const Digest *key);
