@@ -94,7 +94,7 @@ int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fet
     uint64_t bytes;
     Err why = { "" };
 
-    if (r != 0 || !fetch || layer->kind != LAYER_KIND_RAW)
+    if (r != 0 || !fetch)
         return r;
     r = store_partial_claim(s, pull->ingest, layer, &bytes, &why);
     if (r < 0) /* it comes as a whole then */

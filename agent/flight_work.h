@@ -6,8 +6,8 @@
 #include "agent/access.h"
 #include "agent/chain.h"
 
-/* Room for content: free space that may be used at all, with that of partial blobs, which give way;
- * and the sentence when it is too little. */
+/* Room for content: free space that may be used at all, with that of what came in part, which gives
+ * way; and the sentence when it is too little. */
 uint64_t flight_room(Store *s);
 /* -ENOSPC "needs 14.0 GiB, 3.1 GiB free in /var/lib/modelcached; …" when `need` does not fit into
  * `room`. */

@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Tests of agent/flight_work: what a pull is given of what is stored, and of what came in part. */
+#include "agent/flight_work.h"
+
+#include "tests/unit/store_env.h"
+
+#define BLOB "00000000000000aa000000000000000000000000000000000000000000000000"
+
+/* The folder of a pull that ended early, with both kinds of partial layers of that digest. */
+static void interrupt(Store *s) {
+    static const char *const names[] = { BLOB ".part", BLOB ".map", BLOB ".tar",
+                                         "00000000000000aa-entries", "00000000000000aa-0" };
+    _cleanup_close_ int fd = env_ingest(s, "r-one");
+    uint64_t freed;
+    Err err = { "" };
+
+    for (size_t i = 0; i < ELEMENTSOF(names); i++)
+        env_write(fd, names[i], "x", 1);
+    ASSERT_OK(flight_end(s, "r-one", -ECONNRESET, &freed, &err));
+    ASSERT_EQ(env_count(s, "ingest", true), 0);
+}
+
+TEST(flight_look_up_gives_what_came_in_part) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    static const struct {
+        LayerKind kind;
+        bool fetch;
+        int given, left;
+    } cases[] = {
+        { LAYER_KIND_RAW, false, 0, 5 },
+        { LAYER_KIND_TAR, false, 0, 5 },
+        { LAYER_KIND_RAW, true, 2, 3 },
+        { LAYER_KIND_TAR, true, 3, 2 },
+    };
+    Layer layer = { 0 };
+    Err err = { "" };
+
+    ASSERT_OK(parse_hex(BLOB, 2 * DIGEST_BYTES, layer.digest.bytes));
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_close_ int fd = -EBADF;
+
+        interrupt(s);
+        fd = env_ingest(s, "r-two");
+        layer.kind = cases[i].kind;
+        ASSERT_EQ(flight_look_up(s, ENV_PULL("r-two"), &layer, cases[i].fetch, &err), 0);
+        ASSERT_EQ(env_count(s, "ingest", false), cases[i].given);
+        ASSERT_EQ(env_count(s, "partial", false), cases[i].left);
+        ASSERT_OK(store_ingest_end(s, "r-two", &err));
+    }
+}
