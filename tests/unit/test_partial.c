@@ -186,10 +186,15 @@ TEST(partial_survives_a_killed_daemon) {
     Store *s = env_open(dir);
     _cleanup_close_ int fd = env_ingest(s, "r-p"), odd = -EBADF;
     const Layer a = layer_a();
+    const struct timespec sealed[2] = { { .tv_sec = OBJECT_MTIME_SEC },
+                                        { .tv_sec = OBJECT_MTIME_SEC } };
+    struct stat st;
     uint64_t bytes;
     Err err = { "" };
 
     put(fd, A, "half");
+    ASSERT_OK(fchmodat(fd, A ".part", 0444, 0)); /* it was being committed */
+    ASSERT_OK(utimensat(fd, A ".part", sealed, 0));
     env_write(fd, "decoded", "x", 1);
     odd = openat(store_trees_fd(s), "../ingest", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     env_write(odd, "file", "x", 1);
@@ -209,6 +214,8 @@ TEST(partial_survives_a_killed_daemon) {
     fd = safe_close(fd);
     fd = env_ingest(s, "r-q");
     ASSERT_EQ(store_partial_claim(s, "r-q", &a, &bytes, &err), 1);
+    ASSERT_OK(fstatat(fd, A ".part", &st, AT_SYMLINK_NOFOLLOW));
+    ASSERT_EQ(st.st_mode & 07777, 0600);
     ASSERT_OK(store_ingest_end(s, "r-q", &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
     store_close(s);

@@ -526,6 +526,67 @@ TEST(partial_tar_killed_at_system_calls_one_by_one_it_stays_whole) {
     ASSERT_TRUE(rounds > 20);
 }
 
+/* The layer is whole, and committed, until that is killed. */
+_noreturn_ static void commit_traced(const char *path) {
+    LayerEntry entries[FILES];
+    const Layer a = layer_of(A);
+    Store *s = NULL;
+    int fd;
+
+    if (store_open(&s, path, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    fd = env_ingest(s, "r-one");
+    put(fd, A, "state");
+    for (unsigned i = 0; i < FILES; i++) {
+        entries[i] = env_file(-1, FILE_NAME(A, i), "content");
+        entries[i].ingest = xstrdup(entries[i].path);
+        entries[i].executable = i % 2;
+    }
+    env_trace_me();
+    _exit(env_commit(s, ENV_PULL("r-one"), &a, entries, FILES, &(Err){ "" }) < 0);
+}
+
+/* It is stored, or the next pull gets what there is of it, which may be less than there was: what
+ * has a name among the objects and no row is removed. */
+TEST(partial_tar_killed_while_it_is_committed_nothing_wrong_is_visible) {
+    enum { STEP = 5 };
+    STORE_TEST_DIR(dir);
+    const char *path = tmpdir_join(dir, "store");
+    const Layer a = layer_of(A);
+    unsigned n = 0, stored = 0, rounds = 0;
+    uint64_t bytes;
+    bool killed = true;
+    Err err = { "" };
+
+    store_close(env_open(dir));
+    while (killed) {
+        pid_t pid = fork();
+        _cleanup_close_ int fd = -EBADF;
+        Store *s;
+
+        ASSERT_OK(pid);
+        if (pid == 0)
+            commit_traced(path);
+        killed = env_kill_at(pid, n);
+        s = env_open(dir);
+        env_check_invariants(s);
+        fd = env_ingest(s, "r-two");
+        if (env_has_layer(s, ENV_ORIGIN, &a))
+            stored++;
+        else
+            ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 1);
+        ASSERT_OK(store_ingest_end(s, "r-two", &err));
+        if (!killed)
+            ASSERT_EQ(env_count(s, "partial", true), 0);
+        ASSERT_OK(store_prune(s, NULL, &err));
+        store_close(s);
+        rounds++;
+        n += STEP;
+    }
+    printf("killed at %u of %u stops, stored %u times\n", rounds - 1, n, stored);
+    ASSERT_TRUE(rounds > 10 && stored > 0 && stored < rounds);
+}
+
 static double seconds_since(const struct timespec *start) {
     struct timespec now;
 
