@@ -30,7 +30,7 @@ struct LayerJob {
     UnpackOptions unpack;
     UnpackUsed used;
     atomic_bool cancelled;
-    atomic_uint_fast64_t checked; /* bytes that were read back */
+    atomic_uint_fast64_t proved; /* see restore.h */
     sd_event_source *timer;
     bool settling; /* another thread makes a checkpoint durable */
 };
@@ -271,7 +271,7 @@ static int run_restore(void *arg, Err *err) {
         .buffer_bytes = ring_buffer_bytes(j->o.context->ring),
         .seen = j->o.seen,
         .cancelled = &j->cancelled,
-        .checked = &j->checked,
+        .proved = &j->proved,
     };
     int r = 0;
 
@@ -295,7 +295,7 @@ static void on_restored(void *arg, int r, const Err *err) {
         destroy_idle(j);
         return;
     }
-    atomic_store(&j->checked, 0);
+    atomic_store(&j->proved, 0);
     if (r >= 0 && j->restored.complete) {
         j->bytes = j->resumed = j->o.layer->layer.size;
         j->composed = true;
@@ -371,17 +371,12 @@ void layer_job_wake(LayerJob *j) {
         fetch_wake(j->fetch);
 }
 
-/* While files are read back, that is what can be told. */
-static uint64_t restored_bytes(const LayerJob *j) {
-    return MIN((uint64_t)atomic_load(&j->checked), j->o.layer->layer.size);
-}
-
 uint64_t layer_job_bytes(const LayerJob *j) {
-    return j->fetch ? fetch_bytes(j->fetch) : MAX(j->bytes, restored_bytes(j));
+    return j->fetch ? fetch_bytes(j->fetch) : MAX(j->bytes, (uint64_t)atomic_load(&j->proved));
 }
 
 uint64_t layer_job_resumed(const LayerJob *j) {
-    return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, restored_bytes(j));
+    return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, (uint64_t)atomic_load(&j->proved));
 }
 
 bool layer_job_is_composed(const LayerJob *j) {

@@ -13,6 +13,8 @@ typedef struct Restore {
     const RestoreOptions *o;
     ReadBack *reader;
     Hasher *hasher;
+    uint64_t n_read; /* bytes */
+    uint64_t max;    /* of the blob */
 } Restore;
 
 /* --- notes --- */
@@ -93,9 +95,10 @@ static void get_place(const CheckpointMessage *m, Restored *ret) {
 }
 
 static int on_read(void *arg, uint64_t n) {
-    const Restore *r = arg;
+    Restore *r = arg;
 
-    (void)atomic_fetch_add(r->o->checked, n);
+    r->n_read += n;
+    atomic_store(r->o->proved, MIN(r->n_read, r->max));
     return atomic_load(r->o->cancelled) ? -ECANCELED : 0;
 }
 
@@ -137,7 +140,8 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     };
     int k;
 
-    atomic_store(r->o->checked, 0);
+    r->n_read = 0;
+    r->max = m->complete ? m->size : m->offset;
     if (!is_usable(r->o, m))
         return err_set(err, -EBADMSG, "it is of a pull with other buffers");
     from.mark.bytes = m->list_bytes;

@@ -16,7 +16,7 @@ typedef struct RestoreOptions {
     size_t buffer_bytes; /* a stream goes on after whole buffers only */
     Seen *seen;
     const atomic_bool *cancelled;
-    atomic_uint_fast64_t *checked; /* counts the bytes that were read back */
+    atomic_uint_fast64_t *proved; /* for who asks meanwhile: bytes of the blob, about */
 } RestoreOptions;
 
 /* What there is. */

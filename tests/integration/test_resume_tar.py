@@ -8,7 +8,9 @@ import time
 import pytest
 
 from lib import artifacts
-from lib.content import Bytes, File, Random, Tar, Text
+from lib.check import running_daemon
+from lib.content import Bytes, File, Random, Tar, Text, assert_tree
+from lib.kills import killed_pull, tree_of
 from lib.pulling import MIB, pb, pull, start  # noqa: F401 pylint: disable=unused-import
 
 PREFIX = "application/vnd.cncf.model"
@@ -170,6 +172,28 @@ def test_what_was_finished_is_not_asked_for_again(served, start):
     check(worker, tar)
     assert wire(registry, artifact) == before >= size_of(artifact)
     assert worker.resumed[0] == size_of(artifact)
+
+
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+def test_the_daemon_keeps_a_tar_that_was_killed(work, served, victim):
+    """Four kills of one pull: each time only what was on its way comes again."""
+    registry, artifact, tar, reference = served("tar+gzip")
+    registry.rate = 6 * MIB
+    size, lost = size_of(artifact), 8 * MIB
+    config = {"pull": {"connections": 2, "memory": "16MiB", "range_min": 4 * MIB}}
+    with running_daemon(work, [registry.config()], config=config, release=True) as daemon:
+        for _ in range(4):
+            killed_pull(daemon, registry, reference, victim, lost + size // 8)
+        before = wire(registry, artifact)
+        registry.rate = 0
+        done = daemon.ctl("pull", reference)
+        assert done.code == 0, done
+        assert_tree(tree_of(daemon, reference), artifact.tree)
+        assert daemon.left_in_ingest() == []
+        assert os.listdir(f"{daemon.store}/partial") == []
+    total = wire(registry, artifact)
+    print(f"{victim}: {before / size:.2f} of the size before, {total / size:.3f} in all")
+    assert total <= size + 4 * lost
 
 
 def large_file(folder, artifact):

@@ -19,7 +19,7 @@ typedef struct Fixture {
     EntryLogMark list;
     Restored restored;
     atomic_bool cancelled;
-    atomic_uint_fast64_t checked;
+    atomic_uint_fast64_t proved;
     size_t buffer_bytes;
     Err err;
 } Fixture;
@@ -91,7 +91,7 @@ static int restore(Fixture *f) {
                          .layer = LAYER,
                          .buffer_bytes = f->buffer_bytes,
                          .cancelled = &f->cancelled,
-                         .checked = &f->checked };
+                         .proved = &f->proved };
 
     restored_done(&f->restored);
     f->seen = seen_free(f->seen);
@@ -130,7 +130,7 @@ TEST(what_was_noted_comes_back) {
     ASSERT_EQ(u->open.written.digest.bytes[0], 77);
     ASSERT_EQ(u->open.n_pending, 2);
     ASSERT_EQ(u->open.pending[1], 2);
-    ASSERT_EQ(atomic_load(&f.checked), 22);
+    ASSERT_EQ(atomic_load(&f.proved), 22);
     digest_of(&digest, "content two", 11);
     ASSERT_TRUE(seen_test_and_add(f.seen, LAYER, &digest, true)); /* it is known again */
     fixture_close(&f);
