@@ -42,7 +42,8 @@
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
         "Transfers at the same time on this node; the pulls that run share them.")                 \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
-        "Buffers of one pull. A tar layer that is decoded takes 4 MiB and the window of its "      \
+        "Buffers of one pull. A tar layer that is decoded takes up to 7 MiB and the window of "    \
+        "its "                                                                                     \
         "compression besides.")                                                                    \
     KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
         "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \

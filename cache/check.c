@@ -4,6 +4,7 @@
 
 #include "base/limits.h"
 #include "cache/object.h"
+#include "cache/read_back.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -11,7 +12,7 @@
 /* Of a row of manifests: all, a manifest with its subsets, or one subset. */
 #define OF_ARTIFACT "(?1 = x'' OR m.digest = ?1 OR m.manifest = ?1)"
 
-enum { CHECK_READ_BYTES = 1 << 20, CHECK_ALIGNMENT = 4096, CHECK_REPORT_BYTES = 16 << 20 };
+enum { CHECK_REPORT_BYTES = 16 << 20 };
 
 typedef struct Check {
     Store *s;
@@ -19,14 +20,15 @@ typedef struct Check {
     ObjectKey *keys;
     size_t n, cap, i;
     uint64_t bytes, n_bytes, reported;
-    uint8_t *buffer; /* aligned for O_DIRECT */
+    ReadBack *reader;
     Hasher *hasher;
+    int stop; /* what the one who listens said: < 0 ends it */
     int n_bad, n_incomplete;
 } Check;
 
 static void check_done(Check *c) {
     free(c->keys);
-    free(c->buffer);
+    (void)read_back_free(c->reader);
     hasher_free(c->hasher);
 }
 
@@ -36,6 +38,14 @@ static int report(Check *c, bool now) {
         return 0;
     c->reported = c->bytes;
     return c->handlers->progress(c->handlers->arg, c->i, c->n, c->bytes, c->n_bytes);
+}
+
+static int on_read(void *arg, uint64_t n) {
+    Check *c = arg;
+
+    c->bytes += n;
+    c->stop = report(c, false);
+    return c->stop;
 }
 
 static int list(Check *c, const Digest *manifest, Err *err) {
@@ -67,65 +77,10 @@ static int list(Check *c, const Digest *manifest, Err *err) {
     return r;
 }
 
-/* Past the page cache, which belongs to the workloads, and to see what is on the disk.  Where that
- * is refused, buffered reads do. */
-static int open_object(const Check *c, const ObjectKey *key) {
-    const char *name = OBJECT_NAME(&key->digest, key->exec);
-    int fd = openat(c->s->objects_fd, name, O_RDONLY | O_DIRECT | O_NOFOLLOW | O_CLOEXEC);
-
-    if (fd < 0 && errno == EINVAL) {
-        fd = openat(c->s->objects_fd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd >= 0)
-            (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* a hint */
-    }
-    return fd < 0 ? -errno : fd;
-}
-
-/* Where O_DIRECT is only refused when it is used.  True when it is off now. */
-static bool go_buffered(int fd) {
-    int flags = fcntl(fd, F_GETFL);
-
-    return flags >= 0 && (flags & O_DIRECT) && fcntl(fd, F_SETFL, flags & ~O_DIRECT) == 0;
-}
-
 /* Does the error speak of the content, or only of this attempt to read it? */
 static bool is_damage(int r) {
     return r == -EIO || r == -EUCLEAN || r == -EBADMSG || r == -ENODATA || r == -EILSEQ ||
            r == -EREMOTEIO;
-}
-
-/* Hashes the file.  0, or what read(2) says; stops beyond the size that it should have. */
-static int hash(Check *c, int fd, uint64_t size, Digest *ret, uint64_t *ret_n, int *ret_stop) {
-    uint64_t n = 0;
-    int r = 0;
-
-    while (n <= size && r >= 0) {
-        ssize_t got = pread(fd, c->buffer, CHECK_READ_BYTES, (off_t)n);
-
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0 && errno == EINVAL && go_buffered(fd))
-            continue;
-        if (got <= 0) {
-            r = got < 0 ? -errno : 0;
-            break;
-        }
-        hasher_update(c->hasher, c->buffer, (size_t)got);
-        n += (uint64_t)got;
-        c->bytes += (uint64_t)got;
-        *ret_stop = report(c, false);
-        if (*ret_stop < 0)
-            break;
-        if (n % CHECK_ALIGNMENT == 0)
-            continue;
-        /* The end of the file, or a short read; O_DIRECT may not read on from there. */
-        if (n >= size)
-            break;
-        (void)go_buffered(fd);
-    }
-    hasher_final(c->hasher, ret);
-    *ret_n = n;
-    return r;
 }
 
 static bool is_still_stored(Check *c, const ObjectKey *key) {
@@ -138,9 +93,9 @@ static bool is_still_stored(Check *c, const ObjectKey *key) {
 /* What is wrong with the object, as a sentence in `why` (1), or nothing (0), or -errno: it can't be
  * told. */
 static int examine(Check *c, const ObjectKey *key, Err *why, Err *err) {
-    _cleanup_close_ int fd = open_object(c, key);
+    _cleanup_close_ int fd = read_back_open(c->s->objects_fd, OBJECT_NAME(&key->digest, key->exec));
     uint64_t n = 0;
-    int stop = 0, r;
+    int r = fd;
     Digest d;
 
     if (fd == -ENOENT) {
@@ -149,9 +104,11 @@ static int examine(Check *c, const ObjectKey *key, Err *why, Err *err) {
     }
     if (fd < 0 && !is_damage(fd) && fd != -ELOOP)
         return err_errnum(err, fd, "opening object %s failed", DIGEST_STR(&key->digest));
-    r = fd < 0 ? fd : hash(c, fd, key->size, &d, &n, &stop);
-    if (stop < 0)
-        return err_errnum(err, stop, "the check was ended");
+    if (fd >= 0)
+        r = read_back_hash(c->reader, fd, key->size + 1, c->hasher, &n); /* does it go on? */
+    if (c->stop < 0)
+        return err_errnum(err, c->stop, "the check was ended");
+    hasher_final(c->hasher, &d);
     if (r < 0 && !is_damage(r) && r != -ELOOP)
         return err_errnum(err, r, "reading object %s failed", DIGEST_STR(&key->digest));
     if (r < 0)
@@ -211,8 +168,7 @@ static int check_one(Check *c, const ObjectKey *key, Err *err) {
 
 static int prepare(Check *c, Err *err) {
     c->hasher = hasher_new();
-    c->buffer = aligned_alloc(CHECK_ALIGNMENT, CHECK_READ_BYTES);
-    return c->buffer ? 0 : err_set(err, -ENOMEM, "no memory for the check of the store");
+    return read_back_new(&c->reader, on_read, c, err);
 }
 
 /* The row may be gone meanwhile: then nobody vouches for the object. */

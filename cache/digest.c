@@ -76,6 +76,25 @@ void hasher_final(Hasher *h, Digest *ret) {
     start(h);
 }
 
+void hasher_peek(const Hasher *h, Digest *ret) {
+    Hasher copy = *h;
+
+    hasher_final(&copy, ret);
+}
+
+void hasher_save(const Hasher *h, HasherState *ret) {
+    assert(h->ctx.num == 0);
+    memcpy(ret->words, h->ctx.h, sizeof(ret->words));
+}
+
+void hasher_restore(Hasher *h, const HasherState *state, uint64_t bytes) {
+    assert(bytes % HASHER_BLOCK_BYTES == 0);
+    start(h);
+    memcpy(h->ctx.h, state->words, sizeof(state->words));
+    h->ctx.Nl = (SHA_LONG)(bytes << 3); /* bits */
+    h->ctx.Nh = (SHA_LONG)(bytes >> 29);
+}
+
 Hasher *hasher_free(Hasher *h) {
     if (h)
         explicit_bzero(h, sizeof(*h)); /* it may have hashed a secret */

@@ -38,6 +38,17 @@ Hasher *hasher_new(void);
 void hasher_update(Hasher *h, const void *data, size_t n);
 /* The digest of all so far; the hasher starts anew. */
 void hasher_final(Hasher *h, Digest *ret);
+/* The digest of all so far; the hasher goes on. */
+void hasher_peek(const Hasher *h, Digest *ret);
+/* What a hasher holds after whole blocks of HASHER_BLOCK_BYTES, so that another one goes on from
+ * there: the hash value H(i) of FIPS 180-4, 6.2.2. */
+#define HASHER_BLOCK_BYTES 64
+typedef struct HasherState {
+    uint32_t words[DIGEST_BYTES / sizeof(uint32_t)];
+} HasherState;
+void hasher_save(const Hasher *h, HasherState *ret);
+/* `bytes` were hashed before, whole blocks. */
+void hasher_restore(Hasher *h, const HasherState *state, uint64_t bytes);
 Hasher *hasher_free(Hasher *h);
 DEFINE_CLEANUP(Hasher, hasher_free);
 void digest_of(Digest *ret, const void *data, size_t n);

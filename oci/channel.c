@@ -10,9 +10,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
-#define LENGTH_BYTES 4
-#define READ_STEP    KiB(64)
-#define FILE_STEP    KiB(256)
+#define READ_STEP KiB(64)
+#define FILE_STEP KiB(256)
 
 /* What waits to leave: bytes, or a file of them. */
 typedef struct Outgoing {
@@ -40,7 +39,7 @@ void channel_new(Channel **ret, int fd) {
     Channel *c = xnew(Channel);
 
     c->fd = fd;
-    c->in = BUF_INIT(LENGTH_BYTES + LIMIT_WORKER_MESSAGE_BYTES + READ_STEP);
+    c->in = BUF_INIT(CHANNEL_LENGTH_BYTES + LIMIT_WORKER_MESSAGE_BYTES + READ_STEP);
     *ret = c;
 }
 
@@ -76,31 +75,36 @@ Channel *channel_free(Channel *c) {
 
 uint8_t *channel_frame(const Modelcached__Worker__FromWorker *message, size_t *ret_n) {
     size_t n = modelcached__worker__from_worker__get_packed_size(message);
-    uint8_t *frame = xcalloc(1, LENGTH_BYTES + n);
+    uint8_t *frame = xcalloc(1, CHANNEL_LENGTH_BYTES + n);
 
-    for (unsigned i = 0; i < LENGTH_BYTES; i++)
+    for (unsigned i = 0; i < CHANNEL_LENGTH_BYTES; i++)
         frame[i] = (uint8_t)(n >> (8 * i));
-    (void)modelcached__worker__from_worker__pack(message, frame + LENGTH_BYTES); /* returns n */
-    *ret_n = LENGTH_BYTES + n;
+    (void)modelcached__worker__from_worker__pack(message,
+                                                 frame + CHANNEL_LENGTH_BYTES); /* returns n */
+    *ret_n = CHANNEL_LENGTH_BYTES + n;
     return frame;
+}
+
+size_t channel_length(const uint8_t data[static CHANNEL_LENGTH_BYTES]) {
+    return (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
 }
 
 ssize_t channel_parse(const uint8_t *data, size_t n, ToWorker **ret, Err *err) {
     size_t length;
     ToWorker *message;
 
-    if (n < LENGTH_BYTES)
+    if (n < CHANNEL_LENGTH_BYTES)
         return 0;
-    length = (size_t)data[0] | (size_t)data[1] << 8 | (size_t)data[2] << 16 | (size_t)data[3] << 24;
+    length = channel_length(data);
     if (length > LIMIT_WORKER_MESSAGE_BYTES)
         return err_set(err, -E2BIG, "the daemon sent a message of %zu bytes", length);
-    if (n < LENGTH_BYTES + length)
+    if (n < CHANNEL_LENGTH_BYTES + length)
         return 0;
-    message = modelcached__worker__to_worker__unpack(NULL, length, data + LENGTH_BYTES);
+    message = modelcached__worker__to_worker__unpack(NULL, length, data + CHANNEL_LENGTH_BYTES);
     if (!message)
         return err_set(err, -EPROTO, "the daemon sent a malformed message of %zu bytes", length);
     *ret = message;
-    return (ssize_t)(LENGTH_BYTES + length);
+    return (ssize_t)(CHANNEL_LENGTH_BYTES + length);
 }
 
 /* Takes the next message out of `in`: 1, or 0 when there is none yet. */

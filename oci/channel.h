@@ -37,6 +37,9 @@ int channel_flush(Channel *c, Err *err) _must_check_;
 
 /* A message with its length before it, as it goes over the wire; the caller frees it. */
 uint8_t *channel_frame(const Modelcached__Worker__FromWorker *message, size_t *ret_n) _must_check_;
+/* The length that stands before it. */
+#define CHANNEL_LENGTH_BYTES 4
+size_t channel_length(const uint8_t data[static CHANNEL_LENGTH_BYTES]);
 /* Parses the frame at the start of `n` bytes: returns its length with a message that the caller
  * frees, or 0 when more bytes are needed.  Errors: -E2BIG longer than LIMIT_WORKER_MESSAGE_BYTES;
  * -EPROTO malformed. */

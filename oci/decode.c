@@ -18,6 +18,7 @@ struct Decoder {
     bool started; /* the first bytes were looked at */
     bool source_ended;
     bool in_frame;            /* within a gzip member or a zstd frame */
+    uint64_t skip;            /* bytes of the source that were decoded already, by another one */
     uint8_t head[HEAD_BYTES]; /* the first bytes, when the source gave them in pieces */
     const uint8_t *in;        /* borrowed from the source, or `head` */
     size_t n_in;
@@ -51,6 +52,14 @@ Codec decoder_codec(const Decoder *d) {
     return d->codec;
 }
 
+static void skip(Decoder *d) {
+    size_t n = (size_t)MIN((uint64_t)d->n_in, d->skip);
+
+    d->in += n;
+    d->n_in -= n;
+    d->skip -= n;
+}
+
 /* Makes `in` not empty, unless the source has ended. */
 static int refill(Decoder *d, Err *err) {
     while (d->n_in == 0 && !d->source_ended) {
@@ -69,6 +78,7 @@ static int refill(Decoder *d, Err *err) {
             d->n_in = 0;
             d->source_ended = true;
         }
+        skip(d);
     }
     return 0;
 }
@@ -223,6 +233,38 @@ static int read_zstd(Decoder *d, size_t *ret_n, Err *err) {
         if (d->in_frame && d->source_ended)
             return err_set(err, -EPROTO, "the zstd stream ends early");
     }
+}
+
+/* ISA-L's state is plain memory, but for four fields that each call sets.  libzstd's is not. */
+bool decoder_state(const Decoder *d, DecoderState *ret) {
+    if (!d->started || d->n_later > 0 || (d->codec == CODEC_ZSTD && d->in_frame))
+        return false;
+    *ret = (DecoderState){ .codec = d->codec, .in_frame = d->in_frame, .left = d->n_in };
+    if (d->codec == CODEC_GZIP && d->in_frame) {
+        ret->data = d->gzip;
+        ret->n = sizeof(*d->gzip);
+    }
+    return true;
+}
+
+int decoder_resume(Decoder **ret, const DecoderResume *from, Err *err) {
+    _cleanup_(decoder_freep) Decoder *d = NULL;
+    bool has_data = from->state.codec == CODEC_GZIP && from->state.in_frame;
+    int r;
+
+    if (from->state.n != (has_data ? sizeof(*d->gzip) : 0))
+        return err_set(err, -EBADMSG, "a decoder of another version was here before");
+    decoder_new(&d, from->state.codec, from->source, from->arg);
+    d->started = true;
+    d->in_frame = from->state.in_frame;
+    d->skip = from->skip;
+    r = open_codec(d, err);
+    if (r < 0)
+        return r;
+    if (has_data)
+        memcpy(d->gzip, from->state.data, from->state.n);
+    *ret = TAKE_PTR(d);
+    return 0;
 }
 
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) {

@@ -21,5 +21,27 @@ DEFINE_CLEANUP(Decoder, decoder_free);
  * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; and those of the source.
  * Blocks as the source does: for a thread of its own. */
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
+/* Where a decoder is, between two calls: all it gave was of the bytes before the last `left` that
+ * the source gave. */
+typedef struct DecoderState {
+    Codec codec;
+    bool in_frame;
+    const void *data; /* borrowed from the decoder; of the library's version: for this machine */
+    size_t n;
+    size_t left;
+} DecoderState;
+
+typedef struct DecoderResume {
+    DecoderState state;
+    uint64_t skip; /* bytes of the source that were decoded already */
+    DecodeSource source;
+    void *arg;
+} DecoderResume;
+
+/* False: another one could not go on from here (within a zstd frame). */
+bool decoder_state(const Decoder *d, DecoderState *ret);
+/* Goes on there: the source gives what followed.  Error: -EBADMSG no such
+ * state. */
+int decoder_resume(Decoder **ret, const DecoderResume *from, Err *err) _must_check_;
 /* What the first bytes said; valid after the first decoder_read(). */
 Codec decoder_codec(const Decoder *d);

@@ -18,7 +18,10 @@ struct Feed {
     unsigned first, n_waiting;
     RingBuffer **used; /* read by the thread, for the loop to give back */
     unsigned n_used;
-    RingBuffer *current; /* the thread reads it */
+    RingBuffer *current;        /* the thread reads it */
+    uint64_t n_taken, n_hashed; /* buffers, from the start */
+    FeedMark *marks;            /* circle of `n_marks`: where buffer i begins */
+    unsigned n_marks;
     bool ended;
     int r;
     Err why;
@@ -61,6 +64,8 @@ int feed_new(Feed **ret, sd_event *event, unsigned max, Err *err) {
     f->max = max;
     f->waiting = xnew_n(RingBuffer *, max);
     f->used = xnew_n(RingBuffer *, max);
+    f->n_marks = max + 2; /* both ends of the one that is read, and of those that wait */
+    f->marks = xnew_n(FeedMark, f->n_marks);
     f->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (f->event_fd < 0)
         return err_errno(err, "cannot make an eventfd for a decoder");
@@ -85,8 +90,13 @@ Feed *feed_free(Feed *f) {
     (void)pthread_mutex_destroy(&f->mutex);
     free(f->waiting);
     free(f->used);
+    free(f->marks);
     free(f);
     return NULL;
+}
+
+void feed_begin(Feed *f, const FeedMark *at) {
+    f->marks[0] = *at; /* the thread comes later */
 }
 
 bool feed_has_room(const Feed *f) {
@@ -100,6 +110,14 @@ void feed_push(Feed *f, RingBuffer *b) {
     (void)pthread_mutex_lock(&f->mutex);
     assert(!f->ended);
     f->waiting[(f->first + f->n_waiting++) % f->max] = b;
+    (void)pthread_cond_signal(&f->pushed);
+    (void)pthread_mutex_unlock(&f->mutex);
+}
+
+void feed_hashed(Feed *f, const HasherState *hash) {
+    (void)pthread_mutex_lock(&f->mutex);
+    f->n_hashed++;
+    f->marks[f->n_hashed % f->n_marks].hash = *hash;
     (void)pthread_cond_signal(&f->pushed);
     (void)pthread_mutex_unlock(&f->mutex);
 }
@@ -133,11 +151,36 @@ int feed_next(void *feed, const uint8_t **ret, size_t *ret_n, Err *err) {
             *err = f->why;
     } else if (f->n_waiting > 0) {
         f->current = f->waiting[f->first];
+        f->n_taken++;
+        f->marks[f->n_taken % f->n_marks].offset =
+            f->marks[(f->n_taken - 1) % f->n_marks].offset + f->current->len;
         f->first = (f->first + 1) % f->max;
         f->n_waiting--;
         *ret = f->current->data;
         *ret_n = f->current->len;
         r = 1;
+    }
+    (void)pthread_mutex_unlock(&f->mutex);
+    return r;
+}
+
+int feed_mark(Feed *f, size_t left, FeedMark *ret, uint64_t *ret_skip, Err *err) {
+    uint64_t i;
+    int r = 0;
+
+    (void)pthread_mutex_lock(&f->mutex);
+    assert(f->current && left <= f->current->len);
+    i = left == 0 ? f->n_taken : f->n_taken - 1;
+    while (f->n_hashed < i && !f->ended)
+        (void)pthread_cond_wait(&f->pushed, &f->mutex);
+    *ret = f->marks[i % f->n_marks];
+    *ret_skip = left == 0 ? 0 : f->current->len - left;
+    if (f->ended && f->r < 0) {
+        r = f->r;
+        if (err)
+            *err = f->why;
+    } else if (ret->offset % HASHER_BLOCK_BYTES != 0) {
+        r = err_set(err, -EAGAIN, "the stream is at its end");
     }
     (void)pthread_mutex_unlock(&f->mutex);
     return r;

@@ -15,6 +15,7 @@ typedef struct FetchHash {
     RingBuffer *buffer;
     size_t n;
     uint64_t usec; /* of a processor */
+    HasherState state;
 } FetchHash;
 
 static Fetch *destroy(Fetch *f) {
@@ -72,6 +73,8 @@ static int run_hash(void *arg, Err *err) {
     (void)err;
     hasher_update(h->fetch->hasher, h->buffer->data, h->n);
     h->usec = now_thread_usec() - begin;
+    if (h->n % HASHER_BLOCK_BYTES == 0)
+        hasher_save(h->fetch->hasher, &h->state);
     return 0;
 }
 
@@ -85,6 +88,8 @@ static void on_hashed(void *arg, int r, const Err *err) {
     f->hashing--;
     f->hash_bytes += h->n;
     f->hash_usec += h->usec;
+    if (f->o.feed && !f->closed)
+        feed_hashed(f->o.feed, &h->state);
     (void)ring_buffer_unref(h->buffer);
     fetch_pump(f);
 }
@@ -268,6 +273,18 @@ void fetch_opened(Fetch *f, Extents *disk) {
     f->open = true;
 }
 
+/* What comes before was unpacked by another worker. */
+static void begin_feed(Fetch *f) {
+    FeedMark *from = &f->o.from;
+
+    if (from->offset > 0)
+        hasher_restore(f->hasher, &from->hash, from->offset);
+    hasher_save(f->hasher, &from->hash);
+    feed_begin(f->o.feed, from);
+    window_skip(&f->window, from->offset / f->window.piece_bytes);
+    f->resumed = from->offset;
+}
+
 int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     const FetchContext *c = options->context;
     Fetch *f = xnew(Fetch);
@@ -293,6 +310,8 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     if (options->feed || f->small) {
         /* From the loop: nothing is called back before the caller has its Fetch. */
         fetch_opened(f, NULL);
+        if (f->o.feed)
+            begin_feed(f);
         r = fetch_rest(f, 0);
     } else {
         fetch_file_open(f);

@@ -35,11 +35,12 @@ typedef struct FetchOptions {
     Digest digest;               /* of the blob */
     uint64_t size;               /* of the blob, bytes */
     const uint8_t *data;         /* the blob itself, when the manifest embeds it */
-    Feed *feed;                  /* where the buffers go; or NULL: to a file … */
-    int dir_fd;                  /* … in this directory … */
-    const char *name;            /* … of this name … */
-    const char *map;             /* … with its resume map of this name */
-    bool anew;                   /* nothing that is there counts, and no ranges: one stream */
+    Feed *feed;                  /* where the buffers go … */
+    FeedMark from;    /* … from there on: after whole buffers.  Or NULL: to a file … */
+    int dir_fd;       /* … in this directory … */
+    const char *name; /* … of this name … */
+    const char *map;  /* … with its resume map of this name */
+    bool anew;        /* nothing that is there counts, and no ranges: one stream */
     /* A connection failed, and what is done about it; a sentence. */
     void (*on_trouble)(void *arg, const char *text);
     FetchDone done;

@@ -332,13 +332,22 @@ int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err) {
     return 0;
 }
 
+/* The map stays until the daemon has taken the file: should it die before, the next pull needs no
+ * byte from the registry. */
 int fetch_file_finish(Fetch *f, Err *err) {
-    if (ftruncate(f->file.fd, (off_t)f->o.size) < 0)
+    FetchFile *file = &f->file;
+
+    if (ftruncate(file->fd, (off_t)f->o.size) < 0)
         return err_errno(err, "cannot cut the file of a blob to its size");
-    f->file.fd = safe_close(f->file.fd);
-    if (f->file.map_fd >= 0 && unlinkat(f->o.dir_fd, f->map, 0) < 0 && errno != ENOENT)
-        return err_errno(err, "cannot remove the map of a blob");
-    f->file.made = false;
+    file->fd = safe_close(file->fd);
+    file->made = false;
+    if (file->map_fd < 0)
+        return 0;
+    file->map.sequence++;
+    resume_encode(&file->map, file->slot);
+    if (!file->mapped || run_save(f, NULL) < 0)
+        (void)unlinkat(f->o.dir_fd, f->map, 0); /* it does no harm, and goes with the folder */
+    file->map_fd = safe_close(file->map_fd);
     return 0;
 }
 

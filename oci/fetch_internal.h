@@ -133,7 +133,7 @@ void fetch_file_keep(Fetch *f);
 void fetch_file_read(Fetch *f);
 /* In the pool: makes the file of a small blob. */
 int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err);
-/* In the pool: cuts and closes the file, removes the map (`keep`: not). */
+/* In the pool: cuts and closes the file, completes the map. */
 int fetch_file_finish(Fetch *f, Err *err);
 /* Closes it; removes it with its map unless it is `worth` something. */
 void fetch_file_close(Fetch *f, bool worth);

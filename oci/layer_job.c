@@ -3,7 +3,12 @@
  * entries. */
 #include "oci/layer_job.h"
 
-#include "oci/entry_log.h"
+#include "base/log.h"
+#include "oci/restore.h"
+#include "oci/retry.h"
+
+#define PLACE_USEC  (500 * USEC_PER_MSEC) /* between two checkpoints … */
+#define SETTLE_USEC (10 * USEC_PER_SEC)   /* … and two that are made durable */
 
 struct LayerJob {
     LayerJobOptions o;
@@ -12,16 +17,22 @@ struct LayerJob {
     bool composed;           /* the same */
     bool closed;             /* layer_job_free() was called: nobody listens any more */
 
-    /* A tar layer.  The thread has `decoder` to `used` from start to `decoding` == false. */
+    /* A tar layer.  A thread has what follows while `decoding`: first it looks for what is there,
+     * then it unpacks. */
     bool decoding;
+    char name[UNPACK_NAME_MAX];
     Feed *feed;
     Decoder *decoder;
+    Checkpoint *checkpoint;
+    Restored restored;
     EntryLog *log;
+    EntryLogMark list; /* when it is complete */
     UnpackOptions unpack;
     UnpackUsed used;
     atomic_bool cancelled;
-    int entries_fd;
-    uint64_t entries_bytes;
+    atomic_uint_fast64_t proved; /* see restore.h */
+    sd_event_source *timer;
+    bool settling; /* another thread makes a checkpoint durable */
 };
 
 const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *digest,
@@ -35,36 +46,17 @@ static LayerJob *destroy(LayerJob *j) {
     (void)decoder_free(j->decoder);
     (void)feed_free(j->feed);
     (void)entry_log_free(j->log);
-    (void)safe_close(j->entries_fd);
+    restored_done(&j->restored);
+    (void)checkpoint_free(j->checkpoint);
+    (void)sd_event_source_disable_unref(j->timer);
     free(j);
     return NULL;
 }
 
-static int on_entry(void *arg, const LayerEntry *entry, Err *err) {
-    LayerJob *j = arg;
-
-    return entry_log_add(j->log, entry, err);
-}
-
-/* In a decoder's thread.  The feed ends well only when the blob's digest is proved; when the tar is
- * malformed, what the digest says about it comes first. */
-static int run_decoder(void *arg, Err *err) {
-    LayerJob *j = arg;
-    Err why;
-    int r = unpack_run(&j->unpack, j->decoder, &j->used, err), k;
-
-    if (r >= 0)
-        r = entry_log_finish(j->log, &j->entries_fd, &j->entries_bytes, err);
-    if (r >= 0 || r == -EPROTO) {
-        k = feed_drain(j->feed, &why);
-        if (k < 0) {
-            r = k;
-            *err = why;
-        }
-    }
-    if (r < 0)
-        unpack_discard(&j->unpack, &j->used);
-    return r;
+/* Nobody listens any more: frees it, unless a thread still has it. */
+static void destroy_idle(LayerJob *j) {
+    if (!j->decoding && !j->settling)
+        (void)destroy(j);
 }
 
 /* Keeps what is to be known of the fetch, and frees it. */
@@ -77,15 +69,85 @@ static void take_fetch(LayerJob *j) {
     j->fetch = fetch_free(j->fetch);
 }
 
+/* --- unpacking, in a decoder's thread --- */
+
+static int on_entry(void *arg, const LayerEntry *entry, Err *err) {
+    LayerJob *j = arg;
+
+    return entry_log_add(j->log, entry, err);
+}
+
+/* That it cannot be noted is no reason to fail: then the layer is fetched from the start the next
+ * time. */
+static int on_place(void *arg, const UnpackPlace *unpack, Err *err) {
+    LayerJob *j = arg;
+    RestorePlace place = { .unpack = unpack };
+    Err why;
+    int r = feed_mark(j->feed, unpack->decoder.left, &place.mark, &place.skip, err);
+
+    if (r >= 0)
+        r = entry_log_mark(j->log, &place.list, err);
+    if (r < 0)
+        return r == -EAGAIN ? 0 : r;
+    r = restore_note(j->checkpoint, &place, &why);
+    if (r < 0)
+        log_debug("%s", err_text(&why, r));
+    return 0;
+}
+
+/* May another worker go on with it? */
+static bool is_worth(const LayerJob *j, int r) {
+    return checkpoint_exists(j->checkpoint) && (r >= 0 || r == -ECANCELED || retry_is_transient(r));
+}
+
+static void discard(LayerJob *j) {
+    unpack_discard(&j->unpack, &j->used);
+    checkpoint_remove(j->checkpoint);
+    entry_log_remove(j->log);
+}
+
+static int finish_list(LayerJob *j, Err *err) {
+    Err why;
+    int r = entry_log_mark(j->log, &j->list, err);
+
+    if (r < 0 || !checkpoint_exists(j->checkpoint))
+        return r;
+    /* Small ones are fetched again, should the daemon die before it has them. */
+    if (restore_note_complete(j->checkpoint, &j->list, &why) < 0)
+        checkpoint_remove(j->checkpoint);
+    return 0;
+}
+
+/* The feed ends well only when the blob's digest is proved; when the tar is malformed, what the
+ * digest says about it comes first. */
+static int run_decoder(void *arg, Err *err) {
+    LayerJob *j = arg;
+    Err why;
+    int r = unpack_run(&j->unpack, j->decoder, &j->used, err), k;
+
+    if (r >= 0 || r == -EPROTO) {
+        k = feed_drain(j->feed, &why);
+        if (k < 0) {
+            r = k;
+            *err = why;
+        }
+    }
+    if (r >= 0)
+        r = finish_list(j, err);
+    if (r < 0 && !is_worth(j, r))
+        discard(j);
+    return r;
+}
+
 static void on_decoded(void *arg, int r, const Err *err) {
     LayerJob *j = arg;
     Err why = *err;
 
     j->decoding = false;
     if (j->closed) {
-        if (r >= 0)
-            unpack_discard(&j->unpack, &j->used);
-        (void)destroy(j);
+        if (r >= 0 && !is_worth(j, r))
+            discard(j);
+        destroy_idle(j);
         return;
     }
     take_fetch(j);
@@ -109,62 +171,185 @@ static void on_trouble(void *arg, const char *text) {
     j->o.on_trouble(j->o.arg, text);
 }
 
+/* --- checkpoints become durable --- */
+
+static int set_timer(LayerJob *j);
+
+static int run_settle(void *arg, Err *err) {
+    LayerJob *j = arg;
+
+    return checkpoint_settle(j->checkpoint, err);
+}
+
+static void on_settled(void *arg, int r, const Err *err) {
+    LayerJob *j = arg;
+
+    j->settling = false;
+    if (r < 0)
+        log_debug("%s", err_text(err, r));
+    if (j->closed)
+        destroy_idle(j);
+    else if (j->decoding)
+        (void)!set_timer(j); /* it exists: setting cannot fail */
+}
+
+static int on_settle_time(sd_event_source *source, uint64_t usec, void *arg) {
+    LayerJob *j = arg;
+
+    (void)source;
+    (void)usec;
+    j->settling = true;
+    pool_submit(j->o.context->pool, run_settle, on_settled, j);
+    return 0;
+}
+
+static int set_timer(LayerJob *j) {
+    return loop_timer_after(j->o.context->event, &j->timer, SETTLE_USEC, on_settle_time, j);
+}
+
+/* --- the start --- */
+
+static int start_fetch(LayerJob *j, Err *err) {
+    const Layer *layer = &j->o.layer->layer;
+    char name[LAYER_JOB_NAME_MAX], map[LAYER_JOB_NAME_MAX];
+    FetchOptions fetch = {
+        .context = j->o.context,
+        .digest = layer->digest,
+        .size = layer->size,
+        .data = j->o.layer->data,
+        .feed = j->feed,
+        .from = j->restored.mark,
+        .dir_fd = j->o.dir_fd,
+        .name = layer_job_file(name, &layer->digest, ".part"),
+        .map = layer_job_file(map, &layer->digest, ".map"),
+        .anew = j->o.anew,
+        .on_trouble = on_trouble,
+        .done = on_fetched,
+        .arg = j,
+    };
+
+    return fetch_new(&j->fetch, &fetch, err);
+}
+
+static int open_decoder(LayerJob *j, Err *err) {
+    DecoderResume from = {
+        .state = j->restored.place.decoder,
+        .skip = j->restored.skip,
+        .source = feed_next,
+        .arg = j->feed,
+    };
+
+    if (j->restored.message)
+        return decoder_resume(&j->decoder, &from, err);
+    decoder_new(&j->decoder, j->o.layer->codec, feed_next, j->feed);
+    return 0;
+}
+
+static int start_decoder(LayerJob *j, Err *err) {
+    int r = open_decoder(j, err);
+
+    if (r >= 0)
+        r = set_timer(j) < 0 ? err_set(err, -ENOMEM, "cannot start a timer") : 0;
+    if (r >= 0)
+        r = start_fetch(j, err);
+    if (r < 0)
+        return r;
+    j->unpack.from = j->restored.message ? &j->restored.place : NULL;
+    j->decoding = true;
+    pool_submit(j->o.decoders, run_decoder, on_decoded, j);
+    return 0;
+}
+
+/* In a decoder's thread. */
+static int run_restore(void *arg, Err *err) {
+    LayerJob *j = arg;
+    RestoreOptions o = {
+        .checkpoint = j->checkpoint,
+        .dir_fd = j->o.dir_fd,
+        .name = j->name,
+        .layer = j->o.index,
+        .buffer_bytes = ring_buffer_bytes(j->o.context->ring),
+        .seen = j->o.seen,
+        .cancelled = &j->cancelled,
+        .proved = &j->proved,
+    };
+    int r = 0;
+
+    if (!j->o.anew)
+        r = restore_layer(&j->restored, &o, err);
+    if (r == 0) {
+        checkpoint_remove(j->checkpoint);
+        return entry_log_new(&j->log, j->o.dir_fd, j->name, j->o.index, err);
+    }
+    j->log = TAKE_PTR(j->restored.log);
+    j->list = j->restored.list;
+    return r;
+}
+
+static void on_restored(void *arg, int r, const Err *err) {
+    LayerJob *j = arg;
+    Err why = *err;
+
+    j->decoding = false;
+    if (j->closed) {
+        destroy_idle(j);
+        return;
+    }
+    atomic_store(&j->proved, 0);
+    if (r >= 0 && j->restored.complete) {
+        j->bytes = j->resumed = j->o.layer->layer.size;
+        j->composed = true;
+        seen_commit(j->o.seen, j->o.index);
+    } else if (r >= 0) {
+        r = start_decoder(j, &why);
+    }
+    if (r < 0 || j->restored.complete)
+        j->o.done(j->o.arg, r, &why);
+}
+
 static int open_tar(LayerJob *j, Err *err) {
+    CheckpointOptions checkpoint = {
+        .dir_fd = j->o.dir_fd,
+        .digest = j->o.layer->layer.digest,
+        .size = j->o.layer->layer.size,
+        .layer = j->o.index,
+        .boot = j->o.context->boot,
+    };
     int r = feed_new(&j->feed, j->o.context->event, j->o.queue, err);
 
     if (r < 0)
         return r;
-    r = entry_log_new(&j->log, j->o.dir_fd, j->o.index, err);
-    if (r < 0)
-        return r;
-    decoder_new(&j->decoder, j->o.layer->codec, feed_next, j->feed);
+    checkpoint_new(&j->checkpoint, &checkpoint);
     j->unpack = (UnpackOptions){
         .dir_fd = j->o.dir_fd,
+        .name = unpack_name(j->name, &j->o.layer->layer.digest),
         .layer = j->o.index,
         .image = j->o.image,
         .seen = j->o.seen,
         .budget = j->o.budget,
         .cancelled = &j->cancelled,
         .on_entry = on_entry,
+        .on_place = on_place,
+        .place_usec = PLACE_USEC,
         .arg = j,
     };
     return 0;
 }
 
 int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) {
-    const Layer *layer = &options->layer->layer;
     LayerJob *j = xnew(LayerJob);
-    char name[LAYER_JOB_NAME_MAX], map[LAYER_JOB_NAME_MAX];
-    FetchOptions fetch;
-    int r = 0;
+    bool tar = options->layer->layer.kind == LAYER_KIND_TAR;
+    int r;
 
     j->o = *options;
-    j->entries_fd = -EBADF;
-    if (layer->kind == LAYER_KIND_TAR)
-        r = open_tar(j, err);
-    fetch = (FetchOptions){
-        .context = options->context,
-        .digest = layer->digest,
-        .size = layer->size,
-        .data = options->layer->data,
-        .feed = j->feed,
-        .dir_fd = options->dir_fd,
-        .name = layer_job_file(name, &layer->digest, ".part"),
-        .map = layer_job_file(map, &layer->digest, ".map"),
-        .anew = options->anew,
-        .on_trouble = on_trouble,
-        .done = on_fetched,
-        .arg = j,
-    };
-    if (r >= 0)
-        r = fetch_new(&j->fetch, &fetch, err);
+    r = tar ? open_tar(j, err) : start_fetch(j, err);
     if (r < 0) {
         (void)destroy(j);
         return r;
     }
-    if (j->feed) {
+    if (tar) {
         j->decoding = true;
-        pool_submit(options->decoders, run_decoder, on_decoded, j);
+        pool_submit(options->decoders, run_restore, on_restored, j);
     }
     *ret = j;
     return 0;
@@ -176,8 +361,8 @@ LayerJob *layer_job_free(LayerJob *j) {
     j->closed = true;
     atomic_store(&j->cancelled, true);
     j->fetch = fetch_free(j->fetch);
-    if (!j->decoding)
-        (void)destroy(j);
+    j->timer = sd_event_source_disable_unref(j->timer);
+    destroy_idle(j);
     return NULL;
 }
 
@@ -187,11 +372,11 @@ void layer_job_wake(LayerJob *j) {
 }
 
 uint64_t layer_job_bytes(const LayerJob *j) {
-    return j->fetch ? fetch_bytes(j->fetch) : j->bytes;
+    return j->fetch ? fetch_bytes(j->fetch) : MAX(j->bytes, (uint64_t)atomic_load(&j->proved));
 }
 
 uint64_t layer_job_resumed(const LayerJob *j) {
-    return j->fetch ? fetch_resumed(j->fetch) : j->resumed;
+    return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, (uint64_t)atomic_load(&j->proved));
 }
 
 bool layer_job_is_composed(const LayerJob *j) {
@@ -199,6 +384,6 @@ bool layer_job_is_composed(const LayerJob *j) {
 }
 
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes) {
-    *ret_bytes = j->entries_bytes;
-    return TAKE_FD(j->entries_fd);
+    *ret_bytes = j->list.bytes;
+    return entry_log_take(j->log);
 }

@@ -9,8 +9,8 @@
 
 typedef struct LayerJob LayerJob;
 
-/* Once, last; what the attempt opened is closed, and what a failed one wrote is gone.  It may free
- * the job. */
+/* Once, last; what the attempt opened is closed, and what a failed one wrote is gone, unless the
+ * failure passes and another worker can go on with it (restore.h).  It may free the job. */
 typedef void (*LayerJobDone)(void *arg, int r, const Err *err);
 
 /* All pointers are borrowed and outlive the pools. */
@@ -22,7 +22,7 @@ typedef struct LayerJobOptions {
     bool image;
     unsigned queue; /* buffers that may wait for the decoder */
     int dir_fd;
-    bool anew; /* see fetch.h */
+    bool anew; /* see fetch.h; nothing that is there counts for a tar either */
     Seen *seen;
     UnpackBudget *budget;
     void (*on_trouble)(void *arg, const char *text); /* see fetch.h */
@@ -37,8 +37,8 @@ const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *di
 
 /* `done` gets what fetch.h, decode.h and unpack.h say. */
 int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) _must_check_;
-/* Cancels; `done` is not called; files go when the threads are done with them.  NULL is fine;
- * returns NULL. */
+/* Cancels; `done` is not called; what there is of a tar stays when another worker can go on with
+ * it, else it goes when the threads are done with it.  NULL is fine; returns NULL. */
 LayerJob *layer_job_free(LayerJob *j);
 DEFINE_CLEANUP(LayerJob, layer_job_free);
 void layer_job_wake(LayerJob *j);

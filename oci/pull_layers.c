@@ -199,7 +199,7 @@ static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
     Err why = *err;
-    bool again;
+    bool again, wrong;
 
     if (p->state != PULL_LAYERS) { /* has failed already */
         l->job = layer_job_free(l->job);
@@ -212,7 +212,8 @@ static void on_layer(void *arg, int r, const Err *err) {
     l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
     l->resumed = r >= 0 ? layer_job_resumed(l->job) : 0;
     /* Perhaps its parts do not belong together: once more, from nothing. */
-    again = r == -EBADMSG && !l->anew && layer_job_is_composed(l->job);
+    wrong = r == -EBADMSG || (r == -EPROTO && layer_job_resumed(l->job) > 0);
+    again = wrong && !l->anew && layer_job_is_composed(l->job);
     l->job = layer_job_free(l->job);
     if (r >= 0) {
         l->state = PULL_LAYER_DONE;

@@ -37,6 +37,7 @@ static const char *const plain[] = {
     "fallocate",
     "fsync",
     "fdatasync",
+    "syncfs",
     "dup",
     "dup3",
     "pipe2",

@@ -3,6 +3,7 @@
 #include "oci/unpack.h"
 
 #include "base/fs.h"
+#include "base/loop.h"
 #include "oci/tarname.h"
 #include "oci/writers.h"
 
@@ -11,6 +12,8 @@
 
 /* Beside the content: headers (at least 512 bytes an entry), padding, and what libarchive skips. */
 #define DECODED_EXTRA_BYTES GiB(4)
+#define TAR_BLOCK_BYTES \
+    512 /* contents are filled up to such: POSIX pax, "ustar Interchange Format" */
 
 typedef struct Unpack {
     const UnpackOptions *o;
@@ -18,36 +21,52 @@ typedef struct Unpack {
     UnpackUsed *used;
     Writers *writers;
     struct archive *archive;
-    uint64_t decoded; /* bytes the decoder gave */
-    int r;            /* of the reading callback */
+    uint64_t decoded;    /* bytes the decoder gave */
+    uint64_t fed;        /* those that libarchive was given */
+    const uint8_t *rest; /* those that it is to be given first */
+    size_t n_rest;
+    uint64_t told_usec; /* when the last place was told */
+    int r;              /* of the reading callback */
     Err err;
     Tarname name, target;
 } Unpack;
 
-/* libarchive asks for bytes. */
-static la_ssize_t on_read(struct archive *a, void *arg, const void **ret) {
-    Unpack *u = arg;
-    const uint8_t *data = NULL;
-    size_t n = 0;
+/* The next bytes of the tar: 1, or 0 at its end. */
+static int next_bytes(Unpack *u, const uint8_t **ret, size_t *ret_n, Err *err) {
     int r;
 
     if (u->o->cancelled && atomic_load(u->o->cancelled))
-        r = err_set(&u->err, -ECANCELED, "the pull was cancelled");
-    else
-        r = decoder_read(u->decoder, &data, &n, &u->err);
-    if (r > 0) {
-        u->decoded += n;
-        if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
-            r = err_set(&u->err, -E2BIG, "the tar has more than %llu GiB that are not content",
-                        (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
-    }
+        return err_set(err, -ECANCELED, "the pull was cancelled");
+    r = decoder_read(u->decoder, ret, ret_n, err);
+    if (r <= 0)
+        return r;
+    u->decoded += *ret_n;
+    if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
+        return err_set(err, -E2BIG, "the tar has more than %llu GiB that are not content",
+                       (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
+    return 1;
+}
+
+/* libarchive asks for bytes. */
+static la_ssize_t on_read(struct archive *a, void *arg, const void **ret) {
+    Unpack *u = arg;
+    const uint8_t *data = u->rest;
+    size_t n = u->n_rest;
+    int r = 1;
+
+    if (n == 0)
+        r = next_bytes(u, &data, &n, &u->err);
+    u->n_rest = 0;
     if (r < 0) {
         u->r = r;
         archive_set_error(a, EIO, "read");
         return -1;
     }
+    if (r == 0)
+        return 0;
+    u->fed += n;
     *ret = data;
-    return r == 0 ? 0 : (la_ssize_t)n;
+    return (la_ssize_t)n;
 }
 
 /* What libarchive says, or the decoder's reason. */
@@ -85,7 +104,32 @@ static int too_large(Err *err) {
                    "store's limit");
 }
 
-static int copy_data(Unpack *u, uint64_t size, Err *err) {
+static int ends_early(const char *path, Err *err) {
+    return err_set(err, -EPROTO, "the tar is malformed: \"%s\" ends early", TARNAME_STR(path));
+}
+
+/* All that the decoder gave is in the file `e`: tells the place, if it is time for that. */
+static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
+    UnpackPlace place = { .decoded = u->decoded, .used = *u->used, .entry = *e };
+    int r;
+
+    if (!u->o->on_place || now_usec() < u->told_usec + u->o->place_usec ||
+        !decoder_state(u->decoder, &place.decoder))
+        return 0;
+    r = writers_pause(u->writers, &place.open, err);
+    if (r >= 0)
+        r = u->o->on_place(u->o->arg, &place, err);
+    u->told_usec = now_usec();
+    return r;
+}
+
+/* Has libarchive handed on all that it was given, with the `n` bytes that it gave last? */
+static bool is_drained(Unpack *u, size_t n) {
+    return (uint64_t)archive_filter_bytes(u->archive, 0) + n == u->fed;
+}
+
+static int copy_data(Unpack *u, const LayerEntry *e, Err *err) {
+    const uint64_t size = e->size;
     uint64_t at = 0;
 
     for (;;) {
@@ -101,14 +145,13 @@ static int copy_data(Unpack *u, uint64_t size, Err *err) {
         if (offset < 0 || (uint64_t)offset != at || n > size - at)
             return refuse(u->name.path, "a sparse file", err);
         r = writers_write(u->writers, data, n, err);
+        at += n;
+        if (r >= 0 && at < size && is_drained(u, n))
+            r = tell_place(u, e, err);
         if (r < 0)
             return r;
-        at += n;
     }
-    if (at != size)
-        return err_set(err, -EPROTO, "the tar is malformed: \"%s\" ends early",
-                       TARNAME_STR(u->name.path));
-    return 0;
+    return at == size ? 0 : ends_early(u->name.path, err);
 }
 
 static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
@@ -125,7 +168,7 @@ static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err 
     e->size = (uint64_t)size;
     e->executable = (archive_entry_mode(entry) & 0111) != 0;
     r = writers_add(u->writers, e, u->used->files++, err);
-    return r < 0 ? r : copy_data(u, (uint64_t)size, err);
+    return r < 0 ? r : copy_data(u, e, err);
 }
 
 static int take_symlink(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err *err) {
@@ -234,15 +277,58 @@ static int drain(Unpack *u, Err *err) {
     return n < 0 ? archive_failed(u, err) : 0;
 }
 
+/* The rest of the file that another one had begun, or (`e` NULL) what fills it up. */
+static int read_rest(Unpack *u, const LayerEntry *e, uint64_t left, Err *err) {
+    int r = 0;
+
+    while (r >= 0 && left > 0) {
+        size_t n;
+
+        if (u->n_rest == 0)
+            r = next_bytes(u, &u->rest, &u->n_rest, err);
+        if (r == 0 && u->n_rest == 0)
+            return ends_early(u->o->from->entry.path, err);
+        n = (size_t)MIN((uint64_t)u->n_rest, left);
+        if (r >= 0 && e)
+            r = writers_write(u->writers, u->rest, n, err);
+        u->rest += n;
+        u->n_rest -= n;
+        left -= n;
+        if (r >= 0 && e && left > 0)
+            r = tell_place(u, e, err);
+    }
+    return r;
+}
+
+/* Up to the next header, where libarchive can begin.  1, or 0 at the end of the tar. */
+static int go_on(Unpack *u, const UnpackPlace *from, Err *err) {
+    const LayerEntry *e = &from->entry;
+    uint64_t left = e->size - from->open.written.bytes - from->open.n_pending;
+    int r;
+
+    *u->used = (UnpackUsed){ .files = from->used.files };
+    if (!take(&u->o->budget->bytes, from->used.bytes, &u->used->bytes) ||
+        !take(&u->o->budget->entries, from->used.entries, &u->used->entries))
+        return too_large(err);
+    u->decoded = from->decoded;
+    r = writers_resume(u->writers, e, from->used.files - 1, &from->open, err);
+    if (r >= 0)
+        r = read_rest(u, e, left, err);
+    if (r >= 0)
+        r = read_rest(u, NULL, (TAR_BLOCK_BYTES - e->size % TAR_BLOCK_BYTES) % TAR_BLOCK_BYTES,
+                      err);
+    if (r < 0 || u->n_rest > 0)
+        return r < 0 ? r : 1;
+    return next_bytes(u, &u->rest, &u->n_rest, err);
+}
+
 static int read_entries(Unpack *u, Err *err) {
     for (;;) {
         struct archive_entry *entry;
         int r = archive_read_next_header(u->archive, &entry);
 
-        if (r == ARCHIVE_EOF) {
-            r = drain(u, err);
-            return r < 0 ? r : writers_finish(u->writers, err);
-        }
+        if (r == ARCHIVE_EOF)
+            return drain(u, err);
         /* A warning is about names that are not in the locale's charset; take_entry() sees those.
          */
         if (r != ARCHIVE_OK && r != ARCHIVE_WARN)
@@ -261,7 +347,7 @@ static int open_archive(Unpack *u, Err *err) {
     if (archive_read_support_format_tar(u->archive) != ARCHIVE_OK ||
         archive_read_open(u->archive, u, NULL, on_read, NULL) != ARCHIVE_OK)
         return archive_failed(u, err);
-    return 0;
+    return 1;
 }
 
 int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *err) {
@@ -272,22 +358,32 @@ int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *
     u->o = o;
     u->decoder = decoder;
     u->used = used;
+    u->told_usec = now_usec();
     r = writers_new(&u->writers, o, err);
     if (r >= 0)
+        r = o->from ? go_on(u, o->from, err) : 1;
+    if (r > 0)
         r = open_archive(u, err);
-    if (r >= 0)
+    if (r > 0)
         r = read_entries(u, err);
+    if (r >= 0)
+        r = writers_finish(u->writers, err);
     (void)archive_read_free(u->archive); /* frees; a failure of closing says nothing new */
     (void)writers_free(u->writers);
     free(u);
     return r;
 }
 
+const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob) {
+    (void)snprintf(buf, UNPACK_NAME_MAX, "%s", DIGEST_HEX(blob));
+    return buf;
+}
+
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
     char name[WRITERS_NAME_MAX];
 
     for (uint64_t i = 0; i < used->files; i++) /* absent: its content was known */
-        (void)unlinkat(o->dir_fd, writers_name(name, o->layer, i), 0);
+        (void)unlinkat(o->dir_fd, writers_name(name, o->name, i), 0);
     (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
     (void)atomic_fetch_add(&o->budget->entries, used->entries);
     seen_forget(o->seen, o->layer);

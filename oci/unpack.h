@@ -5,6 +5,7 @@
 #include "cache/store.h"
 #include "oci/decode.h"
 #include "oci/seen.h"
+#include "oci/unpack_file.h"
 
 #include <stdatomic.h>
 
@@ -14,29 +15,48 @@ typedef struct UnpackBudget {
     atomic_uint_fast64_t entries;
 } UnpackBudget;
 
-typedef struct UnpackOptions {
-    int dir_fd;     /* where files go, borrowed */
-    unsigned layer; /* the files' names begin with it: "<layer>-<sequence>" */
-    bool image;     /* whiteouts mean something, and symlinks may be absolute */
-    Seen *seen;
-    UnpackBudget *budget;
-    const atomic_bool *cancelled; /* stop soon; may be NULL */
-    /* One entry, borrowed; names are clean (tarname.h), files are closed.  < 0 ends it. */
-    int (*on_entry)(void *arg, const LayerEntry *entry, Err *err);
-    void *arg;
-} UnpackOptions;
-
 /* What an attempt took from the budget and wrote: to be given back when it fails. */
 typedef struct UnpackUsed {
     uint64_t bytes, entries;
     uint64_t files; /* names were given up to this sequence */
 } UnpackUsed;
 
+/* In the middle of a file: all before it is written and told, and another one can go on there. */
+typedef struct UnpackPlace {
+    DecoderState decoder;
+    uint64_t decoded; /* bytes of the tar */
+    UnpackUsed used;
+    LayerEntry entry; /* the file, of which its name is the last that was given … */
+    UnpackOpen open;  /* … and how far it is */
+} UnpackPlace;
+
+typedef struct UnpackOptions {
+    int dir_fd;       /* where files go, borrowed */
+    const char *name; /* the files' names begin with it: "<name>-<sequence>"; borrowed */
+    unsigned layer;   /* whose contents are `seen` */
+    bool image;       /* whiteouts mean something, and symlinks may be absolute */
+    Seen *seen;
+    UnpackBudget *budget;
+    const atomic_bool *cancelled; /* stop soon; may be NULL */
+    const UnpackPlace *from;      /* where the decoder goes on; NULL: at the start.  Borrowed */
+    /* One entry, borrowed; names are clean (tarname.h), files are closed.  < 0 ends it. */
+    int (*on_entry)(void *arg, const LayerEntry *entry, Err *err);
+    /* Now and then, but `place_usec` lie between two; borrowed; may be NULL.  < 0 ends it. */
+    int (*on_place)(void *arg, const UnpackPlace *place, Err *err);
+    uint64_t place_usec;
+    void *arg;
+} UnpackOptions;
+
+/* The name for the files of a layer: the first digits of the blob's digest. */
+#define UNPACK_NAME_MAX 17
+const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob);
+
 /* Reads the whole stream.  Names never reach the kernel as paths; contents go to numbered files,
  * hashed.  Blocks. Errors: -EPROTO malformed, or hostile: absolute or ".." names, links out of the
  * tree, devices, FIFOs, sparse files; -ENOTSUP names that are not UTF-8; -ENOSPC the budget's bytes
- * or the disk; -E2BIG LIMIT_TREE_ENTRIES; -ECANCELED; -EIO; -EAGAIN no thread (writers.h); those of
- * the decoder.  Files that were written stay: unpack_discard() removes them. */
+ * or the disk; -E2BIG LIMIT_TREE_ENTRIES; -ECANCELED; -EIO; -EAGAIN no thread (writers.h);
+ * -EBADMSG the file that it was to go on with is another one; those of the decoder.  Files that
+ * were written stay: unpack_discard() removes them. */
 int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *err) _must_check_;
 /* Removes what a failed attempt wrote and gives back its budget. */
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used);

@@ -4,11 +4,11 @@
 #include "oci/unpack_file.h"
 
 #include "base/fs.h"
+#include "cache/read_back.h"
 
 #include <fcntl.h>
 
-#define DIRECT_BYTES   MiB(4) /* from this size on: O_DIRECT */
-#define ALLOCATE_BYTES MiB(1) /* above this size the disk space is asked for at once */
+#define DIRECT_BYTES MiB(4) /* from this size on: O_DIRECT */
 
 struct UnpackFile {
     int dir_fd, fd;
@@ -53,10 +53,19 @@ static int failed(int r, const char *what, Err *err) {
     return err_errnum(err, r, "cannot %s a file of the tar in the store", what);
 }
 
-/* With the mode that the daemon wants: it need not change it. */
+/* With the mode that the daemon wants: it need not change it.  But one that comes in several pieces
+ * may have to be opened again by its owner. */
 static int create(const UnpackFile *f, int flags) {
-    return openat(f->dir_fd, f->name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | flags,
-                  f->executable ? 0555 : 0444);
+    const mode_t owner = f->size > UNPACK_FILE_WHOLE ? 0200 : 0;
+    const mode_t mode = owner | (f->executable ? 0555 : 0444);
+    int fd;
+
+    flags |= O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    fd = openat(f->dir_fd, f->name, flags, mode);
+    if (fd >= 0 || errno != EEXIST)
+        return fd;
+    (void)unlinkat(f->dir_fd, f->name, 0); /* another worker came further than it has noted */
+    return openat(f->dir_fd, f->name, flags, mode);
 }
 
 static int open_file(UnpackFile *f, Err *err) {
@@ -73,9 +82,52 @@ static int open_file(UnpackFile *f, Err *err) {
     if (f->fd < 0)
         return failed(-errno, "create", err);
     /* No space is found out before the bytes are there. */
-    return f->size > ALLOCATE_BYTES && fs_allocate(f->fd, f->size) < 0
+    return f->size > UNPACK_FILE_WHOLE && fs_allocate(f->fd, f->size) < 0
                ? failed(-ENOSPC, "allocate", err)
                : 0;
+}
+
+static int foreign(Err *err) {
+    return err_set(err, -EBADMSG, "a file of the tar in the store is not what was noted of it");
+}
+
+static int prove(UnpackFile *f, const UnpackWritten *written, Err *err) {
+    _cleanup_(read_back_freep) ReadBack *reader = NULL;
+    _cleanup_close_ int fd = read_back_open(f->dir_fd, f->name);
+    uint64_t n;
+    Digest got;
+    int r = fd < 0 ? foreign(err) : read_back_new(&reader, NULL, NULL, err);
+
+    if (r < 0)
+        return r;
+    r = read_back_hash(reader, fd, written->bytes, f->hasher, &n);
+    hasher_peek(f->hasher, &got);
+    return r < 0 || n != written->bytes || !digest_equal(&got, &written->digest) ? foreign(err) : 0;
+}
+
+int unpack_file_reopen(UnpackFile *f, const UnpackWritten *written, Err *err) {
+    const int flags = O_WRONLY | O_NOFOLLOW | O_CLOEXEC;
+    int r;
+
+    if (written->bytes == 0)
+        return 0;
+    r = prove(f, written, err);
+    if (r < 0)
+        return r;
+    if (f->size >= DIRECT_BYTES)
+        f->fd = openat(f->dir_fd, f->name, flags | O_DIRECT);
+    f->direct = f->fd >= 0;
+    if (f->fd < 0)
+        f->fd = openat(f->dir_fd, f->name, flags);
+    if (f->fd < 0)
+        return failed(-errno, "open", err);
+    f->written = written->bytes;
+    return 0;
+}
+
+void unpack_file_written(const UnpackFile *f, UnpackWritten *ret) {
+    ret->bytes = f->written;
+    hasher_peek(f->hasher, &ret->digest);
 }
 
 void unpack_file_hash(UnpackFile *f, const void *data, size_t n) {

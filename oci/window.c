@@ -46,6 +46,13 @@ void window_init(Window *w, uint64_t size, size_t piece_bytes, unsigned span, Ex
         enter(w, i);
 }
 
+void window_skip(Window *w, uint64_t n) {
+    assert(n <= w->n_pieces);
+    w->head = n;
+    for (unsigned i = 0; i < w->span; i++)
+        enter(w, n + i);
+}
+
 void window_done(Window *w) {
     for (unsigned i = 0; w->pieces && i < w->span; i++)
         w->pieces[i].buffer = ring_buffer_unref(w->pieces[i].buffer);

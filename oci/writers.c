@@ -2,15 +2,13 @@
 /* writers: threads that hash and write the files of a tar while the next bytes are decoded. */
 #include "oci/writers.h"
 
-#include "oci/unpack_file.h"
-
 #include <pthread.h>
 #include <signal.h>
 
 #define THREADS     2
-#define MEMORY      MiB(4) /* content between the feeder and the threads */
-#define CHUNK_BYTES MiB(1) /* a larger file comes in pieces */
-#define ITEMS_MAX   256    /* entries that are not told yet */
+#define MEMORY      MiB(4)            /* content between the feeder and the threads */
+#define CHUNK_BYTES UNPACK_FILE_WHOLE /* a larger file comes in pieces */
+#define ITEMS_MAX   256               /* entries that are not told yet */
 #define CHUNKS_MAX  ITEMS_MAX
 
 /* An entry. */
@@ -59,8 +57,8 @@ struct Writers {
     Err err;
 };
 
-const char *writers_name(char buf[static WRITERS_NAME_MAX], unsigned layer, uint64_t sequence) {
-    (void)snprintf(buf, WRITERS_NAME_MAX, "%u-%llu", layer, (unsigned long long)sequence);
+const char *writers_name(char buf[static WRITERS_NAME_MAX], const char *name, uint64_t sequence) {
+    (void)snprintf(buf, WRITERS_NAME_MAX, "%s-%llu", name, (unsigned long long)sequence);
     return buf;
 }
 
@@ -250,26 +248,36 @@ static int tell_until(Writers *w, size_t max, Err *err) {
     }
 }
 
+static Item *add_item(Writers *w, const LayerEntry *e) {
+    Item *item = &w->items[(w->first_item + w->n_items++) % ITEMS_MAX];
+
+    assert(!w->open);
+    item->e = *e;
+    item->e.path = xstrdup(e->path);
+    item->e.target = xstrdup(e->target);
+    item->done = e->type != ENTRY_TYPE_FILE;
+    return item;
+}
+
+static void open_item(Writers *w, Item *item, uint64_t sequence) {
+    (void)writers_name(item->name, w->o->name, sequence);
+    if (!item->file)
+        unpack_file_new(&item->file, w->o->dir_fd);
+    unpack_file_begin(item->file, item->name, item->e.size, item->e.executable);
+    w->open = item;
+    w->left = item->e.size;
+}
+
 int writers_add(Writers *w, const LayerEntry *e, uint64_t sequence, Err *err) {
     Item *item;
     int r = tell_until(w, ITEMS_MAX - 1, err);
 
     if (r < 0)
         return r;
-    assert(!w->open);
-    item = &w->items[(w->first_item + w->n_items++) % ITEMS_MAX];
-    item->e = *e;
-    item->e.path = xstrdup(e->path);
-    item->e.target = xstrdup(e->target);
-    item->done = e->type != ENTRY_TYPE_FILE;
+    item = add_item(w, e);
     if (item->done)
         return tell(w, err);
-    (void)writers_name(item->name, w->o->layer, sequence);
-    if (!item->file)
-        unpack_file_new(&item->file, w->o->dir_fd);
-    unpack_file_begin(item->file, item->name, e->size, e->executable);
-    w->open = item;
-    w->left = e->size;
+    open_item(w, item, sequence);
     return e->size == 0 ? writers_write(w, "", 0, err) : 0;
 }
 
@@ -333,6 +341,38 @@ int writers_write(Writers *w, const void *data, size_t n, Err *err) {
             push_chunk(w);
     } while (n > 0);
     return 0;
+}
+
+int writers_pause(Writers *w, UnpackOpen *ret, Err *err) {
+    int r;
+
+    assert(w->open);
+    r = tell_until(w, 1, err);
+    if (r < 0)
+        return r;
+    (void)pthread_mutex_lock(&w->mutex);
+    while (w->r == 0 && w->n_chunks > 0)
+        (void)pthread_cond_wait(&w->processed, &w->mutex);
+    r = failure(w, err);
+    (void)pthread_mutex_unlock(&w->mutex);
+    if (r < 0)
+        return r;
+    unpack_file_written(w->open->file, &ret->written);
+    ret->pending = w->chunk.data;
+    ret->n_pending = w->chunk.n;
+    return 0;
+}
+
+int writers_resume(Writers *w, const LayerEntry *e, uint64_t sequence, const UnpackOpen *open,
+                   Err *err) {
+    int r;
+
+    open_item(w, add_item(w, e), sequence);
+    r = unpack_file_reopen(w->open->file, &open->written, err);
+    if (r < 0)
+        return r;
+    w->left -= open->written.bytes;
+    return writers_write(w, open->pending, open->n_pending, err);
 }
 
 int writers_finish(Writers *w, Err *err) {

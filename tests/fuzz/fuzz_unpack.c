@@ -46,7 +46,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     char path[] = "/tmp/mc-fuzz-unpack-XXXXXX";
     Bytes bytes = { data, size };
     bool image = size % 2;
-    UnpackOptions o = { .image = image, .seen = seen, .on_entry = on_entry, .arg = &image };
+    UnpackOptions o = {
+        .name = "0", .image = image, .seen = seen, .on_entry = on_entry, .arg = &image
+    };
     UnpackBudget budget;
     UnpackUsed used;
     Err err = { "" };

@@ -191,3 +191,92 @@ TEST(an_error_of_the_source_is_handed_on) {
         ASSERT_STREQ(err.text, "the source fails");
     }
 }
+
+/* Decodes the rest of the stream from a state that was kept, in memory of its own. */
+static size_t decode_from(Stream *s, const DecoderState *state, uint64_t skip,
+                          const uint8_t *want) {
+    _cleanup_(decoder_freep) Decoder *d = NULL;
+    DecoderResume from = { .state = *state, .skip = skip, .source = next, .arg = s };
+    const uint8_t *data;
+    size_t n, at = 0;
+    Err err;
+    int r;
+
+    ASSERT_OK(decoder_resume(&d, &from, &err));
+    while ((r = decoder_read(d, &data, &n, &err)) > 0) {
+        ASSERT_MEMEQ(data, want + at, n);
+        at += n;
+    }
+    ASSERT_EQ(r, 0);
+    return at;
+}
+
+/* At each moment at which a state can be had, another decoder goes on with it: with the bytes that
+ * were left, and with those of the source's last piece once more.  Returns how often. */
+static unsigned go_on_everywhere(Stream *s, Codec codec, const uint8_t *plain, size_t n_plain) {
+    _cleanup_(decoder_freep) Decoder *d = NULL;
+    unsigned n_states = 0;
+    const uint8_t *data;
+    size_t n, at = 0;
+    Err err;
+
+    decoder_new(&d, codec, next, s);
+    while (decoder_read(d, &data, &n, &err) > 0) {
+        DecoderState state;
+
+        at += n;
+        if (!decoder_state(d, &state))
+            continue;
+        _cleanup_free_ uint8_t *kept = xnew_n(uint8_t, state.n + 1);
+        size_t used = s->at - state.left, again = MIN(used, s->step);
+        Stream rest = { .data = s->data, .n = s->n, .at = used - again, .step = s->step };
+
+        if (state.n > 0)
+            memcpy(kept, state.data, state.n);
+        state.data = kept;
+        ASSERT_EQ(decode_from(&rest, &state, again, plain + at), n_plain - at);
+        n_states++;
+    }
+    ASSERT_EQ(at, n_plain);
+    return n_states;
+}
+
+TEST(another_decoder_goes_on_at_each_place) {
+    static const size_t steps[] = { 1000, 4096, 77777 };
+    const size_t n_plain = 3 * PLAIN_BYTES;
+    _cleanup_free_ uint8_t *plain = plain_new(n_plain), *packed = xcalloc(1, 2 * n_plain);
+    size_t third = PLAIN_BYTES, n;
+
+    for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+        Stream s = { .data = plain, .n = n_plain, .step = steps[i] };
+
+        ASSERT_TRUE(go_on_everywhere(&s, CODEC_NONE, plain, n_plain) > 20);
+        n = gzip(packed, 2 * n_plain, plain, 2 * third); /* of two members */
+        n += gzip(packed + n, 2 * n_plain - n, plain + 2 * third, third);
+        s = (Stream){ .data = packed, .n = n, .step = steps[i] };
+        ASSERT_TRUE(go_on_everywhere(&s, CODEC_GZIP, plain, n_plain) >= 8);
+        n = 0; /* between two frames only */
+        for (size_t k = 0; k < 3; k++)
+            n += zstd(packed + n, 2 * n_plain - n, plain + k * third, third);
+        s = (Stream){ .data = packed, .n = n, .step = steps[i] };
+        ASSERT_EQ(go_on_everywhere(&s, CODEC_ZSTD, plain, n_plain), 3);
+    }
+}
+
+TEST(a_state_of_another_version_is_refused) {
+    static const DecoderState bad[] = {
+        { .codec = CODEC_GZIP, .in_frame = true, .data = "abc", .n = 3 },
+        { .codec = CODEC_GZIP, .in_frame = false, .data = "abc", .n = 3 },
+        { .codec = CODEC_ZSTD, .in_frame = true, .data = "abc", .n = 3 },
+        { .codec = CODEC_NONE, .data = "abc", .n = 3 },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(bad); i++) {
+        DecoderResume from = { .state = bad[i], .source = next };
+        Decoder *d = NULL;
+        Err err;
+
+        ASSERT_ERR(decoder_resume(&d, &from, &err), -EBADMSG);
+        ASSERT_STRSTR(err.text, "another version");
+    }
+}

@@ -65,3 +65,41 @@ TEST(hasher_gives_the_known_digests_and_starts_anew) {
     ASSERT_STREQ(DIGEST_HEX(&d),
                  "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
 }
+
+TEST(a_hasher_goes_on_where_another_one_was) {
+    static const uint64_t at[] = { 0, 64, 4096, MiB(1) + 64 };
+    _cleanup_free_ uint8_t *data = xnew_n(uint8_t, MiB(2));
+    Digest want, got;
+
+    for (size_t i = 0; i < MiB(2); i++)
+        data[i] = (uint8_t)(i * 7 + (i >> 9));
+    digest_of(&want, data, MiB(2));
+    for (size_t i = 0; i < ELEMENTSOF(at); i++) {
+        _cleanup_(hasher_freep) Hasher *first = hasher_new(), *second = hasher_new();
+        HasherState state;
+
+        hasher_update(first, data, at[i]);
+        hasher_save(first, &state);
+        hasher_update(second, "something else", 14);
+        hasher_restore(second, &state, at[i]);
+        hasher_update(second, data + at[i], MiB(2) - at[i]);
+        hasher_peek(second, &got);
+        ASSERT_TRUE(digest_equal(&got, &want));
+        hasher_final(second, &got); /* it went on as if nobody had looked */
+        ASSERT_TRUE(digest_equal(&got, &want));
+    }
+}
+
+/* The length is hashed at the end; what lies above 32 bits of it counts, too.  The digest is that
+ * of the first hash value and the padding of 5,000 MiB, calculated with Python. */
+TEST(a_hasher_goes_on_behind_four_gigabytes) {
+    _cleanup_(hasher_freep) Hasher *h = hasher_new();
+    HasherState state;
+    Digest d;
+
+    hasher_save(h, &state);
+    hasher_restore(h, &state, MiB(5000));
+    hasher_final(h, &d);
+    ASSERT_STREQ(DIGEST_HEX(&d),
+                 "583515c30fbcd0f55bf4b334afb13c3d82cc0934d97ff1d5b029f9763430aeda");
+}

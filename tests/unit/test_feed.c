@@ -119,3 +119,73 @@ TEST(drain_reads_to_the_end) {
     ASSERT_OK(feed_drain(f.feed, &err));
     fixture_close(&f);
 }
+
+/* The reader's marks are before and behind the bytes of one buffer, once they are hashed. */
+TEST(a_mark_waits_for_the_hash) {
+    FeedMark begin = { .offset = 128, .hash.words = { 1 } }, mark = { 0 };
+    HasherState state = { { 0 } };
+    Fixture f = { 0 };
+    const uint8_t *data;
+    uint64_t skip;
+    size_t n;
+    Err err;
+
+    fixture_open(&f, 3, 2);
+    feed_begin(f.feed, &begin);
+    for (unsigned i = 0; i < 3; i++) {
+        RingBuffer *b = ring_buffer_get(f.ring);
+
+        b->len = i == 2 ? 60 : 64; /* the last one is not whole blocks */
+        feed_push(f.feed, b);
+        (void)ring_buffer_unref(b);
+        state.words[0] = i + 2;
+        feed_hashed(f.feed, &state);
+        ASSERT_EQ(feed_next(f.feed, &data, &n, &err), 1);
+        ASSERT_OK(feed_mark(f.feed, 20, &mark, &skip, &err));
+        ASSERT_EQ(mark.offset, 128 + i * 64);
+        ASSERT_EQ(mark.hash.words[0], i + 1);
+        ASSERT_EQ(skip, n - 20);
+        ASSERT_EQ(feed_mark(f.feed, 0, &mark, &skip, &err), i == 2 ? -EAGAIN : 0);
+        ASSERT_EQ(mark.offset, 128 + i * 64 + n);
+        ASSERT_EQ(skip, 0);
+        if (i < 2)
+            ASSERT_EQ(mark.hash.words[0], i + 2);
+        ASSERT_OK(sd_event_run(f.event, 0)); /* buffers come back */
+    }
+    fixture_close(&f);
+}
+
+static void *marker(void *arg) {
+    Reader *t = arg;
+    const uint8_t *data;
+    FeedMark mark;
+    uint64_t skip;
+    size_t n;
+
+    t->r = feed_next(t->feed, &data, &n, &t->err);
+    t->n = 1;
+    if (t->r > 0)
+        t->r = feed_mark(t->feed, 0, &mark, &skip, &t->err);
+    return NULL;
+}
+
+TEST(a_mark_whose_hash_never_comes_fails_as_the_stream_does) {
+    Fixture f = { 0 };
+    RingBuffer *b;
+    pthread_t thread;
+    Reader t;
+
+    fixture_open(&f, 3, 2);
+    t = (Reader){ .feed = f.feed };
+    b = ring_buffer_get(f.ring);
+    b->len = 64;
+    feed_push(f.feed, b);
+    (void)ring_buffer_unref(b);
+    ASSERT_EQ(pthread_create(&thread, NULL, marker, &t), 0);
+    usleep(20000);
+    feed_end(f.feed, -ECONNRESET, &(Err){ "the network is gone" });
+    ASSERT_EQ(pthread_join(thread, NULL), 0);
+    ASSERT_EQ(t.r, -ECONNRESET);
+    ASSERT_STREQ(t.err.text, "the network is gone");
+    fixture_close(&f);
+}

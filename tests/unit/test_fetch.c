@@ -336,7 +336,14 @@ TEST(a_network_that_stays_broken_ends_it) {
     o.dir_fd = tmpdir_fd(f.dir);
     ASSERT_OK(run(&f, &o)); /* … and gone on with */
     ASSERT_EQ(f.registry.n_requests, 1);
-    ASSERT_EQ(tmpdir_count(f.dir), 1);
+    ASSERT_EQ(tmpdir_count(f.dir), 2); /* the map is complete … */
+    f.registry.n_requests = 0;
+    ASSERT_OK(run(&f, &o)); /* … and until somebody has taken the file, none is asked for it */
+    ASSERT_EQ(f.registry.n_requests, 0);
+    ASSERT_EQ(f.resumed, 300000);
+    check_file(&f, 300000);
+    ASSERT_OK(run(&f, &o)); /* a map alone says nothing */
+    ASSERT_EQ(f.registry.n_requests, 1);
     check_file(&f, 300000);
     fixture_close(&f);
 }
@@ -509,8 +516,7 @@ TEST(another_size_is_refused) {
     fixture_close(&f);
 }
 
-/* A file with its map, or neither; or, cancelled at the very end, the file whose map is gone
- * already.  Nobody goes on with that. */
+/* A file with its map, or neither. */
 TEST(a_cancelled_fetch_says_nothing_and_leaves_what_can_be_gone_on_with) {
     for (unsigned turns = 0; turns < 200; turns += 9) {
         Fixture f;
@@ -527,7 +533,7 @@ TEST(a_cancelled_fetch_says_nothing_and_leaves_what_can_be_gone_on_with) {
         stop_ring(&f);
         has_file = faccessat(tmpdir_fd(f.dir), "blob", F_OK, 0) == 0;
         has_map = faccessat(tmpdir_fd(f.dir), "map", F_OK, 0) == 0;
-        ASSERT_TRUE(f.ended ? has_file && !has_map : has_file || !has_map);
+        ASSERT_TRUE(has_file == has_map && (has_file || !f.ended));
         ASSERT_EQ(tmpdir_count(f.dir), has_file + has_map);
         start_ring(&f);
         ASSERT_OK(run(&f, &o));
@@ -571,6 +577,54 @@ TEST(a_feed_hears_of_the_end_only_with_the_right_digest) {
             ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
         ASSERT_EQ(f.r, damage ? -EBADMSG : 0);
         ASSERT_EQ(feed_drain(feed, &err), f.r);
+        feed = feed_free(feed);
+        fixture_close(&f);
+    }
+}
+
+/* What comes first was unpacked by another worker: it is neither asked for nor given. */
+TEST(a_feed_begins_where_another_one_was) {
+    for (int damage = 0; damage < 2; damage++) {
+        _cleanup_(feed_freep) Feed *feed = NULL;
+        _cleanup_(hasher_freep) Hasher *hasher = hasher_new();
+        const size_t size = 6 * BUFFER_BYTES + 17, from = 4 * BUFFER_BYTES;
+        FetchOptions o;
+        Fixture f;
+        Err err;
+
+        fixture_open(&f, size);
+        ASSERT_OK(feed_new(&feed, f.event, 8, &err));
+        o = options(&f, size);
+        o.feed = feed;
+        hasher_update(hasher, f.body, from);
+        hasher_save(hasher, &o.from.hash);
+        o.from.offset = from;
+        o.from.hash.words[3] ^= (uint32_t)damage;
+        f.ended = false;
+        ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+        ASSERT_EQ(fetch_bytes(f.fetch), from);
+        while (!f.ended)
+            ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
+        ASSERT_EQ(f.r, damage ? -EBADMSG : 0);
+        ASSERT_EQ(f.registry.sent, size - from);
+        ASSERT_EQ(f.resumed, from);
+        for (size_t at = from; !damage;) {
+            const uint8_t *data;
+            FeedMark mark;
+            uint64_t skip;
+            size_t n;
+            int r = feed_next(feed, &data, &n, &err);
+
+            ASSERT_OK(r);
+            if (r == 0) {
+                ASSERT_EQ(at, size);
+                break;
+            }
+            ASSERT_MEMEQ(data, f.body + at, n);
+            ASSERT_OK(feed_mark(feed, 7, &mark, &skip, &err));
+            ASSERT_EQ(mark.offset + skip, at + n - 7);
+            at += n;
+        }
         feed = feed_free(feed);
         fixture_close(&f);
     }

@@ -132,6 +132,7 @@ static int run(Fixture *f) {
     _cleanup_(decoder_freep) Decoder *decoder = NULL;
     Bytes bytes = { f->tar, f->n };
     UnpackOptions o = { .dir_fd = tmpdir_fd(f->dir),
+                        .name = "3",
                         .layer = 3,
                         .image = f->image,
                         .seen = seen,

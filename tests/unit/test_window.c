@@ -36,6 +36,21 @@ TEST(claims_are_lowest_first_and_stay_in_the_window) {
     window_done(&w);
 }
 
+TEST(pieces_that_are_not_needed_are_skipped) {
+    Extent got;
+    Window w;
+
+    for (uint64_t skip = 0; skip <= 11; skip++) {
+        window_init(&w, 10 * PIECE + 5, PIECE, 4, NULL);
+        window_skip(&w, skip);
+        ASSERT_EQ(w.head, skip);
+        ASSERT_TRUE(skip == 11 ? !window_claim(&w, NULL, 0, 100, &got)
+                               : claim(&w, NULL, 0, 1, skip * PIECE,
+                                       MIN((skip + 1) * PIECE, 10 * PIECE + 5)));
+        window_done(&w);
+    }
+}
+
 TEST(a_piece_goes_on_at_its_byte) {
     RingBuffer buffer = { .len = 100, .refs = 2 };
     Window w;

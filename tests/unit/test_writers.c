@@ -62,9 +62,12 @@ static int on_entry(void *arg, const LayerEntry *e, Err *err) {
 
 static void fixture_open(Fixture *f) {
     *f = (Fixture){ .dir = tmpdir_new(), .seen = seen_new() };
-    f->o = (UnpackOptions){
-        .dir_fd = tmpdir_fd(f->dir), .layer = LAYER, .seen = f->seen, .on_entry = on_entry, .arg = f
-    };
+    f->o = (UnpackOptions){ .dir_fd = tmpdir_fd(f->dir),
+                            .name = "7",
+                            .layer = LAYER,
+                            .seen = f->seen,
+                            .on_entry = on_entry,
+                            .arg = f };
     ASSERT_OK(writers_new(&f->writers, &f->o, &f->err));
 }
 

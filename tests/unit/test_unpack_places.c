@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* test_unpack_places: at each place that unpacking tells, another one goes on, and both together
+ * give what one alone would. */
+#include "base/limits.h"
+#include "oci/unpack.h"
+#include "tests/unit/test.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <fcntl.h>
+#include <isa-l/igzip_lib.h>
+
+#define TAR_BYTES  MiB(16)
+#define PLACES_MAX 64
+#define FILES      12
+
+/* Every size that matters: nothing, whole tar blocks and parts of them, one chunk and several. */
+static const size_t sizes[FILES] = {
+    10, MiB(1), 0, MiB(5) + 1000, 512, MiB(2), 513, 100000, 511, MiB(1) + 1, 3 * MiB(1), 77,
+};
+
+typedef struct Place {
+    UnpackPlace place;
+    uint8_t *decoder, *pending;
+    char path[200];
+    size_t told;    /* entries before it */
+    size_t used_at; /* of the stream */
+} Place;
+
+typedef struct Fixture {
+    TmpDir *dir;
+    uint8_t *stream;
+    size_t n, at, step;
+    const UnpackPlace *from;
+    UnpackBudget budget;
+    uint64_t bytes_left; /* of the budget */
+    Place places[PLACES_MAX];
+    size_t n_places;
+    char told[2 * FILES][256];
+    size_t n_told;
+    bool keep; /* the places */
+    Err err;
+} Fixture;
+
+static uint8_t byte_of(size_t file, size_t at) {
+    return (uint8_t)((at * 7 + file * 31 + (at >> 12)) % 251);
+}
+
+static size_t make_tar(uint8_t *out) {
+    struct archive *a = archive_write_new();
+    size_t used = 0;
+
+    ASSERT_EQ(archive_write_set_format_pax_restricted(a), ARCHIVE_OK);
+    ASSERT_EQ(archive_write_open_memory(a, out, TAR_BYTES, &used), ARCHIVE_OK);
+    for (size_t i = 0; i < FILES; i++) {
+        struct archive_entry *e = archive_entry_new();
+        _cleanup_free_ uint8_t *data = xnew_n(uint8_t, sizes[i] + 1);
+        char name[160];
+
+        /* long names have headers of their own */
+        (void)snprintf(name, sizeof(name), "%.*sf%zu", i % 3 == 0 ? 110 : 0,
+                       "a-folder-with-a-name-that-fits-no-header/a-folder-with-a-name-that-fits-"
+                       "no-header/a-folder-with-a-name-t/",
+                       i);
+        for (size_t k = 0; k < sizes[i]; k++)
+            data[k] = byte_of(i, k);
+        archive_entry_set_pathname(e, name);
+        archive_entry_set_mode(e, AE_IFREG | (i % 2 ? 0755 : 0644));
+        archive_entry_set_size(e, (la_int64_t)sizes[i]);
+        ASSERT_EQ(archive_write_header(a, e), ARCHIVE_OK);
+        ASSERT_EQ(archive_write_data(a, data, sizes[i]), (ssize_t)sizes[i]);
+        archive_entry_free(e);
+    }
+    ASSERT_EQ(archive_write_close(a), ARCHIVE_OK);
+    ASSERT_EQ(archive_write_free(a), ARCHIVE_OK);
+    return used;
+}
+
+static size_t make_gzip(uint8_t *out, const uint8_t *data, size_t n) {
+    struct isal_zstream z;
+
+    isal_deflate_init(&z);
+    z.gzip_flag = IGZIP_GZIP;
+    z.end_of_stream = 1;
+    z.next_in = (uint8_t *)(uintptr_t)data;
+    z.avail_in = (uint32_t)n;
+    z.next_out = out;
+    z.avail_out = (uint32_t)TAR_BYTES;
+    ASSERT_EQ(isal_deflate(&z), COMP_OK);
+    return z.total_out;
+}
+
+static int next(void *arg, const uint8_t **ret, size_t *ret_n, Err *err) {
+    Fixture *f = arg;
+    size_t n = MIN(f->step, f->n - f->at);
+
+    (void)err;
+    *ret = f->stream + f->at;
+    *ret_n = n;
+    f->at += n;
+    return n > 0;
+}
+
+static int on_entry(void *arg, const LayerEntry *e, Err *err) {
+    Fixture *f = arg;
+
+    (void)err;
+    ASSERT_TRUE(f->n_told < ELEMENTSOF(f->told));
+    (void)snprintf(f->told[f->n_told++], sizeof(f->told[0]), "%.150s %d %s", e->path, e->executable,
+                   DIGEST_HEX(&e->digest));
+    return 0;
+}
+
+static int on_place(void *arg, const UnpackPlace *place, Err *err) {
+    Fixture *f = arg;
+    Place *p = &f->places[f->n_places];
+
+    (void)err;
+    if (!f->keep || f->n_places == PLACES_MAX)
+        return 0;
+    if (f->step < 1000 && place->open.written.bytes + place->open.n_pending > 3 * f->step)
+        return 0; /* behind each header is enough */
+    f->n_places++;
+    p->place = *place;
+    p->decoder = xnew_n(uint8_t, place->decoder.n + 1);
+    p->pending = xnew_n(uint8_t, place->open.n_pending + 1);
+    if (place->decoder.n > 0)
+        memcpy(p->decoder, place->decoder.data, place->decoder.n);
+    if (place->open.n_pending > 0)
+        memcpy(p->pending, place->open.pending, place->open.n_pending);
+    (void)snprintf(p->path, sizeof(p->path), "%s", place->entry.path);
+    p->place.entry.path = p->path;
+    p->told = f->n_told;
+    p->used_at = f->at - place->decoder.left;
+    p->place.decoder.data = p->decoder;
+    p->place.open.pending = p->pending;
+    return 0;
+}
+
+static int run(Fixture *f, bool cut) {
+    _cleanup_(seen_freep) Seen *seen = seen_new();
+    _cleanup_(decoder_freep) Decoder *decoder = NULL;
+    DecoderResume resume = { .source = next, .arg = f };
+    UnpackOptions o = { .dir_fd = tmpdir_fd(f->dir),
+                        .name = "n",
+                        .seen = seen,
+                        .budget = &f->budget,
+                        .from = f->from,
+                        .on_entry = on_entry,
+                        .on_place = on_place,
+                        .arg = f };
+    UnpackUsed used;
+    size_t n = f->n;
+    int r;
+
+    if (cut)
+        f->n = f->at + (f->n - f->at) / 2;
+    atomic_init(&f->budget.bytes, LIMIT_BLOB_BYTES);
+    atomic_init(&f->budget.entries, LIMIT_TREE_ENTRIES);
+    if (f->from) {
+        resume.state = f->from->decoder;
+        ASSERT_OK(decoder_resume(&decoder, &resume, &f->err));
+    } else {
+        decoder_new(&decoder, CODEC_NONE, next, f);
+    }
+    r = unpack_run(&o, decoder, &used, &f->err);
+    ASSERT_TRUE(r < 0 || used.files == FILES);
+    f->bytes_left = atomic_load(&f->budget.bytes);
+    f->n = n;
+    return r;
+}
+
+static void go_on_everywhere(Fixture *f) {
+    char all[ELEMENTSOF(f->told)][sizeof(f->told[0])];
+    uint64_t left;
+
+    f->at = f->n_told = f->n_places = 0;
+    f->from = NULL;
+    f->keep = true;
+    ASSERT_OK(run(f, false));
+    ASSERT_EQ(f->n_told, FILES);
+    memcpy(all, f->told, sizeof(all));
+    left = f->bytes_left;
+    f->keep = false;
+    ASSERT_TRUE(f->n_places > 3);
+    for (size_t i = f->n_places; i-- > 0;) { /* what is on disk is longer than it was then */
+        Place *p = &f->places[i];
+
+        f->from = &p->place;
+        f->at = p->used_at;
+        f->n_told = 0;
+        ASSERT_OK(run(f, false));
+        ASSERT_EQ(f->n_told, FILES - p->told);
+        for (size_t k = 0; k < f->n_told; k++)
+            ASSERT_STREQ(f->told[k], all[p->told + k]);
+        ASSERT_EQ(f->bytes_left, left);
+        f->at = p->used_at;
+        f->n_told = 0;
+        ASSERT_ERR(run(f, true), -EPROTO); /* the stream ends somewhere */
+        free(p->decoder);
+        free(p->pending);
+    }
+}
+
+static void fixture_open(Fixture *f) {
+    *f = (Fixture){ .dir = tmpdir_new(), .stream = xnew_n(uint8_t, TAR_BYTES) };
+    f->n = make_tar(f->stream);
+}
+
+static void fixture_close(Fixture *f) {
+    f->dir = tmpdir_free(f->dir);
+    free(f->stream);
+}
+
+TEST(a_plain_tar_is_gone_on_with) {
+    static const size_t steps[] = { MiB(1), 300000, 999999, 700 };
+    Fixture *f = xnew(Fixture);
+
+    fixture_open(f);
+    for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+        f->step = steps[i];
+        go_on_everywhere(f);
+    }
+    fixture_close(f);
+    free(f);
+}
+
+TEST(a_gzipped_tar_is_gone_on_with) {
+    static const size_t steps[] = { 1000, 20000 };
+    Fixture *f = xnew(Fixture);
+    uint8_t *packed = xnew_n(uint8_t, TAR_BYTES);
+
+    fixture_open(f);
+    f->n = make_gzip(packed, f->stream, f->n);
+    free(f->stream);
+    f->stream = packed;
+    for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+        f->step = steps[i];
+        go_on_everywhere(f);
+    }
+    fixture_close(f);
+    free(f);
+}
+
+/* The file that it is to go on with, as another hand may have left it. */
+TEST(a_file_that_is_not_what_it_was_is_refused) {
+    Fixture *f = xnew(Fixture);
+    size_t i = 0;
+    int fd;
+
+    fixture_open(f);
+    f->step = MiB(1);
+    f->keep = true;
+    ASSERT_OK(run(f, false));
+    f->keep = false;
+    while (f->places[i].place.open.written.bytes == 0)
+        i++;
+    f->from = &f->places[i].place;
+    fd = openat(tmpdir_fd(f->dir), "n-3", O_WRONLY);
+    ASSERT_EQ(pwrite(fd, "x", 1, 100), 1);
+    (void)close(fd);
+    f->at = f->places[i].used_at;
+    ASSERT_ERR(run(f, false), -EBADMSG);
+    ASSERT_STRSTR(f->err.text, "is not what was noted of it");
+    ASSERT_EQ(unlinkat(tmpdir_fd(f->dir), "n-3", 0), 0);
+    f->at = f->places[i].used_at;
+    ASSERT_ERR(run(f, false), -EBADMSG);
+    for (i = 0; i < f->n_places; i++) {
+        free(f->places[i].decoder);
+        free(f->places[i].pending);
+    }
+    fixture_close(f);
+    free(f);
+}
