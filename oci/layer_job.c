@@ -7,7 +7,7 @@
 #include "oci/restore.h"
 #include "oci/retry.h"
 
-#define PLACE_USEC  (500 * USEC_PER_MSEC) /* between two checkpoints … */
+#define PLACE_USEC  (250 * USEC_PER_MSEC) /* between two checkpoints … */
 #define SETTLE_USEC (10 * USEC_PER_SEC)   /* … and two that are made durable */
 
 struct LayerJob {
