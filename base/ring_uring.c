@@ -13,7 +13,7 @@
 static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, IORING_OP_FSYNC,
                                         IORING_OP_READ_FIXED, IORING_OP_READ };
 
-#define GROW_BUFFERS 16U /* so many are registered at once */
+#define GROW_BUFFERS 4U /* so many are registered at once */
 
 /* liburing up to 2.3 declares functions for some of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
@@ -67,9 +67,10 @@ static void register_all(Ring *r) {
         r->n_registered = r->n_buffers;
 }
 
-/* Registering fills buffers with pages (0.1 ms a MiB, measured), so it is done as they are needed:
- * most pulls need few.  Unregistered buffers cost a page walk a write (0.2 CPU-s/GiB, measured);
- * but a small RLIMIT_MEMLOCK is no reason for threads. */
+/* Registering fills buffers with pages (0.1 ms a MiB, measured; 2 ms in a virtual machine that has
+ * to get them from its host), so it is done as they are needed: most pulls need few.  Unregistered
+ * buffers cost a page walk a write (0.2 CPU-s/GiB, measured); but a small RLIMIT_MEMLOCK is no
+ * reason for threads. */
 static void register_buffers(Ring *r) {
     struct io_uring_rsrc_register table = { .nr = r->n_buffers,
                                             .flags = IORING_RSRC_REGISTER_SPARSE };

@@ -179,6 +179,9 @@ int main(int argc, char **argv) {
     log_set_format(LOG_FORMAT_LEVELS); /* stderr is a pipe to the daemon, which knows the pull */
     channel_new(&w.channel, SOCKET_FD);
     r = run(&w, &err);
+    /* All is written and closed; the daemon waits for our end, and the kernel is quick with it. */
+    if (r == EXIT_SUCCESS && channel_flush(w.channel, &err) >= 0)
+        _exit(EXIT_SUCCESS);
     if (r < 0)
         say_failed(&w, r, &err);
     if (w.pull)

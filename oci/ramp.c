@@ -5,8 +5,8 @@
 
 #define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer */
 #define LOOK_USEC    USEC_PER_MSEC        /* so little says nothing */
-#define LOOKS_DOUBLE 2 /* before the number is doubled: one may have been unlucky */
-#define LOOKS_TRY    5 /* before one more is judged */
+#define LOOKS_DOUBLE 3 /* in a row, before the number is doubled: some may have been unlucky */
+#define LOOKS_TRY    5 /* in a row, before one more is tried, and before it is judged */
 #define FORGET       8 /* this part of the best with each look */
 #define WORTH        8 /* it has to make the blob faster by this part */
 
@@ -24,7 +24,7 @@ static void go_to(Ramp *r, uint64_t n, bool trying) {
     r->since_usec = r->usec;
     r->since_received = r->received;
     r->best = 0;
-    r->looks = 0;
+    r->looks = r->hungry = 0;
     r->wanted = (unsigned)n;
 }
 
@@ -34,6 +34,7 @@ static void note(Ramp *r, const RampLook *look) {
         r->best = MAX(r->best - r->best / FORGET,
                       per_second(look->received - r->received, look->now_usec - r->usec));
         r->looks++;
+        r->hungry = look->ahead ? 0 : r->hungry + 1;
     }
     r->usec = look->now_usec;
     r->received = look->received;
@@ -69,14 +70,12 @@ void ramp_look(Ramp *r, const RampLook *look) {
     if (r->begun && look->now_usec < r->usec + LOOK_USEC)
         return;
     note(r, look);
-    if (r->looks < (r->trying ? LOOKS_TRY : LOOKS_DOUBLE))
+    if (r->trying && (r->looks < LOOKS_TRY || !judge(r)))
         return;
-    if (r->trying && !judge(r))
-        return;
-    if (look->ahead || r->wanted >= look->most)
+    if (r->hungry < LOOKS_DOUBLE || r->wanted >= look->most)
         return;
     if (r->best <= speed / 2 || speed == 0)
         go_to(r, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most), false);
-    else if (!r->settled && r->looks >= LOOKS_TRY && r->best <= speed / 4 * 3)
+    else if (!r->settled && r->hungry >= LOOKS_TRY && r->best <= speed / 4 * 3)
         go_to(r, r->wanted + 1U, true);
 }

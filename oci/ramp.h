@@ -9,13 +9,15 @@
  * compete with the hash for the processors (on loopback and two cores 1 GiB takes 0.9 s with one
  * connection, 1.15 s with eight).  So a blob begins with one, or, from a registry that is far
  * away, with all; else twice as many while those that it has are not half as fast as the hash,
- * and from there on one more at a time, as long as that makes it faster. */
+ * and from there on one more at a time, as long as that makes it faster.  Where the hash has
+ * enough to do every now and then, it is the processors that are busy, not the network. */
 typedef struct Ramp {
     unsigned wanted;   /* connections */
     bool begun;        /* bytes came */
     bool trying;       /* the last connection has to prove that it is worth it */
     bool settled;      /* it was not: no other one is tried */
-    unsigned looks;    /* with so many connections */
+    unsigned looks;    /* with so many connections … */
+    unsigned hungry;   /* … and the last of them in a row in which nothing was ahead */
     uint64_t usec;     /* the last look: when … */
     uint64_t received; /* … and what had been received */
     uint64_t best;     /* bytes a second between two looks, lately, with so many connections */

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from lib.artifacts import MIB, Builder, modelpack, modelpack_annotations
+from lib.artifacts import MIB, Builder, image, modelpack, modelpack_annotations
 from lib.check import assert_store_good, need_programs, publish, wait_idle
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import Random, assert_tree
@@ -66,6 +66,20 @@ def test_reboot_with_stale_records(make_daemon, faulty, work, monkeypatch, show,
         assert not os.path.exists(target)
     assert not mounts_beneath(daemon.kubelet_dir) and daemon.ctl_json("status")["volumes"] == 0
     assert_store_good(daemon)
+
+
+def test_small_artifact_waits_for_its_own_writes(make_daemon, faulty, work, monkeypatch):
+    """Not by syncfs(2), which takes as long as all that others wrote to the disk.  Where that must be, it is: symlinks."""
+    need_programs(release=True)
+    need("strace")
+    traced = Traced(os.path.join(work, "traced"))
+    monkeypatch.setenv("MC_RELEASE_BIN", traced.folder)
+    daemon = make_daemon([faulty.config()], release=True, config={"log": {"level": "info"}})
+    traced.syncs()
+    publish(daemon, "few", faulty.add(modelpack(work, tar_codec=None), "team/few", "v1"))
+    assert traced.syncs("syncfs") == 0
+    publish(daemon, "links", faulty.add(image(work), "team/links", "v1"))
+    assert traced.syncs("syncfs") > 0
 
 
 # Kills.

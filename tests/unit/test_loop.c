@@ -44,6 +44,24 @@ TEST(timer_is_moved_and_never_comes_with_the_largest_delay) {
     ASSERT_EQ(n, 0);
 }
 
+/* Most of many, as the machine may be busy. */
+TEST(timer_of_no_time_comes_at_once) {
+    _cleanup_event_ sd_event *event = NULL;
+    _cleanup_source_ sd_event_source *timer = NULL;
+    int n = 0, late = 0;
+
+    ASSERT_OK(sd_event_new(&event));
+    for (int i = 1; i <= 100; i++) {
+        uint64_t begin = now_usec();
+
+        ASSERT_OK(loop_timer_after(event, &timer, 0, count, &n));
+        while (n < i)
+            ASSERT_OK(sd_event_run(event, UINT64_MAX));
+        late += now_usec() - begin > USEC_PER_MSEC / 2;
+    }
+    ASSERT_TRUE(late < 50);
+}
+
 TEST(clocks_tell_time) {
     uint64_t a = now_usec();
 

@@ -122,6 +122,19 @@ TEST(ramp_adds_nothing_while_bytes_wait) {
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 1);
 }
 
+/* A busy machine: at times the hash waits for what comes, at times that for the hash. */
+TEST(ramp_adds_nothing_while_bytes_wait_now_and_then) {
+    Run r = run_new(8);
+
+    for (unsigned i = 0; i < 50; i++) {
+        r.look.ahead = i % 3 == 0;
+        look(&r, MiB(50));
+    }
+    ASSERT_EQ(r.ramp.wanted, 1);
+    r.look.ahead = false;
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 10), 8);
+}
+
 /* One look in which nothing came (the machine was busy) is no reason. */
 TEST(ramp_forgives_one_slow_look) {
     Run r = run_new(8);

@@ -298,10 +298,21 @@ static int disk_cut_power(const char *disk) {
     return ioctl(fd, _IOR('X', 125, uint32_t), &flags) < 0 ? -errno : 0;
 }
 
+/* The same with a store on it, and the next start.  -ENOTTY, -EOPNOTSUPP: this file system can't.
+ */
+static int disk_restart(TmpDir *dir, const char *disk, Store **s) {
+    int r = disk_cut_power(disk);
+
+    store_close(TAKE_PTR(*s));
+    ASSERT_OK(disk_unmount(disk));
+    return r < 0 ? r : disk_mount_again(dir);
+}
+
 TEST(a_power_cut_takes_nothing_that_was_answered) {
     STORE_TEST_DIR(dir);
     _cleanup_(disk_done) const char *disk = disk_make(dir, "128M");
     _cleanup_free_ char *path = disk ? xasprintf("%s/store", disk) : NULL, *a = NULL;
+    _cleanup_close_ int fd = -EBADF;
     Store *s = NULL;
     Digest one;
     Err err;
@@ -311,22 +322,63 @@ TEST(a_power_cut_takes_nothing_that_was_answered) {
         SKIP("no loop device, mkfs.ext4 or permission to mount");
     ASSERT_OK(store_open(&s, path, &err));
     one = env_artifact(s, "one", ONE, 2);
-    _cleanup_close_ int fd = env_ingest(s, "dead");
+    fd = env_ingest(s, "dead");
     env_write(fd, "partial", "x", 1);
-    r = disk_cut_power(disk);
     (void)close(TAKE_FD(fd));
-    store_close(s);
-    s = NULL;
-    ASSERT_OK(disk_unmount(disk));
+    r = disk_restart(dir, disk, &s);
     if (r == -ENOTTY || r == -EOPNOTSUPP)
         SKIP("the file system can't be shut down");
     ASSERT_OK(r);
-    ASSERT_OK(disk_mount_again(dir));
     ASSERT_OK(store_open(&s, path, &err));
     ASSERT_EQ(store_has_manifest(s, &one, ENV_ORIGIN, &err), 1);
     a = env_read(s, &one, "a");
     ASSERT_STREQ(a, "12345");
     env_check_invariants(s);
+    store_close(s);
+    ASSERT_OK(disk_unmount(disk));
+}
+
+/* Gives the object all the names that a file may have. */
+static void link_to_the_limit(const Store *s, const Digest *object) {
+    _cleanup_close_ int many = -EBADF;
+    char name[16];
+    int r = 0;
+
+    ASSERT_OK(mkdirat(s->fd, "../many", 0700));
+    many = openat(s->fd, "../many", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned i = 0; r == 0; i++) {
+        (void)snprintf(name, sizeof(name), "%u", i);
+        r = linkat(s->objects_fd, OBJECT_NAME(object, false), many, name, 0);
+    }
+    ASSERT_EQ(errno, EMLINK);
+}
+
+/* A file that has no names left is copied for the next tree. */
+TEST(a_power_cut_takes_no_copy) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(disk_done) const char *disk = disk_make(dir, "128M");
+    _cleanup_free_ char *path = disk ? xasprintf("%s/store", disk) : NULL, *c = NULL;
+    const char *const again[][2] = { { "c", "12345" } };
+    Store *s = NULL;
+    Digest object, two;
+    Err err;
+    int r;
+
+    if (!disk)
+        SKIP("no loop device, mkfs.ext4 or permission to mount");
+    ASSERT_OK(store_open(&s, path, &err));
+    (void)env_artifact(s, "one", ONE, 2);
+    digest_of(&object, "12345", strlen("12345"));
+    link_to_the_limit(s, &object);
+    two = env_artifact(s, "two", again, 1);
+    r = disk_restart(dir, disk, &s);
+    if (r == -ENOTTY || r == -EOPNOTSUPP)
+        SKIP("the file system can't be shut down");
+    ASSERT_OK(r);
+    ASSERT_OK(store_open(&s, path, &err));
+    ASSERT_EQ(store_has_manifest(s, &two, ENV_ORIGIN, &err), 1);
+    c = env_read(s, &two, "c");
+    ASSERT_STREQ(c, "12345");
     store_close(s);
     ASSERT_OK(disk_unmount(disk));
 }

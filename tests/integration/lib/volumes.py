@@ -31,7 +31,7 @@ def unmount(*targets):
 
 class Traced:
     """A folder with the release build as it runs under strace, for MC_RELEASE_BIN; .syncs() counts how often it waited for
-    the disk since the last time."""
+    the disk, or by one `call`, since the last time."""
 
     def __init__(self, folder):
         os.makedirs(folder)
@@ -47,10 +47,11 @@ class Traced:
                        f'{release}/modelcached "$@"\n')
         os.chmod(script, 0o755)
 
-    def syncs(self):
+    def syncs(self, call=""):
         """While it runs."""
+        calls = [call] if call else ["fsync", "fdatasync", "syncfs"]
         with open(self.output, "r+", encoding="ascii") as file:
-            count = sum("sync(" in line or "syncfs(" in line for line in file)
+            count = sum(any(f"{name}(" in line for name in calls) for line in file)
             file.truncate(0)
         return count
 
