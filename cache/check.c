@@ -93,7 +93,8 @@ static bool is_still_stored(Check *c, const ObjectKey *key) {
 /* What is wrong with the object, as a sentence in `why` (1), or nothing (0), or -errno: it can't be
  * told. */
 static int examine(Check *c, const ObjectKey *key, Err *why, Err *err) {
-    _cleanup_close_ int fd = read_back_open(c->s->objects_fd, OBJECT_NAME(&key->digest, key->exec));
+    _cleanup_close_ int fd =
+        read_back_open(c->s->objects_fd, OBJECT_NAME(&key->digest, key->exec), true);
     uint64_t n = 0;
     int r = fd;
     Digest d;

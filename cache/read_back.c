@@ -31,11 +31,11 @@ ReadBack *read_back_free(ReadBack *b) {
     return NULL;
 }
 
-int read_back_open(int dir_fd, const char *name) {
+int read_back_open(int dir_fd, const char *name, bool direct) {
     const int flags = O_RDONLY | O_NOFOLLOW | O_CLOEXEC;
-    int fd = openat(dir_fd, name, flags | O_DIRECT);
+    int fd = openat(dir_fd, name, flags | (direct ? O_DIRECT : 0));
 
-    if (fd < 0 && errno == EINVAL) {
+    if (fd < 0 && errno == EINVAL && direct) {
         fd = openat(dir_fd, name, flags);
         if (fd >= 0)
             (void)posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED); /* a hint */

@@ -56,8 +56,8 @@ static off_t slot_at(unsigned slot) {
 }
 
 /* The bytes of a slot: its length, or 0 when it is not whole. */
-static size_t read_slot(const Checkpoint *c, unsigned slot, uint8_t *data) {
-    ssize_t n = pread(c->fd, data, CHECKPOINT_SLOT_BYTES, slot_at(slot));
+static size_t read_slot(int fd, unsigned slot, uint8_t *data) {
+    ssize_t n = pread(fd, data, CHECKPOINT_SLOT_BYTES, slot_at(slot));
     SlotHead head;
     Digest sum;
 
@@ -81,7 +81,7 @@ static bool is_ours(const Checkpoint *c, unsigned slot, const CheckpointMessage 
 static CheckpointMessage *load_slot(const Checkpoint *c, unsigned slot) {
     _cleanup_free_ uint8_t *data = malloc(CHECKPOINT_SLOT_BYTES);
     CheckpointMessage *m = NULL;
-    size_t n = data ? read_slot(c, slot, data) : 0;
+    size_t n = data ? read_slot(c->fd, slot, data) : 0;
 
     if (n > 0)
         m = modelcached__checkpoint__tar_checkpoint__unpack(NULL, n - sizeof(SlotHead),
@@ -124,9 +124,9 @@ static int open_file(Checkpoint *c) {
     return c->there ? 0 : -errno;
 }
 
-static int write_slot(const Checkpoint *c, unsigned slot, const uint8_t *data, size_t n) {
+static int write_slot(int fd, unsigned slot, const uint8_t *data, size_t n) {
     for (size_t at = 0; at < n;) {
-        ssize_t k = pwrite(c->fd, data + at, n - at, slot_at(slot) + (off_t)at);
+        ssize_t k = pwrite(fd, data + at, n - at, slot_at(slot) + (off_t)at);
 
         if (k < 0 && errno != EINTR)
             return -errno;
@@ -166,7 +166,7 @@ int checkpoint_save(Checkpoint *c, CheckpointMessage *m, Err *err) {
     memcpy(data, &head, sizeof(head));
     digest_of(&sum, data + SUMMED_AT, sizeof(head) + n - SUMMED_AT);
     memcpy(data + offsetof(SlotHead, sum), sum.bytes, DIGEST_BYTES);
-    r = write_slot(c, slot, data, sizeof(head) + n);
+    r = write_slot(c->fd, slot, data, sizeof(head) + n);
     if (r < 0)
         return failed(r, err);
     (void)pthread_mutex_lock(&c->mutex);
@@ -178,20 +178,23 @@ int checkpoint_save(Checkpoint *c, CheckpointMessage *m, Err *err) {
 /* Meanwhile the slot may be written anew: then it is not whole, and the next time does. */
 int checkpoint_settle(Checkpoint *c, Err *err) {
     _cleanup_free_ uint8_t *data = malloc(CHECKPOINT_SLOT_BYTES);
+    _cleanup_close_ int fd = -EBADF; /* of this file, whatever becomes of it meanwhile */
     unsigned slot;
     size_t n;
     int r;
 
     (void)pthread_mutex_lock(&c->mutex);
     slot = c->newest;
+    if (slot != DURABLE)
+        fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
     (void)pthread_mutex_unlock(&c->mutex);
-    n = data && slot != DURABLE ? read_slot(c, slot, data) : 0;
+    n = data && fd >= 0 ? read_slot(fd, slot, data) : 0;
     if (n == 0)
         return failed(-ENOENT, err);
-    if (syncfs(c->fd) < 0)
+    if (syncfs(fd) < 0)
         return failed(-errno, err);
-    r = write_slot(c, DURABLE, data, n);
-    if (r >= 0 && fdatasync(c->fd) < 0)
+    r = write_slot(fd, DURABLE, data, n);
+    if (r >= 0 && fdatasync(fd) < 0)
         r = -errno;
     return r < 0 ? failed(r, err) : 0;
 }
@@ -200,8 +203,10 @@ bool checkpoint_exists(const Checkpoint *c) {
     return c->there;
 }
 
-/* Another thread may be in checkpoint_settle(): the file stays open. */
 void checkpoint_remove(Checkpoint *c) {
     (void)unlinkat(c->o.dir_fd, c->name, 0); /* the pull's folder is removed anyway */
     c->there = false;
+    (void)pthread_mutex_lock(&c->mutex);
+    c->newest = DURABLE;
+    (void)pthread_mutex_unlock(&c->mutex);
 }

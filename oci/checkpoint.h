@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* checkpoint: the file that says how far a tar layer is unpacked: proto/checkpoint.proto.
  *
- * It has CHECKPOINT_SLOTS slots of CHECKPOINT_SLOT_BYTES, so that one of them is whole whatever
- * happens.  The first is durable: all that it speaks of was made so before.  The others are written
- * in turn, and count as long as the machine was not started anew.  A slot:
+ * It has CHECKPOINT_SLOTS slots of CHECKPOINT_SLOT_BYTES, so that one of them is whole whenever
+ * a worker is killed.  The first is durable: all that it speaks of was made so before.  The others
+ * are written in turn, and count as long as the machine was not started anew.  A slot:
  *
  *     0  "MCTARCP1"
  *     8  SHA-256 of what follows

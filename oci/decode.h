@@ -23,11 +23,13 @@ DEFINE_CLEANUP(Decoder, decoder_free);
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
 /* Where a decoder is, between two calls: all it gave was of the bytes before the last `left` that
  * the source gave. */
+#define DECODER_BUILD_MAX 32
 typedef struct DecoderState {
     Codec codec;
     bool in_frame;
-    const void *data; /* borrowed from the decoder; of the library's version: for this machine */
+    const void *data; /* a library's memory, borrowed from the decoder … */
     size_t n;
+    uint8_t build[DECODER_BUILD_MAX]; /* … and which build of it (build_id.h) */
     size_t left;
 } DecoderState;
 
@@ -40,8 +42,9 @@ typedef struct DecoderResume {
 
 /* False: another one could not go on from here (within a zstd frame). */
 bool decoder_state(const Decoder *d, DecoderState *ret);
-/* Goes on there: the source gives what followed.  Error: -EBADMSG no such
- * state. */
+/* Is it of the library that we have? */
+bool decoder_state_is_ours(const DecoderState *state);
+/* Goes on there, in a state that is ours: the source gives what followed.  Error: -ENOMEM. */
 int decoder_resume(Decoder **ret, const DecoderResume *from, Err *err) _must_check_;
 /* What the first bytes said; valid after the first decoder_read(). */
 Codec decoder_codec(const Decoder *d);

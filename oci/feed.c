@@ -169,17 +169,17 @@ int feed_mark(Feed *f, size_t left, FeedMark *ret, uint64_t *ret_skip, Err *err)
     int r = 0;
 
     (void)pthread_mutex_lock(&f->mutex);
-    assert(f->current && left <= f->current->len);
+    assert(!f->current || left <= f->current->len);
     i = left == 0 ? f->n_taken : f->n_taken - 1;
     while (f->n_hashed < i && !f->ended)
         (void)pthread_cond_wait(&f->pushed, &f->mutex);
     *ret = f->marks[i % f->n_marks];
-    *ret_skip = left == 0 ? 0 : f->current->len - left;
+    *ret_skip = left > 0 && f->current ? f->current->len - left : 0;
     if (f->ended && f->r < 0) {
         r = f->r;
         if (err)
             *err = f->why;
-    } else if (ret->offset % HASHER_BLOCK_BYTES != 0) {
+    } else if (!f->current || ret->offset % HASHER_BLOCK_BYTES != 0) {
         r = err_set(err, -EAGAIN, "the stream is at its end");
     }
     (void)pthread_mutex_unlock(&f->mutex);

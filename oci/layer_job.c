@@ -5,7 +5,6 @@
 
 #include "base/log.h"
 #include "oci/restore.h"
-#include "oci/retry.h"
 
 #define PLACE_USEC  (250 * USEC_PER_MSEC) /* between two checkpoints … */
 #define SETTLE_USEC (10 * USEC_PER_SEC)   /* … and two that are made durable */
@@ -25,6 +24,7 @@ struct LayerJob {
     Decoder *decoder;
     Checkpoint *checkpoint;
     Restored restored;
+    Seen *seen;
     EntryLog *log;
     EntryLogMark list; /* when it is complete */
     UnpackOptions unpack;
@@ -32,7 +32,8 @@ struct LayerJob {
     atomic_bool cancelled;
     atomic_uint_fast64_t proved; /* see restore.h */
     sd_event_source *timer;
-    bool settling; /* another thread makes a checkpoint durable */
+    bool settling;    /* another thread makes a checkpoint durable */
+    uint64_t settled; /* bytes of the blob, at the last time for that */
 };
 
 const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *digest,
@@ -47,6 +48,7 @@ static LayerJob *destroy(LayerJob *j) {
     (void)feed_free(j->feed);
     (void)entry_log_free(j->log);
     restored_done(&j->restored);
+    (void)seen_free(j->seen);
     (void)checkpoint_free(j->checkpoint);
     (void)sd_event_source_disable_unref(j->timer);
     free(j);
@@ -95,9 +97,14 @@ static int on_place(void *arg, const UnpackPlace *unpack, Err *err) {
     return 0;
 }
 
-/* May another worker go on with it? */
+/* May another worker go on with it?  Not when the same would happen again. */
 static bool is_worth(const LayerJob *j, int r) {
-    return checkpoint_exists(j->checkpoint) && (r >= 0 || r == -ECANCELED || retry_is_transient(r));
+    static const int lasting[] = { -EBADMSG, -EPROTO, -ENOTSUP, -E2BIG, -ENOSPC };
+
+    for (size_t i = 0; i < ELEMENTSOF(lasting); i++)
+        if (r == lasting[i])
+            return false;
+    return checkpoint_exists(j->checkpoint);
 }
 
 static void discard(LayerJob *j) {
@@ -151,8 +158,6 @@ static void on_decoded(void *arg, int r, const Err *err) {
         return;
     }
     take_fetch(j);
-    if (r >= 0)
-        seen_commit(j->o.seen, j->o.index);
     j->o.done(j->o.arg, r, &why);
 }
 
@@ -193,11 +198,16 @@ static void on_settled(void *arg, int r, const Err *err) {
         (void)!set_timer(j); /* it exists: setting cannot fail */
 }
 
+/* Not for one that will have ended before the next time: the end of the pull would wait for it. */
 static int on_settle_time(sd_event_source *source, uint64_t usec, void *arg) {
     LayerJob *j = arg;
+    uint64_t bytes = layer_job_bytes(j), came = bytes - j->settled;
 
     (void)source;
     (void)usec;
+    j->settled = bytes;
+    if (came == 0 || j->o.layer->layer.size - bytes <= came)
+        return set_timer(j);
     j->settling = true;
     pool_submit(j->o.context->pool, run_settle, on_settled, j);
     return 0;
@@ -248,6 +258,7 @@ static int open_decoder(LayerJob *j, Err *err) {
 static int start_decoder(LayerJob *j, Err *err) {
     int r = open_decoder(j, err);
 
+    j->settled = j->restored.mark.offset;
     if (r >= 0)
         r = set_timer(j) < 0 ? err_set(err, -ENOMEM, "cannot start a timer") : 0;
     if (r >= 0)
@@ -269,7 +280,7 @@ static int run_restore(void *arg, Err *err) {
         .name = j->name,
         .layer = j->o.index,
         .buffer_bytes = ring_buffer_bytes(j->o.context->ring),
-        .seen = j->o.seen,
+        .seen = j->seen,
         .cancelled = &j->cancelled,
         .proved = &j->proved,
     };
@@ -298,8 +309,6 @@ static void on_restored(void *arg, int r, const Err *err) {
     atomic_store(&j->proved, 0);
     if (r >= 0 && j->restored.complete) {
         j->bytes = j->resumed = j->o.layer->layer.size;
-        j->composed = true;
-        seen_commit(j->o.seen, j->o.index);
     } else if (r >= 0) {
         r = start_decoder(j, &why);
     }
@@ -320,12 +329,12 @@ static int open_tar(LayerJob *j, Err *err) {
     if (r < 0)
         return r;
     checkpoint_new(&j->checkpoint, &checkpoint);
+    j->seen = seen_new();
     j->unpack = (UnpackOptions){
         .dir_fd = j->o.dir_fd,
         .name = unpack_name(j->name, &j->o.layer->layer.digest),
-        .layer = j->o.index,
         .image = j->o.image,
-        .seen = j->o.seen,
+        .seen = j->seen,
         .budget = j->o.budget,
         .cancelled = &j->cancelled,
         .on_entry = on_entry,
@@ -381,6 +390,10 @@ uint64_t layer_job_resumed(const LayerJob *j) {
 
 bool layer_job_is_composed(const LayerJob *j) {
     return j->composed;
+}
+
+bool layer_job_is_restored(const LayerJob *j) {
+    return j->restored.message != NULL;
 }
 
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes) {

@@ -23,7 +23,6 @@ typedef struct LayerJobOptions {
     unsigned queue; /* buffers that may wait for the decoder */
     int dir_fd;
     bool anew; /* see fetch.h; nothing that is there counts for a tar either */
-    Seen *seen;
     UnpackBudget *budget;
     void (*on_trouble)(void *arg, const char *text); /* see fetch.h */
     LayerJobDone done;
@@ -46,6 +45,8 @@ uint64_t layer_job_bytes(const LayerJob *j);
 uint64_t layer_job_resumed(const LayerJob *j);
 /* In `done`: see fetch_is_composed(). */
 bool layer_job_is_composed(const LayerJob *j);
+/* Of a tar layer: did it go on where another worker was? */
+bool layer_job_is_restored(const LayerJob *j);
 /* Of a tar layer that is done: the messages with its entries (entry_log.h); the caller closes the
  * file. */
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes);

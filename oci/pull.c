@@ -162,7 +162,6 @@ int pull_new(Pull **ret, const PullOptions *options, Err *err) {
 
     p->o = *options;
     p->asked_size = UINT64_MAX;
-    p->seen = seen_new();
     atomic_init(&p->budget.bytes,
                 job->content_max_bytes > 0 ? job->content_max_bytes : LIMIT_BLOB_BYTES);
     atomic_init(&p->budget.entries, LIMIT_TREE_ENTRIES);
@@ -205,7 +204,6 @@ Pull *pull_free(Pull *p) {
     (void)sd_event_source_disable_unref(p->progress);
     (void)sd_event_source_disable_unref(p->alive);
     (void)manifest_doc_free(p->manifest);
-    (void)seen_free(p->seen);
     (void)traffic_free(p->traffic);
     free(p->layers);
     free(p->order);

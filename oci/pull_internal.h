@@ -72,7 +72,6 @@ struct Pull {
     Err trouble;        /* of the connection that failed last … */
     bool trouble_open;  /* … to be told when nothing else moves */
     unsigned n_running, n_decoding;
-    Seen *seen;
     UnpackBudget budget;
     sd_event_source *progress;
 };

@@ -50,6 +50,19 @@ static void set_reserve(Pull *p) {
     p->context.reserve = MAX((unsigned)left, 1U);
 }
 
+/* The files of a tar layer are named after the first bytes of its digest (unpack_name()): whoever
+ * makes two layers with the same ones wants them to be mixed up. */
+static bool has_name_of_another(const Pull *p, const Layer *l) {
+    for (size_t i = 0; i < p->n_order && l->kind == LAYER_KIND_TAR; i++) {
+        const Layer *other = &p->order[i]->layer->layer;
+
+        if (other->kind == LAYER_KIND_TAR &&
+            memcmp(other->digest.bytes, l->digest.bytes, UNPACK_NAME_BYTES) == 0)
+            return true;
+    }
+    return false;
+}
+
 int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     size_t n = p->manifest->n_layers;
 
@@ -63,6 +76,10 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
             return err_set(err, -EPROTO,
                            "the daemon's plan names layer %u of %zu twice or without reason", index,
                            n);
+        if (has_name_of_another(p, &p->layers[index].layer->layer))
+            return err_set(err, -EPROTO,
+                           "layer %u of %zu has a digest that begins like that of another one",
+                           index, n);
         p->layers[index].state = PULL_LAYER_WAITING;
         p->order[p->n_order++] = &p->layers[index];
     }
@@ -212,8 +229,8 @@ static void on_layer(void *arg, int r, const Err *err) {
     l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
     l->resumed = r >= 0 ? layer_job_resumed(l->job) : 0;
     /* Perhaps its parts do not belong together: once more, from nothing. */
-    wrong = r == -EBADMSG || (r == -EPROTO && layer_job_resumed(l->job) > 0);
-    again = wrong && !l->anew && layer_job_is_composed(l->job);
+    wrong = r == -EBADMSG || (r == -EPROTO && layer_job_is_restored(l->job));
+    again = wrong && !l->anew && (layer_job_is_composed(l->job) || layer_job_is_restored(l->job));
     l->job = layer_job_free(l->job);
     if (r >= 0) {
         l->state = PULL_LAYER_DONE;
@@ -244,7 +261,6 @@ static int start(PullLayer *l, Err *err) {
         .image = streq_ptr(p->manifest->family, "image"),
         .queue = 8,
         .dir_fd = p->o.dir_fd,
-        .seen = p->seen,
         .budget = &p->budget,
         .anew = l->anew,
         .on_trouble = on_trouble,

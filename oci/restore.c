@@ -34,7 +34,9 @@ int restore_note(Checkpoint *c, const RestorePlace *place, Err *err) {
     m.codec = u->decoder.codec;
     m.in_frame = u->decoder.in_frame;
     m.decoder = BYTES(u->decoder.data, u->decoder.n);
+    m.decoder_build = BYTES(u->decoder.build, sizeof(u->decoder.build));
     m.decoded = u->decoded;
+    m.pax = u->pax;
     m.content_bytes = u->used.bytes;
     m.entries = u->used.entries;
     m.files = u->used.files;
@@ -67,10 +69,10 @@ static bool is_usable(const RestoreOptions *o, const CheckpointMessage *m) {
     if (!is_digest(&m->list_digest))
         return false;
     return m->complete ||
-           (m->offset <= m->size && m->offset % o->buffer_bytes == 0 &&
-            m->hash.len == sizeof(HasherState) && m->codec <= CODEC_ZSTD && m->files > 0 &&
-            *m->path && is_digest(&m->written_digest) && m->written <= m->file_size &&
-            m->pending.len < m->file_size - m->written);
+           (m->decoder_build.len == DECODER_BUILD_MAX && m->offset <= m->size &&
+            m->offset % o->buffer_bytes == 0 && m->hash.len == sizeof(HasherState) &&
+            m->codec <= CODEC_ZSTD && m->files > 0 && *m->path && is_digest(&m->written_digest) &&
+            m->written <= m->file_size && m->pending.len < m->file_size - m->written);
 }
 
 static void get_place(const CheckpointMessage *m, Restored *ret) {
@@ -83,7 +85,9 @@ static void get_place(const CheckpointMessage *m, Restored *ret) {
                                  .in_frame = m->in_frame,
                                  .data = m->decoder.data,
                                  .n = m->decoder.len };
+    memcpy(u->decoder.build, m->decoder_build.data, sizeof(u->decoder.build));
     u->decoded = m->decoded;
+    u->pax = m->pax;
     u->used = (UnpackUsed){ m->content_bytes, m->entries, m->files };
     u->entry = (LayerEntry){
         .type = ENTRY_TYPE_FILE, .path = m->path, .size = m->file_size, .executable = m->executable
@@ -118,10 +122,8 @@ static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
     if (e->type != ENTRY_TYPE_FILE)
         return 0;
     if (!e->ingest)
-        return seen_test_and_add(r->o->seen, r->o->layer, &e->digest, e->executable)
-                   ? 0
-                   : foreign(e, err);
-    fd = read_back_open(r->o->dir_fd, e->ingest);
+        return seen_test_and_add(r->o->seen, &e->digest, e->executable) ? 0 : foreign(e, err);
+    fd = read_back_open(r->o->dir_fd, e->ingest, e->size >= UNPACK_FILE_DIRECT);
     if (fd < 0)
         return foreign(e, err);
     k = read_back_hash(r->reader, fd, e->size + 1, r->hasher, &n); /* does it go on? */
@@ -130,7 +132,7 @@ static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
         return k;
     if (k < 0 || n != e->size || !digest_equal(&got, &e->digest))
         return foreign(e, err);
-    (void)seen_test_and_add(r->o->seen, r->o->layer, &e->digest, e->executable);
+    (void)seen_test_and_add(r->o->seen, &e->digest, e->executable);
     return 0;
 }
 
@@ -140,21 +142,23 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     };
     int k;
 
+    seen_clear(r->o->seen);
     r->n_read = 0;
     r->max = m->complete ? m->size : m->offset;
     if (!is_usable(r->o, m))
         return err_set(err, -EBADMSG, "it is of a pull with other buffers");
+    ret->place = (UnpackPlace){ 0 };
+    if (!m->complete)
+        get_place(m, ret);
+    if (!decoder_state_is_ours(&ret->place.decoder))
+        return err_set(err, -EBADMSG, "another build of the decoder was here before");
     from.mark.bytes = m->list_bytes;
     memcpy(from.mark.digest.bytes, m->list_digest.data, DIGEST_BYTES);
     k = entry_log_reopen(&ret->log, r->o->dir_fd, &from, err);
-    if (k < 0) {
-        seen_forget(r->o->seen, r->o->layer);
+    if (k < 0)
         return k;
-    }
     ret->list = from.mark;
     ret->complete = m->complete;
-    if (!m->complete)
-        get_place(m, ret);
     return 1;
 }
 
@@ -181,6 +185,10 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
             }
         }
         messages[i] = checkpoint_message_free(messages[i]);
+    }
+    if (r == 0) { /* what was proved in vain */
+        seen_clear(o->seen);
+        *ret = (Restored){ 0 };
     }
     (void)read_back_free(restore.reader);
     (void)hasher_free(restore.hasher);

@@ -23,8 +23,11 @@ typedef struct Unpack {
     struct archive *archive;
     uint64_t decoded;    /* bytes the decoder gave */
     uint64_t fed;        /* those that libarchive was given */
-    const uint8_t *rest; /* those that it is to be given first */
+    const uint8_t *rest; /* those that it is to be given first … */
     size_t n_rest;
+    bool pax; /* … behind a header that tells it what another one knew: hard links may have contents
+               */
+    uint8_t pax_header[TAR_BLOCK_BYTES];
     uint64_t told_usec; /* when the last place was told */
     int r;              /* of the reading callback */
     Err err;
@@ -47,16 +50,39 @@ static int next_bytes(Unpack *u, const uint8_t **ret, size_t *ret_n, Err *err) {
     return 1;
 }
 
+/* A global header that says nothing: POSIX pax, "ustar Interchange Format" and "pax Interchange
+ * Format". */
+static void make_pax_header(uint8_t header[static TAR_BLOCK_BYTES]) {
+    enum { SUM_AT = 148, SUM_BYTES = 8, TYPE_AT = 156, MAGIC_AT = 257 };
+    unsigned sum = 0;
+
+    memset(header, 0, TAR_BLOCK_BYTES);
+    header[TYPE_AT] = 'g';
+    memcpy(header + MAGIC_AT, "ustar\00000", 8);
+    memset(header + SUM_AT, ' ', SUM_BYTES);
+    for (size_t i = 0; i < TAR_BLOCK_BYTES; i++)
+        sum += header[i];
+    (void)snprintf((char *)header + SUM_AT, SUM_BYTES, "%06o", sum & 0777777);
+}
+
 /* libarchive asks for bytes. */
 static la_ssize_t on_read(struct archive *a, void *arg, const void **ret) {
     Unpack *u = arg;
-    const uint8_t *data = u->rest;
-    size_t n = u->n_rest;
+    const uint8_t *data;
+    size_t n;
     int r = 1;
 
-    if (n == 0)
+    if (u->pax && u->fed == 0) {
+        make_pax_header(u->pax_header);
+        data = u->pax_header;
+        n = sizeof(u->pax_header);
+    } else if (u->n_rest > 0) {
+        data = u->rest;
+        n = u->n_rest;
+        u->n_rest = 0;
+    } else {
         r = next_bytes(u, &data, &n, &u->err);
-    u->n_rest = 0;
+    }
     if (r < 0) {
         u->r = r;
         archive_set_error(a, EIO, "read");
@@ -110,12 +136,14 @@ static int ends_early(const char *path, Err *err) {
 
 /* All that the decoder gave is in the file `e`: tells the place, if it is time for that. */
 static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
-    UnpackPlace place = { .decoded = u->decoded, .used = *u->used, .entry = *e };
+    UnpackPlace place = { .decoded = u->decoded, .pax = u->pax, .used = *u->used, .entry = *e };
     int r;
 
     if (!u->o->on_place || now_usec() < u->told_usec + u->o->place_usec ||
         !decoder_state(u->decoder, &place.decoder))
         return 0;
+    if (u->archive)
+        place.pax = archive_format(u->archive) == ARCHIVE_FORMAT_TAR_PAX_INTERCHANGE;
     r = writers_pause(u->writers, &place.open, err);
     if (r >= 0)
         r = u->o->on_place(u->o->arg, &place, err);
@@ -311,6 +339,7 @@ static int go_on(Unpack *u, const UnpackPlace *from, Err *err) {
         !take(&u->o->budget->entries, from->used.entries, &u->used->entries))
         return too_large(err);
     u->decoded = from->decoded;
+    u->pax = from->pax;
     r = writers_resume(u->writers, e, from->used.files - 1, &from->open, err);
     if (r >= 0)
         r = read_rest(u, e, left, err);
@@ -386,5 +415,4 @@ void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
         (void)unlinkat(o->dir_fd, writers_name(name, o->name, i), 0);
     (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
     (void)atomic_fetch_add(&o->budget->entries, used->entries);
-    seen_forget(o->seen, o->layer);
 }

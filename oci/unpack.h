@@ -25,6 +25,7 @@ typedef struct UnpackUsed {
 typedef struct UnpackPlace {
     DecoderState decoder;
     uint64_t decoded; /* bytes of the tar */
+    bool pax;         /* it has been found to be a pax archive */
     UnpackUsed used;
     LayerEntry entry; /* the file, of which its name is the last that was given … */
     UnpackOpen open;  /* … and how far it is */
@@ -33,7 +34,6 @@ typedef struct UnpackPlace {
 typedef struct UnpackOptions {
     int dir_fd;       /* where files go, borrowed */
     const char *name; /* the files' names begin with it: "<name>-<sequence>"; borrowed */
-    unsigned layer;   /* whose contents are `seen` */
     bool image;       /* whiteouts mean something, and symlinks may be absolute */
     Seen *seen;
     UnpackBudget *budget;
@@ -48,7 +48,8 @@ typedef struct UnpackOptions {
 } UnpackOptions;
 
 /* The name for the files of a layer: the first digits of the blob's digest. */
-#define UNPACK_NAME_MAX 17
+#define UNPACK_NAME_BYTES 8
+#define UNPACK_NAME_MAX   (2 * UNPACK_NAME_BYTES + 1)
 const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob);
 
 /* Reads the whole stream.  Names never reach the kernel as paths; contents go to numbered files,

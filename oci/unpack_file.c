@@ -8,13 +8,13 @@
 
 #include <fcntl.h>
 
-#define DIRECT_BYTES MiB(4) /* from this size on: O_DIRECT */
-
 struct UnpackFile {
     int dir_fd, fd;
     const char *name;
     uint64_t size, written;
-    bool executable, direct;
+    bool executable;
+    bool direct;   /* O_DIRECT */
+    bool reopened; /* another worker may have written more of it */
     Hasher *hasher;
 };
 
@@ -42,7 +42,7 @@ void unpack_file_begin(UnpackFile *f, const char *name, uint64_t size, bool exec
     f->size = size;
     f->executable = executable;
     f->written = 0;
-    f->direct = false;
+    f->direct = f->reopened = false;
 }
 
 static int failed(int r, const char *what, Err *err) {
@@ -69,7 +69,7 @@ static int create(const UnpackFile *f, int flags) {
 }
 
 static int open_file(UnpackFile *f, Err *err) {
-    if (f->size >= DIRECT_BYTES) {
+    if (f->size >= UNPACK_FILE_DIRECT) {
         f->fd = create(f, O_DIRECT);
         f->direct = f->fd >= 0;
         if (f->fd < 0 && errno == EINVAL) /* open(2) may have made it all the same */
@@ -93,7 +93,7 @@ static int foreign(Err *err) {
 
 static int prove(UnpackFile *f, const UnpackWritten *written, Err *err) {
     _cleanup_(read_back_freep) ReadBack *reader = NULL;
-    _cleanup_close_ int fd = read_back_open(f->dir_fd, f->name);
+    _cleanup_close_ int fd = read_back_open(f->dir_fd, f->name, f->size >= UNPACK_FILE_DIRECT);
     uint64_t n;
     Digest got;
     int r = fd < 0 ? foreign(err) : read_back_new(&reader, NULL, NULL, err);
@@ -114,13 +114,14 @@ int unpack_file_reopen(UnpackFile *f, const UnpackWritten *written, Err *err) {
     r = prove(f, written, err);
     if (r < 0)
         return r;
-    if (f->size >= DIRECT_BYTES)
+    if (f->size >= UNPACK_FILE_DIRECT)
         f->fd = openat(f->dir_fd, f->name, flags | O_DIRECT);
     f->direct = f->fd >= 0;
     if (f->fd < 0)
         f->fd = openat(f->dir_fd, f->name, flags);
-    if (f->fd < 0)
-        return failed(-errno, "open", err);
+    if (f->fd < 0) /* the daemon had begun to take it */
+        return foreign(err);
+    f->reopened = true;
     f->written = written->bytes;
     return 0;
 }
@@ -166,7 +167,7 @@ int unpack_file_end(UnpackFile *f, bool keep, Err *err) {
     bool made = f->fd >= 0;
     int r = 0;
 
-    if (keep && f->direct && ftruncate(f->fd, (off_t)f->written) < 0)
+    if (keep && (f->direct || f->reopened) && ftruncate(f->fd, (off_t)f->written) < 0)
         r = failed(-errno, "cut", err);
     f->fd = safe_close(f->fd);
     if (made && (!keep || r < 0))

@@ -12,6 +12,8 @@ typedef struct UnpackFile UnpackFile;
 #define UNPACK_FILE_BLOCK 4096
 /* A file of at most so many bytes comes at once; the disk space of others is asked for before. */
 #define UNPACK_FILE_WHOLE MiB(1)
+/* From this size on it goes past the page cache, where that is possible. */
+#define UNPACK_FILE_DIRECT MiB(4)
 
 /* The first bytes of a file, and what they hash to. */
 typedef struct UnpackWritten {
@@ -32,8 +34,8 @@ DEFINE_CLEANUP(UnpackFile, unpack_file_free);
 
 /* Begins the file `name` (borrowed) of `size` bytes; nothing is made on disk yet. */
 void unpack_file_begin(UnpackFile *f, const char *name, uint64_t size, bool executable);
-/* After unpack_file_begin(): goes on with what another worker has written.  Errors: -EBADMSG it is
- * not there as it was; -EIO. */
+/* After unpack_file_begin(): goes on with what another worker has written.  Error: -EBADMSG it is
+ * not there as it was. */
 int unpack_file_reopen(UnpackFile *f, const UnpackWritten *written, Err *err) _must_check_;
 /* What is written now; nobody writes or hashes at this moment. */
 void unpack_file_written(const UnpackFile *f, UnpackWritten *ret);

@@ -74,7 +74,7 @@ static int process(const Writers *w, const Chunk *c, Err *err) {
     unpack_file_hash(item->file, c->data, c->n);
     if (c->last) {
         unpack_file_digest(item->file, &item->e.digest);
-        known = seen_test_and_add(w->o->seen, w->o->layer, &item->e.digest, item->e.executable);
+        known = seen_test_and_add(w->o->seen, &item->e.digest, item->e.executable);
     }
     if (!known)
         r = unpack_file_write(item->file, c->data, c->n, err);

@@ -115,6 +115,19 @@ TEST(after_a_boot_only_a_durable_one_counts) {
     fixture_close(&f);
 }
 
+TEST(one_that_was_removed_is_not_made_durable) {
+    Fixture f;
+
+    fixture_open(&f);
+    save(&f, 1, 10);
+    load(&f);
+    checkpoint_remove(f.c);
+    ASSERT_ERR(checkpoint_settle(f.c, &f.err), -ENOENT);
+    save(&f, 2, 10);
+    ASSERT_OK(checkpoint_settle(f.c, &f.err));
+    fixture_close(&f);
+}
+
 TEST(one_of_another_blob_or_layer_is_not_ours) {
     Fixture f;
 

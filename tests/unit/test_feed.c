@@ -189,3 +189,19 @@ TEST(a_mark_whose_hash_never_comes_fails_as_the_stream_does) {
     ASSERT_STREQ(t.err.text, "the network is gone");
     fixture_close(&f);
 }
+
+/* A decoder may still give bytes when its source has ended. */
+TEST(a_mark_at_the_end_is_none) {
+    Fixture f = { 0 };
+    const uint8_t *data;
+    FeedMark mark;
+    uint64_t skip;
+    size_t n;
+    Err err;
+
+    fixture_open(&f, 3, 2);
+    feed_end(f.feed, 0, NULL);
+    ASSERT_EQ(feed_next(f.feed, &data, &n, &err), 0);
+    ASSERT_ERR(feed_mark(f.feed, 0, &mark, &skip, &err), -EAGAIN);
+    fixture_close(&f);
+}

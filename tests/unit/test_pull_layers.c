@@ -91,3 +91,22 @@ TEST(plans_that_cannot_be_are_refused) {
     ASSERT_STRSTR(err.text, "brings 102 bytes, 101 are left");
     planned_close(&t);
 }
+
+/* Their files would have the same names. */
+TEST(two_tars_whose_digests_begin_alike_are_refused) {
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    for (size_t i = 0; i < N_LAYERS; i++) {
+        t.layers[i].layer.kind = LAYER_KIND_TAR;
+        t.layers[i].layer.digest.bytes[7] = (uint8_t)i;
+        t.layers[i].layer.digest.bytes[31] = (uint8_t)(20 + i);
+    }
+    t.layers[3].layer.digest.bytes[7] = 1;
+    ASSERT_OK(plan(&t, 0, 3, true, &err));
+    ASSERT_ERR(plan(&t, 3, 1, true, &err), -EPROTO);
+    ASSERT_STRSTR(err.text, "layer 3 of 8 has a digest that begins like that of another one");
+    ASSERT_OK(plan(&t, 4, 4, false, &err));
+    planned_close(&t);
+}

@@ -38,12 +38,13 @@ static void add(Fixture *f, const char *path, const char *content, bool with_fil
     ASSERT_OK(entry_log_add(f->log, &e, &f->err));
 }
 
-static void note(Fixture *f) {
-    static uint8_t state[] = { 9, 8, 7 }, pending[] = { 1, 2 };
+static void note_of(Fixture *f, const DecoderState *decoder) {
+    static uint8_t pending[] = { 1, 2 };
     char path[] = "the/open/file";
     UnpackPlace unpack = {
-        .decoder = { .codec = CODEC_GZIP, .in_frame = true, .data = state, .n = sizeof(state) },
+        .decoder = *decoder,
         .decoded = 5000,
+        .pax = true,
         .used = { .bytes = 10000, .entries = 11, .files = 5 },
         .entry = { .type = ENTRY_TYPE_FILE, .path = path, .size = 9000, .executable = true },
         .open = { .written = { 4096, { { 77 } } }, .pending = pending, .n_pending = 2 },
@@ -54,6 +55,10 @@ static void note(Fixture *f) {
                            .list = f->list };
 
     ASSERT_OK(restore_note(f->c, &place, &f->err));
+}
+
+static void note(Fixture *f) {
+    note_of(f, &(DecoderState){ .codec = CODEC_ZSTD });
 }
 
 static void open_checkpoint(Fixture *f) {
@@ -116,10 +121,9 @@ TEST(what_was_noted_comes_back) {
     ASSERT_EQ(f.restored.mark.offset, 2 * BUFFER);
     ASSERT_EQ(f.restored.mark.hash.words[1], 6);
     ASSERT_EQ(f.restored.skip, 13);
-    ASSERT_EQ(u->decoder.codec, CODEC_GZIP);
-    ASSERT_TRUE(u->decoder.in_frame);
-    ASSERT_MEMEQ(u->decoder.data, "\x09\x08\x07", 3);
+    ASSERT_EQ(u->decoder.codec, CODEC_ZSTD);
     ASSERT_EQ(u->decoded, 5000);
+    ASSERT_TRUE(u->pax);
     ASSERT_EQ(u->used.bytes, 10000);
     ASSERT_EQ(u->used.entries, 11);
     ASSERT_EQ(u->used.files, 5);
@@ -132,7 +136,7 @@ TEST(what_was_noted_comes_back) {
     ASSERT_EQ(u->open.pending[1], 2);
     ASSERT_EQ(atomic_load(&f.proved), 22);
     digest_of(&digest, "content two", 11);
-    ASSERT_TRUE(seen_test_and_add(f.seen, LAYER, &digest, true)); /* it is known again */
+    ASSERT_TRUE(seen_test_and_add(f.seen, &digest, true)); /* it is known again */
     fixture_close(&f);
 }
 
@@ -178,6 +182,19 @@ TEST(what_is_not_as_it_was_is_not_gone_on_with) {
         ASSERT_TRUE(!f.restored.log && !f.restored.message);
         fixture_close(&f);
     }
+}
+
+/* One that cannot be used must not end the pull, now and each time it is tried again. */
+TEST(a_decoder_of_another_library_is_not_gone_on_with) {
+    uint8_t state[] = { 9, 8, 7 };
+    Fixture f;
+
+    fixture_open(&f);
+    note_of(&f, &(DecoderState){
+                    .codec = CODEC_GZIP, .in_frame = true, .data = state, .n = sizeof(state) });
+    ASSERT_EQ(restore(&f), 0);
+    ASSERT_TRUE(!f.restored.log && !f.restored.message);
+    fixture_close(&f);
 }
 
 TEST(other_buffers_need_whole_ones) {

@@ -133,7 +133,6 @@ static int run(Fixture *f) {
     Bytes bytes = { f->tar, f->n };
     UnpackOptions o = { .dir_fd = tmpdir_fd(f->dir),
                         .name = "3",
-                        .layer = 3,
                         .image = f->image,
                         .seen = seen,
                         .budget = &f->budget,

@@ -164,7 +164,6 @@ static int run(Fixture *f, bool cut) {
         decoder_new(&decoder, CODEC_NONE, next, f);
     }
     r = unpack_run(&o, decoder, &used, &f->err);
-    ASSERT_TRUE(r < 0 || used.files == FILES);
     f->bytes_left = atomic_load(&f->budget.bytes);
     f->n = n;
     return r;
@@ -237,6 +236,60 @@ TEST(a_gzipped_tar_is_gone_on_with) {
     for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
         f->step = steps[i];
         go_on_everywhere(f);
+    }
+    fixture_close(f);
+    free(f);
+}
+
+static uint8_t *put_header(uint8_t *to, const char *name, char type, size_t size) {
+    unsigned sum = 0;
+
+    (void)snprintf((char *)to, 100, "%s", name);
+    (void)snprintf((char *)to + 100, 8, "%07o", 0644U);
+    (void)snprintf((char *)to + 124, 12, "%011zo", size);
+    memset(to + 148, ' ', 8);
+    to[156] = (uint8_t)type;
+    if (type == '1')
+        (void)snprintf((char *)to + 157, 100, "large");
+    memcpy(to + 257, "ustar\00000", 8);
+    for (size_t i = 0; i < 512; i++)
+        sum += to[i];
+    (void)snprintf((char *)to + 148, 8, "%06o", sum & 0777777);
+    return to + 512;
+}
+
+/* In a pax archive a hard link may have content, in others not: what is hidden there is no entry
+ * for one who comes in later either. */
+TEST(what_follows_a_hard_link_is_read_the_same) {
+    static const char record[] = "20 comment=something";
+    Fixture *f = xnew(Fixture);
+    uint8_t *p;
+
+    fixture_open(f);
+    memset(f->stream, 0, TAR_BYTES);
+    p = put_header(f->stream, "header", 'x', 20);
+    memcpy(p, record, 19);
+    p[19] = '\n';
+    p = put_header(p + 512, "large", '0', MiB(3)) + MiB(3);
+    p = put_header(p, "link", '1', 512);
+    p = put_header(p, "hidden", '0', 0);
+    p = put_header(p, "last", '0', 0);
+    f->n = (size_t)(p - f->stream) + 1024;
+    f->step = 700001;
+    f->keep = true;
+    ASSERT_OK(run(f, false));
+    ASSERT_EQ(f->n_told, 3);
+    ASSERT_TRUE(f->n_places > 2 && f->places[0].place.pax);
+    f->keep = false;
+    for (size_t i = 0; i < f->n_places; i++) {
+        f->from = &f->places[i].place;
+        f->at = f->places[i].used_at;
+        f->n_told = 0;
+        ASSERT_OK(run(f, false));
+        ASSERT_EQ(f->n_told, 3);
+        ASSERT_STRSTR(f->told[2], "last ");
+        free(f->places[i].decoder);
+        free(f->places[i].pending);
     }
     fixture_close(f);
     free(f);

@@ -10,7 +10,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
-#define LAYER      7
 #define FILES      2000
 #define LARGE      (MiB(5) + 4097) /* more than there is memory for */
 #define FAILING_AT 3
@@ -62,12 +61,9 @@ static int on_entry(void *arg, const LayerEntry *e, Err *err) {
 
 static void fixture_open(Fixture *f) {
     *f = (Fixture){ .dir = tmpdir_new(), .seen = seen_new() };
-    f->o = (UnpackOptions){ .dir_fd = tmpdir_fd(f->dir),
-                            .name = "7",
-                            .layer = LAYER,
-                            .seen = f->seen,
-                            .on_entry = on_entry,
-                            .arg = f };
+    f->o = (UnpackOptions){
+        .dir_fd = tmpdir_fd(f->dir), .name = "7", .seen = f->seen, .on_entry = on_entry, .arg = f
+    };
     ASSERT_OK(writers_new(&f->writers, &f->o, &f->err));
 }
 
