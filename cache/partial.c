@@ -46,21 +46,41 @@ static Digest partial_key(const char *ingest, const Digest *blob) {
 }
 
 typedef struct Keep {
+    Store *s;
     const char *ingest;
     PartialMove move;
-    PartialTar tars[PARTIAL_MAX]; /* of which there are checkpoints; more would not be kept */
+    size_t n_raw;                  /* of which there are maps; more would not be kept */
+    PartialTar tars[PARTIAL_TARS]; /* of which there are checkpoints; the same */
     size_t n_tars;
 } Keep;
 
-static void keep_raw(Keep *k, const char *name, const Digest *blob, const char *suffix) {
-    const Digest key = partial_key(k->ingest, blob);
-    const char *kept = PARTIAL_NAME(&key, suffix);
-    int r = partial_move(&k->move, name, kept, PARTIAL_MODE_PRIVATE);
+static void drop(Store *s, const Digest *key, bool tar) {
+    if (tar) {
+        partial_tar_drop(s, key);
+        return;
+    }
+    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
+        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
+}
 
-    if (r < 0)
-        log_debug("%s is not kept: %s", name, strerror(-r));
-    else /* the time only says which is the oldest */
-        (void)utimensat(k->move.to_fd, kept, NULL, AT_SYMLINK_NOFOLLOW);
+/* The map comes last, and is the first to be given to a pull: so the folder has it when a daemon is
+ * killed in between, and bytes that are missing there were moved before. */
+static void keep_raw(Keep *k, const Digest *blob) {
+    const Digest key = partial_key(k->ingest, blob);
+
+    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
+        int r = partial_move(&k->move, PARTIAL_NAME(blob, suffixes[i]),
+                             PARTIAL_NAME(&key, suffixes[i]), PARTIAL_MODE_PRIVATE);
+
+        if (r >= 0 || (i == 0 && r == -ENOENT))
+            continue;
+        log_debug("what came of blob %s is not kept: %s", DIGEST_STR(blob), strerror(-r));
+        if (i > 0) /* bytes alone are of no use */
+            drop(k->s, &key, false);
+        return;
+    }
+    /* The time only says which is the oldest. */
+    (void)utimensat(k->move.to_fd, PARTIAL_NAME(&key, suffixes[0]), NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 static void keep_visit(void *arg, const char *name) {
@@ -70,15 +90,17 @@ static void keep_visit(void *arg, const char *name) {
 
     if (!partial_name_parse(name, &d, &suffix))
         return;
-    if (streq(suffix, suffixes[0]) || streq(suffix, suffixes[1]))
-        keep_raw(k, name, &d, suffix);
-    else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_MAX)
+    if (streq(suffix, suffixes[1]) && k->n_raw < PARTIAL_MAX) {
+        k->n_raw++;
+        keep_raw(k, &d);
+    } else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_TARS)
         k->tars[k->n_tars++] = (PartialTar){ .blob = d, .key = partial_key(k->ingest, &d) };
 }
 
 static int keep_folder(Store *s, const char *ingest, Err *err) {
     _cleanup_close_ int fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
-    Keep keep = { .ingest = ingest,
+    Keep keep = { .s = s,
+                  .ingest = ingest,
                   .move = { .from_fd = fd, .to_fd = s->partial_fd, .waits = PARTIAL_WAITS } };
     int r;
 
@@ -86,15 +108,6 @@ static int keep_folder(Store *s, const char *ingest, Err *err) {
         return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV ? 0 : fd;
     r = partial_each(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), keep_visit, &keep, err);
     return r < 0 ? r : partial_tar_keep(s, &keep.move, keep.tars, keep.n_tars, err);
-}
-
-static void drop(Store *s, const Digest *key, bool tar) {
-    if (tar) {
-        partial_tar_drop(s, key);
-        return;
-    }
-    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
-        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
 }
 
 typedef struct List {
@@ -172,19 +185,20 @@ static int list_partials(const Store *s, PartialList *ret, Err *err) {
     return r;
 }
 
-/* Drops halves, those that are too old, and the oldest beyond the cap. */
+/* Drops halves, those that are too old, and the oldest beyond the caps. */
 static int trim(Store *s, Err *err) {
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
-    size_t kept = 0;
+    size_t kept = 0, tars = 0;
 
     for (size_t i = 0; i < list.n; i++) {
         const Partial *p = &list.items[i];
 
-        if (p->part && p->map && kept < PARTIAL_MAX &&
-            p->time.tv_sec > time(NULL) - PARTIAL_AGE_SEC)
+        if (p->part && p->map && kept < PARTIAL_MAX && (!p->tar || tars < PARTIAL_TARS) &&
+            p->time.tv_sec > time(NULL) - PARTIAL_AGE_SEC) {
             kept++;
-        else
+            tars += p->tar;
+        } else
             drop(s, &p->key, p->tar);
     }
     return r;
@@ -241,13 +255,13 @@ int store_partial_keep(Store *s, const char *ingest, Err *err) {
 }
 
 static int claim_raw(Store *s, PartialMove *m, const Digest *blob, const Digest *key, Err *err) {
-    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
+    for (size_t i = ELEMENTSOF(suffixes); i-- > 0;) {
         const char *name = PARTIAL_NAME(blob, suffixes[i]);
         int r = partial_move(m, PARTIAL_NAME(key, suffixes[i]), name, PARTIAL_MODE_PRIVATE);
 
         if (r < 0) { /* half of it is of no use */
             drop(s, key, false);
-            (void)unlinkat(m->to_fd, PARTIAL_NAME(blob, suffixes[0]), 0); /* else the pull's end */
+            (void)unlinkat(m->to_fd, PARTIAL_NAME(blob, suffixes[1]), 0); /* else the pull's end */
             return err_errnum(err, r, "giving the partial blob %s to a pull failed", name);
         }
     }

@@ -147,12 +147,19 @@ static int end_keep(PartialMove *m, const PartialTar *l) {
     return r;
 }
 
+static void leave(PartialTar *l, int why) {
+    l->left = true;
+    log_debug("what was unpacked of layer %s is not kept: %s", DIGEST_STR(&l->blob),
+              strerror(-why));
+}
+
 typedef struct Keep {
     PartialMove *move;
-    const PartialTar *layers;
+    PartialTar *layers;
     size_t n;
 } Keep;
 
+/* A layer that lacks a file is worth nothing. */
 static void keep_visit(void *arg, const char *name) {
     const Keep *k = arg;
     uint8_t tag[TAG_HEX / 2];
@@ -161,14 +168,16 @@ static void keep_visit(void *arg, const char *name) {
     if (!parse_file(name, tag, &mode))
         return;
     for (size_t i = 0; i < k->n; i++) {
-        const PartialTar *l = &k->layers[i];
+        PartialTar *l = &k->layers[i];
         int r;
 
         if (l->left || !has_tag(l, tag))
             continue;
-        r = partial_move(k->move, name, FILE_PATH(&l->key, name), mode);
+        r = l->n_files++ < PARTIAL_TAR_FILES
+                ? partial_move(k->move, name, FILE_PATH(&l->key, name), mode)
+                : -E2BIG;
         if (r < 0)
-            log_debug("%s is not kept: %s", name, strerror(-r));
+            leave(l, r);
         return;
     }
 }
@@ -179,12 +188,6 @@ static void leave_ambiguous(PartialTar *layers, size_t n) {
         for (size_t k = 0; k < i; k++)
             if (has_tag(&layers[i], layers[k].blob.bytes))
                 layers[i].left = layers[k].left = true;
-}
-
-static void leave(PartialTar *l, int why) {
-    l->left = true;
-    log_debug("what was unpacked of layer %s is not kept: %s", DIGEST_STR(&l->blob),
-              strerror(-why));
 }
 
 int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) {

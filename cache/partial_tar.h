@@ -14,16 +14,20 @@
 #include "cache/partial_move.h"
 #include "cache/store_internal.h"
 
-#define PARTIAL_MAX 64 /* layers, raw ones too; the oldest go */
+#define PARTIAL_MAX       64     /* layers, raw ones too; the oldest go */
+#define PARTIAL_TARS      8      /* of these, tars; the same */
+#define PARTIAL_TAR_FILES 100000 /* of a layer; one with more is not kept: inodes are finite */
 
 /* A layer of the folder of a pull. */
 typedef struct PartialTar {
     Digest blob, key;
-    bool left; /* it stays in the folder, and goes with it */
+    size_t n_files;
+    bool left; /* it is not kept */
 } PartialTar;
 
 /* Keeps the layers of the folder that `m` moves from, whose checkpoints were found there; `m` moves
- * to partial/.  No two have the same blob.  What is not whole after it, a trim drops. */
+ * to partial/.  No two have the same blob.  One of which a file is not as it should be, or is being
+ * written, is not kept, as a whole. */
 int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) _must_check_;
 /* Moves the layer into the folder that `m` moves to, which need not say from where.  1, or 0 when
  * there is none; after a failure nothing of it is in either place. */

@@ -13,6 +13,7 @@
 #define A   TAG "000000000000000000000000000000000000000000000000"
 #define B   TAG "000000000000000000000000000000000000000000000001"
 #define C   "00000000000000cc000000000000000000000000000000000000000000000000"
+#define D   "00000000000000dd000000000000000000000000000000000000000000000000"
 
 enum { FILES = 4 };
 
@@ -260,12 +261,6 @@ TEST(partial_tar_takes_no_file_that_is_not_as_it_should_be) {
     put(fd, A, "state");
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         env_write(fd, names[i], "x", 1);
-    ASSERT_OK(symlinkat("/etc/passwd", fd, TAG "-10"));
-    ASSERT_OK(mkdirat(fd, TAG "-11", 0700));
-    ASSERT_OK(mkfifoat(fd, TAG "-12", 0600));
-    ASSERT_OK(mknodat(fd, TAG "-13", S_IFCHR | 0600, 0x103));
-    env_write(fd, TAG "-14", "x", 1);
-    ASSERT_OK(linkat(fd, TAG "-14", fd, "second", 0));
     env_write(fd, TAG "-15", "x", 1);
     ASSERT_OK(fchmodat(fd, TAG "-15", 06777, 0));
     env_write(fd, TAG "-16", "x", 1);
@@ -288,24 +283,27 @@ static void replace(int fd, const char *name, unsigned how) {
         ASSERT_OK(mkdirat(fd, name, 0700));
     else if (how == 2)
         ASSERT_OK(mkfifoat(fd, name, 0600));
+    else if (how == 3)
+        ASSERT_OK(mknodat(fd, name, S_IFCHR | 0600, 0x103));
     else {
         env_write(fd, name, "x", 1);
         ASSERT_OK(linkat(fd, name, fd, "second", 0));
     }
 }
 
-/* Without its notes a layer is worth nothing. */
-TEST(partial_tar_is_not_kept_without_notes) {
+/* Without its notes, or one of its files, a layer is worth nothing. */
+TEST(partial_tar_is_not_kept_by_halves) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
     Err err = { "" };
 
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < 15; i++) {
+        const char *names[] = { LIST(A), CHECKPOINT(A), FILE_NAME(A, FILES - 1) };
         _cleanup_close_ int fd = env_ingest(s, "r-p");
 
         put(fd, A, "state");
         put(fd, C, "state");
-        replace(fd, i % 2 ? LIST(A) : CHECKPOINT(A), i / 2);
+        replace(fd, names[i % 3], i / 3);
         ASSERT_OK(store_partial_keep(s, "r-p", &err));
         ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
         ASSERT_TRUE(is_kept(s, C));
@@ -326,6 +324,7 @@ TEST(partial_tar_that_is_being_written_is_not_kept) {
 
         put(fd, A, "state");
         put(fd, C, "state");
+        put(fd, D, "state");
         first = openat(fd, name, O_WRONLY | O_CLOEXEC);
         second = openat(fd, FILE_NAME(C, 2), O_WRONLY | O_CLOEXEC);
         (void)clock_gettime(CLOCK_MONOTONIC, &start);
@@ -333,7 +332,8 @@ TEST(partial_tar_that_is_being_written_is_not_kept) {
         (void)clock_gettime(CLOCK_MONOTONIC, &end);
         ASSERT_TRUE((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 <
                     1900);
-        ASSERT_EQ(env_count(s, "partial", false), (i == 2 ? FILES + 1 : 0) + FILES + 1);
+        ASSERT_TRUE(is_kept(s, D));
+        ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
         ASSERT_OK(store_ingest_end(s, "r-p", &err));
     }
 }
@@ -409,6 +409,52 @@ TEST(partial_tar_counts_as_one_and_goes_like_a_blob) {
     ASSERT_EQ(freed, bytes);
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_EQ(s->n_partial_sizes, 0);
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
+}
+
+TEST(partial_tar_only_the_newest_few_are_kept) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Err err = { "" };
+
+    for (unsigned i = 0; i < PARTIAL_TARS + 2; i++) {
+        const struct timespec then[2] = { { .tv_sec = time(NULL) - 100 + i },
+                                          { .tv_sec = time(NULL) - 100 + i } };
+        _cleanup_close_ int fd = env_ingest(s, "r-p");
+        char hex[80], path[80];
+
+        (void)snprintf(hex, sizeof(hex), "%016x%048x", i, i);
+        put(fd, hex, "state");
+        ASSERT_OK(store_partial_keep(s, "r-p", &err));
+        (void)snprintf(path, sizeof(path), "%s", ENV_KEPT(hex, ".tar/checkpoint"));
+        ASSERT_OK(utimensat(s->partial_fd, path, then, 0));
+        ASSERT_OK(store_ingest_end(s, "r-p", &err));
+    }
+    for (unsigned i = 0; i < PARTIAL_TARS + 2; i++) {
+        char hex[80];
+
+        (void)snprintf(hex, sizeof(hex), "%016x%048x", i, i);
+        ASSERT_EQ(is_kept(s, hex), i >= 2);
+    }
+}
+
+/* Inodes are finite. */
+TEST(partial_tar_of_too_many_files_is_not_kept) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
+    Err err = { "" };
+
+    put(fd, C, "state");
+    put(fd, A, "state"); /* and its list */
+    for (unsigned i = FILES; i < PARTIAL_TAR_FILES; i++) {
+        _cleanup_close_ int file =
+            openat(fd, FILE_NAME(A, i), O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+        ASSERT_OK(file);
+    }
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_TRUE(is_kept(s, C));
+    ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
 
