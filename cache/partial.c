@@ -54,18 +54,22 @@ typedef struct Keep {
     size_t n_tars;
 } Keep;
 
-static void drop(Store *s, const Digest *key, bool tar) {
-    if (tar) {
-        partial_tar_drop(s, key);
-        return;
-    }
+static void drop_raw(const Store *s, const Digest *key) {
     for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
         (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
+}
+
+static void drop(PartialGone *g, const Digest *key, bool tar) {
+    if (tar)
+        partial_tar_drop(g, key);
+    else
+        drop_raw(g->s, key);
 }
 
 /* The map comes last, and is the first to be given to a pull: so the folder has it when a daemon is
  * killed in between, and bytes that are missing there were moved before. */
 static void keep_raw(Keep *k, const Digest *blob) {
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&k->s->partial);
     const Digest key = partial_key(k->ingest, blob);
 
     for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
@@ -76,7 +80,7 @@ static void keep_raw(Keep *k, const Digest *blob) {
             continue;
         log_debug("what came of blob %s is not kept: %s", DIGEST_STR(blob), strerror(-r));
         if (i > 0) /* bytes alone are of no use */
-            drop(k->s, &key, false);
+            drop_raw(k->s, &key);
         return;
     }
     /* The time only says which is the oldest. */
@@ -93,8 +97,11 @@ static void keep_visit(void *arg, const char *name) {
     if (streq(suffix, suffixes[1]) && k->n_raw < PARTIAL_MAX) {
         k->n_raw++;
         keep_raw(k, &d);
-    } else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_TARS)
-        k->tars[k->n_tars++] = (PartialTar){ .blob = d, .key = partial_key(k->ingest, &d) };
+    } else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_TARS) {
+        const Digest key = partial_key(k->ingest, &d);
+
+        partial_tar_init(&k->tars[k->n_tars++], k->ingest, &d, &key);
+    }
 }
 
 static int keep_folder(Store *s, const char *ingest, Err *err) {
@@ -150,6 +157,8 @@ static void list_visit(void *arg, const char *name) {
     struct stat st;
     Digest key;
 
+    if (partial_tar_is_passing(name))
+        return;
     if (partial_name_parse(name, &key, &suffix)) {
         const bool part = streq(suffix, suffixes[0]);
 
@@ -187,6 +196,8 @@ static int list_partials(const Store *s, PartialList *ret, Err *err) {
 
 /* Drops halves, those that are too old, and the oldest beyond the caps. */
 static int trim(Store *s, Err *err) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
     size_t kept = 0, tars = 0;
@@ -199,7 +210,7 @@ static int trim(Store *s, Err *err) {
             kept++;
             tars += p->tar;
         } else
-            drop(s, &p->key, p->tar);
+            drop(&gone, &p->key, p->tar);
     }
     return r;
 }
@@ -213,17 +224,18 @@ int partial_recover(Store *s, const char *ingest, Err *err) {
 }
 
 int partial_trim(Store *s, Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+    int r = partial_tar_recover(s, err);
 
-    return trim(s, err);
+    return r < 0 ? r : trim(s, err);
 }
 
 void partial_forget(Store *s, const StorePull *pull, int dir_fd, const Layer *layer) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     const Digest key = partial_key(pull->ingest, &layer->digest);
 
     partial_forget_notes(dir_fd, layer);
-    drop(s, &key, layer->kind == LAYER_KIND_TAR);
+    drop(&gone, &key, layer->kind == LAYER_KIND_TAR);
 }
 
 void partial_forget_notes(int dir_fd, const Layer *layer) {
@@ -233,19 +245,19 @@ void partial_forget_notes(int dir_fd, const Layer *layer) {
 }
 
 int partial_clear(Store *s, uint64_t *bytes, Err *err) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
 
     for (size_t i = list.n; i-- > 0;) {
         *bytes += bytes_of(s, &list.items[i]);
-        drop(s, &list.items[i].key, list.items[i].tar);
+        drop(&gone, &list.items[i].key, list.items[i].tar);
     }
     return r;
 }
 
 int store_partial_keep(Store *s, const char *ingest, Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     int r;
 
     if (!name_is_safe(ingest, strlen(ingest)))
@@ -254,13 +266,15 @@ int store_partial_keep(Store *s, const char *ingest, Err *err) {
     return r < 0 ? r : trim(s, err);
 }
 
-static int claim_raw(Store *s, PartialMove *m, const Digest *blob, const Digest *key, Err *err) {
+static int move_raw(const Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
+    const Digest *blob = &layer->blob, *key = &layer->key;
+
     for (size_t i = ELEMENTSOF(suffixes); i-- > 0;) {
         const char *name = PARTIAL_NAME(blob, suffixes[i]);
         int r = partial_move(m, PARTIAL_NAME(key, suffixes[i]), name, PARTIAL_MODE_PRIVATE);
 
         if (r < 0) { /* half of it is of no use */
-            drop(s, key, false);
+            drop_raw(s, key);
             (void)unlinkat(m->to_fd, PARTIAL_NAME(blob, suffixes[1]), 0); /* else the pull's end */
             return err_errnum(err, r, "giving the partial blob %s to a pull failed", name);
         }
@@ -275,18 +289,18 @@ static bool has_raw(const Store *s, const Digest *key) {
     return true;
 }
 
-static int claim(Store *s, PartialMove *m, const PartialTar *layer, bool tar, Err *err) {
-    if (tar)
-        return partial_tar_claim(s, m, layer, err);
-    return has_raw(s, &layer->key) ? claim_raw(s, m, &layer->blob, &layer->key, err) : 0;
+static int claim_raw(Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+
+    return has_raw(s, &layer->key) ? move_raw(s, m, layer, err) : 0;
 }
 
 int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64_t *ret_bytes,
                         Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_close_ int fd = -EBADF;
-    const PartialTar wanted = { .blob = layer->digest, .key = partial_key(ingest, &layer->digest) };
+    const Digest key = partial_key(ingest, &layer->digest);
     PartialMove move = { .from_fd = s->partial_fd, .waits = PARTIAL_WAITS };
+    PartialTar wanted;
     struct stat folder;
     int r;
 
@@ -300,7 +314,9 @@ int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64
     move.to_fd = fd;
     move.uid = folder.st_uid;
     move.gid = folder.st_gid;
-    r = claim(s, &move, &wanted, layer->kind == LAYER_KIND_TAR, err);
+    partial_tar_init(&wanted, ingest, &layer->digest, &key);
+    r = layer->kind == LAYER_KIND_TAR ? partial_tar_claim(s, &move, &wanted, err)
+                                      : claim_raw(s, &move, &wanted, err);
     if (r > 0)
         *ret_bytes = move.bytes;
     return r;

@@ -20,6 +20,9 @@
  *                       go when the layer is stored, after 7 days, the oldest beyond 64 (of the
  *                       directories: beyond 8), and when there is no space.  Only workers read
  *                       them, and believe nothing of it
+ *   partial/<64 hex>.of-<16 hex>/   one of these while its files move from or to the pull's folder;
+ *                       the start goes on with it, or removes it
+ *   partial/.gone-<number>/   one that is being removed
  *   trees/<64 hex>/     one directory an artifact, named by its key (below): hard links to
  *                       objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
