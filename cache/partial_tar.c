@@ -104,18 +104,29 @@ static int open_directory(const Store *s, const char *name) {
     return openat(s->partial_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 }
 
+/* When it fails `ret_bytes` is less than it is: nobody is promised too much. */
+static int count(const Store *s, const char *directory, uint64_t *ret_bytes) {
+    Count c = { .dir_fd = open_directory(s, directory) };
+    int r = partial_each(c.dir_fd, count_visit, &c, NULL);
+
+    *ret_bytes = c.bytes;
+    return r;
+}
+
+static void remember_size(Store *s, const Digest *key, uint64_t bytes) {
+    ARRAY_GROW(s->partial_sizes, s->n_partial_sizes, s->cap_partial_sizes);
+    s->partial_sizes[s->n_partial_sizes++] = (PartialSize){ *key, bytes };
+}
+
 uint64_t partial_tar_bytes(Store *s, const Digest *key) {
     const PartialSize *size = find_size(s, key);
-    Count c = { .dir_fd = -EBADF };
+    uint64_t bytes;
 
     if (size)
         return size->bytes;
-    c.dir_fd = open_directory(s, DIRECTORY(key));
-    if (partial_each(c.dir_fd, count_visit, &c, NULL) < 0)
-        return c.bytes; /* less than it is: nobody is promised too much */
-    ARRAY_GROW(s->partial_sizes, s->n_partial_sizes, s->cap_partial_sizes);
-    s->partial_sizes[s->n_partial_sizes++] = (PartialSize){ *key, c.bytes };
-    return c.bytes;
+    if (count(s, DIRECTORY(key), &bytes) >= 0)
+        remember_size(s, key, bytes);
+    return bytes;
 }
 
 /* A symlink would lead elsewhere. */
@@ -167,13 +178,23 @@ void partial_tar_drop(PartialGone *g, const Digest *key) {
     g->numbers[g->n++] = number;
 }
 
-/* The layer is whole: pulls can get it. */
-static int publish(Store *s, const Digest *key, const char *moving) {
+static int give_name(Store *s, const Digest *key, const char *moving, uint64_t bytes) {
     _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
 
     partial_tar_drop(&gone, key);
-    return renameat(s->partial_fd, moving, s->partial_fd, DIRECTORY(key)) < 0 ? -errno : 0;
+    if (renameat(s->partial_fd, moving, s->partial_fd, DIRECTORY(key)) < 0)
+        return -errno;
+    remember_size(s, key, bytes);
+    return 0;
+}
+
+/* The layer is whole: pulls can get it.  Its files are counted before others wait. */
+static int publish(Store *s, const Digest *key, const char *moving) {
+    uint64_t bytes;
+    int r = count(s, moving, &bytes);
+
+    return r < 0 ? r : give_name(s, key, moving, bytes);
 }
 
 /* The directory, empty, or with what a killed daemon had moved there. */

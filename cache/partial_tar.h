@@ -59,7 +59,8 @@ bool partial_tar_is_passing(const char *name);
 
 /* Is it whole?  Then `ret_time` is when it was kept. */
 bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *ret_time);
-/* What it takes on disk.  The files are counted once, and when the daemon was started again. */
+/* What it takes on disk.  The files are counted when it is kept, and when the daemon was started
+ * again. */
 uint64_t partial_tar_bytes(Store *s, const Digest *key);
 /* What fails here is tried again by the next who looks what there is. */
 void partial_tar_drop(PartialGone *g, const Digest *key);
