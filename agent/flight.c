@@ -313,6 +313,7 @@ static void enter_resolving(Flight *p) {
 typedef struct PlanWork {
     Flight *pull;
     bool *ask, *cached;
+    uint64_t *claimed;
     uint64_t room;
     Digest given;
 } PlanWork;
@@ -332,6 +333,7 @@ static int run_plan(void *arg, Err *err) {
         .pull = flight_store_pull(p),
         .ask = w->ask,
         .cached = w->cached,
+        .claimed = w->claimed,
     };
     int r = flight_make_plan(p->context->store, &plan, err);
 
@@ -348,6 +350,8 @@ static void take_answer(Flight *p, const PlanWork *w, bool all) {
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         FlightLayer *l = &p->layers[i];
 
+        if (w->ask[i])
+            l->claimed = w->claimed[i];
         if (l->left_out || (!all && !(w->ask[i] && w->cached[i])))
             continue;
         if (w->ask[i])
@@ -378,7 +382,6 @@ static void count_layers(Flight *p) {
             continue;
         p->fetch[p->n_fetch++] = (uint32_t)i;
         p->n_own++;
-        p->own_total += bytes;
     }
 }
 
@@ -404,7 +407,7 @@ static void on_made_room(void *arg, int r, const Err *err) {
 
 static void check_room(Flight *p) {
     Err why = { "" };
-    int r = flight_check_room(p->context->store, p->own_total, room_left(p), &why);
+    int r = flight_check_room(p->context->store, flight_promised(p), room_left(p), &why);
 
     if (r < 0 && !p->made_room) {
         p->made_room = true;
@@ -434,6 +437,7 @@ static void on_planned(void *arg, int r, const Err *err) {
     }
     free(w->ask);
     free(w->cached);
+    free(w->claimed);
     free(w);
 }
 
@@ -454,7 +458,9 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
         return;
     }
     w = xnew(PlanWork);
-    *w = (PlanWork){ .pull = p, .ask = xnew_n(bool, n), .cached = xnew_n(bool, n) };
+    *w = (PlanWork){
+        .pull = p, .ask = xnew_n(bool, n), .cached = xnew_n(bool, n), .claimed = xnew_n(uint64_t, n)
+    };
     for (size_t i = 0; i < manifest->n_layers; i++)
         w->ask[i] = p->layers[i].role == SHARE_FETCH && !p->layers[i].left_out;
     flight_submit(p, run_plan, on_planned, w);
@@ -480,8 +486,8 @@ void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) 
     count_received(p, l, bytes, resumed);
     p->bytes_done += bytes - l->bytes;
     p->bytes_resumed += resumed - l->resumed;
-    if (l->role == SHARE_FETCH)
-        p->own_done += bytes - l->bytes;
+    if (bytes < l->bytes || (p->manifest->layers[layer].kind == LAYER_KIND_TAR && bytes > resumed))
+        l->claimed = 0; /* thrown away; or of the blob it is known now how much that was */
     l->bytes = bytes;
     l->resumed = resumed;
     rate_add(&p->rate, now_usec(), p->bytes_done - p->bytes_resumed);

@@ -32,7 +32,7 @@ typedef struct FlightContext {
     const char *worker_program;
     Shares *shares;
     Metrics *metrics; /* NULL: nothing is counted */
-    /* Bytes that all running pulls but one together still have to fetch. */
+    /* Bytes that all running pulls but one together still have to write. */
     uint64_t (*promised)(void *arg, const Flight *except);
     /* A pull needs more or less than before: look at all limits again.  May be called from within
      * any function below, and from within those of other pulls. */
@@ -73,7 +73,8 @@ bool flight_is_fetching(const Flight *p);
 const char *flight_registry(const Flight *p);
 /* Once it is done: did the registry say that the credentials are not let in (401, 403)? */
 bool flight_is_refused(const Flight *p);
-/* Bytes that it still has to fetch itself. */
+/* Bytes that it still has to write: its own layers, less what came or was left by an earlier pull.
+ */
 uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
 uint64_t flight_freed(const Flight *p);

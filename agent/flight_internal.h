@@ -12,6 +12,7 @@
 typedef struct FlightLayer {
     uint64_t bytes;   /* received, by this pull or the one that has the layer */
     uint64_t resumed; /* of these, found on disk */
+    uint64_t claimed; /* on disk since it is ours to fetch; of a tar, content */
     ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */
@@ -77,7 +78,6 @@ struct Flight {
     bool committing;              /* a batch is in the pool's hands */
     unsigned n_alone;             /* batches of one large layer that are being committed */
     size_t n_reported;            /* layers that have come and are not in */
-    uint64_t own_total, own_done; /* bytes that are ours to fetch */
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
     bool wanted;
     FlightLimits limits;

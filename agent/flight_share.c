@@ -9,6 +9,7 @@ typedef struct LateWork {
     Flight *pull;
     size_t layer;
     bool ours; /* to fetch, when it is not stored */
+    uint64_t claimed;
 } LateWork;
 
 static int run_late(void *arg, Err *err) {
@@ -17,7 +18,8 @@ static int run_late(void *arg, Err *err) {
 
     const StorePull pull = flight_store_pull(p);
 
-    return flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer], w->ours, err);
+    return flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer],
+                          w->ours ? &w->claimed : NULL, err);
 }
 
 static void on_late(void *arg, int r, const Err *err);
@@ -25,21 +27,19 @@ static void on_late(void *arg, int r, const Err *err);
 static void ask_store(Flight *p, size_t layer, bool ours) {
     LateWork *w = xnew(LateWork);
 
-    *w = (LateWork){ p, layer, ours };
+    *w = (LateWork){ .pull = p, .layer = layer, .ours = ours };
     flight_submit(p, run_late, on_late, w);
 }
 
 /* The layer is ours to fetch from now on. */
-static void fetch_late(Flight *p, size_t layer) {
-    uint64_t bytes = p->manifest->layers[layer].size;
-
+static void fetch_late(Flight *p, size_t layer, uint64_t claimed) {
     flight_progress(p, layer, 0, 0); /* what the other pull had does not count */
     p->layers[layer].role = SHARE_FETCH;
+    p->layers[layer].claimed = claimed;
     p->n_waiting--;
     if (!p->planned)
         return; /* the plan will find it */
     p->n_own++;
-    p->own_total += bytes;
     p->context->changed(p->context->arg);
 }
 
@@ -64,7 +64,7 @@ static void on_late(void *arg, int r, const Err *err) {
             tell_worker(p, NULL, 0);
         flight_layer_in(p, w.layer);
     } else if (w.ours) {
-        fetch_late(p, w.layer);
+        fetch_late(p, w.layer, w.claimed);
         tell_worker(p, &index, 1);
     } else if (sharer_take(p->sharer, w.layer, &p->manifest->layers[w.layer], &same) ==
                SHARE_FETCH) /* it was stored, and removed since */
@@ -123,8 +123,20 @@ const char *flight_registry(const Flight *p) {
     return p->reference->registry;
 }
 
+/* What was claimed is on disk; it is received again, as it is read back. */
 uint64_t flight_promised(const Flight *p) {
-    return p->state == FLIGHT_DONE || p->own_done > p->own_total ? 0 : p->own_total - p->own_done;
+    uint64_t sum = 0;
+
+    if (!p->planned || p->state == FLIGHT_DONE)
+        return 0;
+    for (size_t i = 0; i < p->manifest->n_layers; i++) {
+        const FlightLayer *l = &p->layers[i];
+        uint64_t size = p->manifest->layers[i].size, there = MAX(l->bytes, l->claimed);
+
+        if (l->role == SHARE_FETCH && l->same_as == i && !l->left_out && !l->cached && !l->done)
+            sum += size > there ? size - there : 0;
+    }
+    return sum;
 }
 
 uint64_t flight_freed(const Flight *p) {

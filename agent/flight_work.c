@@ -89,14 +89,17 @@ static int find_kept(Store *s, FlightPlan *plan, Err *err) {
     return r < 0 ? r : 1;
 }
 
-int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err) {
-    int r = store_lease_layer(s, pull, layer, err);
-    uint64_t bytes;
+int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, uint64_t *ret_claimed,
+                   Err *err) {
     Err why = { "" };
+    int r;
 
-    if (r != 0 || !fetch)
+    if (ret_claimed)
+        *ret_claimed = 0;
+    r = store_lease_layer(s, pull, layer, err);
+    if (r != 0 || !ret_claimed)
         return r;
-    r = store_partial_claim(s, pull->ingest, layer, &bytes, &why);
+    r = store_partial_claim(s, pull->ingest, layer, ret_claimed, &why);
     if (r < 0) /* it comes as a whole then */
         log_debug("%s", err_text(&why, r));
     return 0;
@@ -137,11 +140,12 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
         r = set_reference(s, &plan->grant, m, plan->text, plan->platform, err);
         return r < 0 ? r : 1;
     }
-    plan->room = flight_room(s);
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
-        r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], true, err) : 0;
+        r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], &plan->claimed[i], err)
+                         : 0;
         plan->cached[i] = r > 0;
     }
+    plan->room = flight_room(s); /* without what was claimed, which need not be written again */
     return r < 0 ? r : 0;
 }
 

@@ -16,10 +16,10 @@ int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_ch
 /* Drops what only serves another try.  Returns the bytes that this freed. */
 uint64_t flight_make_room(Store *s);
 
-/* 1: the layer is stored, and leased by the pull.  0: it is not; with `fetch` the pull fetches it,
- * and gets what an earlier one has left of it. */
-int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, bool fetch, Err *err)
-    _must_check_;
+/* 1: the layer is stored, and leased by the pull.  0: it is not; with `ret_claimed` the pull
+ * fetches it, and gets what an earlier one has left of it, which takes so many bytes on disk. */
+int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, uint64_t *ret_claimed,
+                   Err *err) _must_check_;
 
 /* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_check_;
@@ -30,13 +30,14 @@ typedef struct FlightPlan {
     const Reference *reference;
     const char *text, *platform; /* the reference's text */
     AccessAim aim;
-    bool late;       /* nothing is fetched any more */
-    Grant grant;     /* what is remembered once the registry let us in */
-    StorePull pull;  /* stored layers are leased for it */
-    const bool *ask; /* of each layer: whether to look */
-    bool *cached;    /* out: of each of these: in the store */
-    uint64_t room;   /* out: bytes that may be written */
-    Digest given;    /* out: what the store has, when it lacks nothing */
+    bool late;         /* nothing is fetched any more */
+    Grant grant;       /* what is remembered once the registry let us in */
+    StorePull pull;    /* stored layers are leased for it */
+    const bool *ask;   /* of each layer: whether to look */
+    bool *cached;      /* out: of each of these: in the store */
+    uint64_t *claimed; /* out: of each of the others: on disk, left by an earlier pull */
+    uint64_t room;     /* out: bytes that may be written besides */
+    Digest given;      /* out: what the store has, when it lacks nothing */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
  * nothing: the reference then points at `given`.  Errors: -EBADMSG another digest; -ENOENT nothing

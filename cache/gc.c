@@ -273,21 +273,28 @@ static int prune_rows(Index *ix, Removal *rm, Err *err) {
     return r < 0 ? r : index_commit(ix, err);
 }
 
-int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) {
+static int prune_content(Store *s, uint64_t *ret_bytes, Err *err) {
     _cleanup_(content_unlockp) _unused_ Store *lock = content_lock_exclusive(s);
     _cleanup_(removal_done) Removal rm = { 0 };
-    uint64_t bytes = 0, partial_bytes = 0;
-    int r = partial_clear(s, &partial_bytes, err);
+    int r;
 
-    if (r >= 0) {
+    {
         _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
 
         r = prune_rows(ix, &rm, err);
     }
     if (r >= 0)
-        r = remove_files(s, &rm, &bytes, err);
+        r = remove_files(s, &rm, ret_bytes, err);
+    return r < 0 ? r : recover_trees(s, err);
+}
+
+/* What came in part may be very many files: nobody else waits for that. */
+int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) {
+    uint64_t bytes = 0, partial_bytes = 0;
+    int r = partial_clear(s, &partial_bytes, err);
+
     if (r >= 0)
-        r = recover_trees(s, err);
+        r = prune_content(s, &bytes, err);
     if (ret_bytes_freed)
         *ret_bytes_freed = bytes + partial_bytes;
     return r;

@@ -46,21 +46,45 @@ static Digest partial_key(const char *ingest, const Digest *blob) {
 }
 
 typedef struct Keep {
+    Store *s;
     const char *ingest;
     PartialMove move;
-    PartialTar tars[PARTIAL_MAX]; /* of which there are checkpoints; more would not be kept */
+    size_t n_raw;                  /* of which there are maps; more would not be kept */
+    PartialTar tars[PARTIAL_TARS]; /* of which there are checkpoints; the same */
     size_t n_tars;
 } Keep;
 
-static void keep_raw(Keep *k, const char *name, const Digest *blob, const char *suffix) {
-    const Digest key = partial_key(k->ingest, blob);
-    const char *kept = PARTIAL_NAME(&key, suffix);
-    int r = partial_move(&k->move, name, kept, PARTIAL_MODE_PRIVATE);
+static void drop_raw(const Store *s, const Digest *key) {
+    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
+        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
+}
 
-    if (r < 0)
-        log_debug("%s is not kept: %s", name, strerror(-r));
-    else /* the time only says which is the oldest */
-        (void)utimensat(k->move.to_fd, kept, NULL, AT_SYMLINK_NOFOLLOW);
+static void drop(PartialGone *g, const Digest *key, bool tar) {
+    if (tar)
+        partial_tar_drop(g, key);
+    else
+        drop_raw(g->s, key);
+}
+
+/* The map comes last, and is the first to be given to a pull: so the folder has it when a daemon is
+ * killed in between, and bytes that are missing there were moved before. */
+static void keep_raw(Keep *k, const Digest *blob) {
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&k->s->partial);
+    const Digest key = partial_key(k->ingest, blob);
+
+    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
+        int r = partial_move(&k->move, PARTIAL_NAME(blob, suffixes[i]),
+                             PARTIAL_NAME(&key, suffixes[i]), PARTIAL_MODE_PRIVATE);
+
+        if (r >= 0 || (i == 0 && r == -ENOENT))
+            continue;
+        log_debug("what came of blob %s is not kept: %s", DIGEST_STR(blob), strerror(-r));
+        if (i > 0) /* bytes alone are of no use */
+            drop_raw(k->s, &key);
+        return;
+    }
+    /* The time only says which is the oldest. */
+    (void)utimensat(k->move.to_fd, PARTIAL_NAME(&key, suffixes[0]), NULL, AT_SYMLINK_NOFOLLOW);
 }
 
 static void keep_visit(void *arg, const char *name) {
@@ -70,15 +94,20 @@ static void keep_visit(void *arg, const char *name) {
 
     if (!partial_name_parse(name, &d, &suffix))
         return;
-    if (streq(suffix, suffixes[0]) || streq(suffix, suffixes[1]))
-        keep_raw(k, name, &d, suffix);
-    else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_MAX)
-        k->tars[k->n_tars++] = (PartialTar){ .blob = d, .key = partial_key(k->ingest, &d) };
+    if (streq(suffix, suffixes[1]) && k->n_raw < PARTIAL_MAX) {
+        k->n_raw++;
+        keep_raw(k, &d);
+    } else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_TARS) {
+        const Digest key = partial_key(k->ingest, &d);
+
+        partial_tar_init(&k->tars[k->n_tars++], k->ingest, &d, &key);
+    }
 }
 
 static int keep_folder(Store *s, const char *ingest, Err *err) {
     _cleanup_close_ int fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
-    Keep keep = { .ingest = ingest,
+    Keep keep = { .s = s,
+                  .ingest = ingest,
                   .move = { .from_fd = fd, .to_fd = s->partial_fd, .waits = PARTIAL_WAITS } };
     int r;
 
@@ -86,15 +115,6 @@ static int keep_folder(Store *s, const char *ingest, Err *err) {
         return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV ? 0 : fd;
     r = partial_each(openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), keep_visit, &keep, err);
     return r < 0 ? r : partial_tar_keep(s, &keep.move, keep.tars, keep.n_tars, err);
-}
-
-static void drop(Store *s, const Digest *key, bool tar) {
-    if (tar) {
-        partial_tar_drop(s, key);
-        return;
-    }
-    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) /* what fails here is tried again */
-        (void)!fs_remove_recursive(s->partial_fd, PARTIAL_NAME(key, suffixes[i]), NULL);
 }
 
 typedef struct List {
@@ -137,6 +157,8 @@ static void list_visit(void *arg, const char *name) {
     struct stat st;
     Digest key;
 
+    if (partial_tar_is_passing(name))
+        return;
     if (partial_name_parse(name, &key, &suffix)) {
         const bool part = streq(suffix, suffixes[0]);
 
@@ -172,20 +194,23 @@ static int list_partials(const Store *s, PartialList *ret, Err *err) {
     return r;
 }
 
-/* Drops halves, those that are too old, and the oldest beyond the cap. */
+/* Drops halves, those that are too old, and the oldest beyond the caps. */
 static int trim(Store *s, Err *err) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
-    size_t kept = 0;
+    size_t kept = 0, tars = 0;
 
     for (size_t i = 0; i < list.n; i++) {
         const Partial *p = &list.items[i];
 
-        if (p->part && p->map && kept < PARTIAL_MAX &&
-            p->time.tv_sec > time(NULL) - PARTIAL_AGE_SEC)
+        if (p->part && p->map && kept < PARTIAL_MAX && (!p->tar || tars < PARTIAL_TARS) &&
+            p->time.tv_sec > time(NULL) - PARTIAL_AGE_SEC) {
             kept++;
-        else
-            drop(s, &p->key, p->tar);
+            tars += p->tar;
+        } else
+            drop(&gone, &p->key, p->tar);
     }
     return r;
 }
@@ -199,17 +224,18 @@ int partial_recover(Store *s, const char *ingest, Err *err) {
 }
 
 int partial_trim(Store *s, Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+    int r = partial_tar_recover(s, err);
 
-    return trim(s, err);
+    return r < 0 ? r : trim(s, err);
 }
 
 void partial_forget(Store *s, const StorePull *pull, int dir_fd, const Layer *layer) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     const Digest key = partial_key(pull->ingest, &layer->digest);
 
     partial_forget_notes(dir_fd, layer);
-    drop(s, &key, layer->kind == LAYER_KIND_TAR);
+    drop(&gone, &key, layer->kind == LAYER_KIND_TAR);
 }
 
 void partial_forget_notes(int dir_fd, const Layer *layer) {
@@ -219,19 +245,19 @@ void partial_forget_notes(int dir_fd, const Layer *layer) {
 }
 
 int partial_clear(Store *s, uint64_t *bytes, Err *err) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
 
     for (size_t i = list.n; i-- > 0;) {
         *bytes += bytes_of(s, &list.items[i]);
-        drop(s, &list.items[i].key, list.items[i].tar);
+        drop(&gone, &list.items[i].key, list.items[i].tar);
     }
     return r;
 }
 
 int store_partial_keep(Store *s, const char *ingest, Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     int r;
 
     if (!name_is_safe(ingest, strlen(ingest)))
@@ -240,14 +266,16 @@ int store_partial_keep(Store *s, const char *ingest, Err *err) {
     return r < 0 ? r : trim(s, err);
 }
 
-static int claim_raw(Store *s, PartialMove *m, const Digest *blob, const Digest *key, Err *err) {
-    for (size_t i = 0; i < ELEMENTSOF(suffixes); i++) {
+static int move_raw(const Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
+    const Digest *blob = &layer->blob, *key = &layer->key;
+
+    for (size_t i = ELEMENTSOF(suffixes); i-- > 0;) {
         const char *name = PARTIAL_NAME(blob, suffixes[i]);
         int r = partial_move(m, PARTIAL_NAME(key, suffixes[i]), name, PARTIAL_MODE_PRIVATE);
 
         if (r < 0) { /* half of it is of no use */
-            drop(s, key, false);
-            (void)unlinkat(m->to_fd, PARTIAL_NAME(blob, suffixes[0]), 0); /* else the pull's end */
+            drop_raw(s, key);
+            (void)unlinkat(m->to_fd, PARTIAL_NAME(blob, suffixes[1]), 0); /* else the pull's end */
             return err_errnum(err, r, "giving the partial blob %s to a pull failed", name);
         }
     }
@@ -261,18 +289,18 @@ static bool has_raw(const Store *s, const Digest *key) {
     return true;
 }
 
-static int claim(Store *s, PartialMove *m, const PartialTar *layer, bool tar, Err *err) {
-    if (tar)
-        return partial_tar_claim(s, m, layer, err);
-    return has_raw(s, &layer->key) ? claim_raw(s, m, &layer->blob, &layer->key, err) : 0;
+static int claim_raw(Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+
+    return has_raw(s, &layer->key) ? move_raw(s, m, layer, err) : 0;
 }
 
 int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64_t *ret_bytes,
                         Err *err) {
-    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_close_ int fd = -EBADF;
-    const PartialTar wanted = { .blob = layer->digest, .key = partial_key(ingest, &layer->digest) };
+    const Digest key = partial_key(ingest, &layer->digest);
     PartialMove move = { .from_fd = s->partial_fd, .waits = PARTIAL_WAITS };
+    PartialTar wanted;
     struct stat folder;
     int r;
 
@@ -286,7 +314,9 @@ int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64
     move.to_fd = fd;
     move.uid = folder.st_uid;
     move.gid = folder.st_gid;
-    r = claim(s, &move, &wanted, layer->kind == LAYER_KIND_TAR, err);
+    partial_tar_init(&wanted, ingest, &layer->digest, &key);
+    r = layer->kind == LAYER_KIND_TAR ? partial_tar_claim(s, &move, &wanted, err)
+                                      : claim_raw(s, &move, &wanted, err);
     if (r > 0)
         *ret_bytes = move.bytes;
     return r;

@@ -13,14 +13,42 @@
 #define TAG_HEX        16 /* digits of the blob's digest that the names of a layer's files begin with */
 #define NUMBER_DIGITS  20
 #define FILE_NAME_MAX  (TAG_HEX + 1 + NUMBER_DIGITS + 1)
-#define FILE_PATH_MAX  (PARTIAL_NAME_MAX + FILE_NAME_MAX)
+#define FILE_PATH_MAX  (PARTIAL_MOVING_MAX + FILE_NAME_MAX)
 #define DIRECTORY(key) PARTIAL_NAME((key), ".tar")
 
-static const char *file_path(char buf[static FILE_PATH_MAX], const Digest *key, const char *name) {
-    (void)snprintf(buf, FILE_PATH_MAX, "%s/%s", DIRECTORY(key), name);
+#define MOVING        ".of-"
+#define GONE          ".gone-"
+#define GONE_NAME_MAX (sizeof(GONE) + NUMBER_DIGITS)
+
+static const char *file_path(char buf[static FILE_PATH_MAX], const char *directory,
+                             const char *name) {
+    (void)snprintf(buf, FILE_PATH_MAX, "%s/%s", directory, name);
     return buf;
 }
-#define FILE_PATH(key, name) file_path((char[FILE_PATH_MAX]){ "" }, (key), (name))
+#define FILE_PATH(directory, name) file_path((char[FILE_PATH_MAX]){ "" }, (directory), (name))
+
+static const char *gone_name(char buf[static GONE_NAME_MAX], uint64_t number) {
+    (void)snprintf(buf, GONE_NAME_MAX, GONE "%llu", (unsigned long long)number);
+    return buf;
+}
+#define GONE_NAME(number) gone_name((char[GONE_NAME_MAX]){ "" }, (number))
+
+void partial_tar_init(PartialTar *ret, const char *ingest, const Digest *blob, const Digest *key) {
+    Digest folder;
+
+    *ret = (PartialTar){ .blob = *blob, .key = *key };
+    digest_of(&folder, ingest, strlen(ingest));
+    (void)snprintf(ret->moving, sizeof(ret->moving), "%s" MOVING "%.16s", DIGEST_HEX(key),
+                   DIGEST_HEX(&folder));
+}
+
+bool partial_tar_is_passing(const char *name) {
+    const char *suffix;
+    Digest key;
+
+    return startswith(name, GONE) ||
+           (partial_name_parse(name, &key, &suffix) && startswith(suffix, MOVING));
+}
 
 static const char *list_name(char buf[static FILE_NAME_MAX], const Digest *blob) {
     (void)snprintf(buf, FILE_NAME_MAX, "%.*s-entries", TAG_HEX, DIGEST_HEX(blob));
@@ -72,87 +100,147 @@ static void count_visit(void *arg, const char *name) {
         c->bytes += (uint64_t)st.st_blocks * 512;
 }
 
-static int open_directory(const Store *s, const Digest *key) {
-    return openat(s->partial_fd, DIRECTORY(key), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+static int open_directory(const Store *s, const char *name) {
+    return openat(s->partial_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+}
+
+/* When it fails `ret_bytes` is less than it is: nobody is promised too much. */
+static int count(const Store *s, const char *directory, uint64_t *ret_bytes) {
+    Count c = { .dir_fd = open_directory(s, directory) };
+    int r = partial_each(c.dir_fd, count_visit, &c, NULL);
+
+    *ret_bytes = c.bytes;
+    return r;
+}
+
+static void remember_size(Store *s, const Digest *key, uint64_t bytes) {
+    ARRAY_GROW(s->partial_sizes, s->n_partial_sizes, s->cap_partial_sizes);
+    s->partial_sizes[s->n_partial_sizes++] = (PartialSize){ *key, bytes };
 }
 
 uint64_t partial_tar_bytes(Store *s, const Digest *key) {
     const PartialSize *size = find_size(s, key);
-    Count c = { .dir_fd = -EBADF };
+    uint64_t bytes;
 
     if (size)
         return size->bytes;
-    c.dir_fd = open_directory(s, key);
-    if (partial_each(c.dir_fd, count_visit, &c, NULL) < 0)
-        return c.bytes; /* less than it is: nobody is promised too much */
-    ARRAY_GROW(s->partial_sizes, s->n_partial_sizes, s->cap_partial_sizes);
-    s->partial_sizes[s->n_partial_sizes++] = (PartialSize){ *key, c.bytes };
-    return c.bytes;
+    if (count(s, DIRECTORY(key), &bytes) >= 0)
+        remember_size(s, key, bytes);
+    return bytes;
 }
 
 /* A symlink would lead elsewhere. */
-static bool is_directory(const Store *s, const Digest *key) {
+static bool is_directory(const Store *s, const char *name) {
     struct stat st;
 
-    return fstatat(s->partial_fd, DIRECTORY(key), &st, AT_SYMLINK_NOFOLLOW) == 0 &&
-           S_ISDIR(st.st_mode);
+    return fstatat(s->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
-bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *ret_time) {
+static bool is_whole(const Store *s, const char *directory, struct timespec *ret_time) {
     struct stat st;
 
-    if (!is_directory(s, key) ||
-        fstatat(s->partial_fd, FILE_PATH(key, CHECKPOINT), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+    if (!is_directory(s, directory) ||
+        fstatat(s->partial_fd, FILE_PATH(directory, CHECKPOINT), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
         !S_ISREG(st.st_mode))
         return false;
     *ret_time = st.st_mtim;
     return true;
 }
 
-void partial_tar_drop(Store *s, const Digest *key) {
+bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *ret_time) {
+    return is_whole(s, DIRECTORY(key), ret_time);
+}
+
+/* What fails here is tried again by the next start. */
+static void remove_directory(const Store *s, const char *name) {
+    if (is_directory(s, name)) /* first: what a kill leaves is no whole layer */
+        (void)unlinkat(s->partial_fd, FILE_PATH(name, CHECKPOINT), 0);
+    (void)!fs_remove_recursive(s->partial_fd, name, NULL);
+}
+
+void partial_gone_done(PartialGone *g) {
+    for (size_t i = 0; i < g->n; i++)
+        remove_directory(g->s, GONE_NAME(g->numbers[i]));
+    free(g->numbers);
+}
+
+void partial_tar_drop(PartialGone *g, const Digest *key) {
+    Store *s = g->s;
+    const uint64_t number = s->n_partial_gone++;
+
     forget_size(s, key);
-    if (is_directory(s, key)) /* first: what a kill leaves is no whole layer */
-        (void)unlinkat(s->partial_fd, FILE_PATH(key, CHECKPOINT), 0);
-    (void)!fs_remove_recursive(s->partial_fd, DIRECTORY(key), NULL);
+    if (renameat(s->partial_fd, DIRECTORY(key), s->partial_fd, GONE_NAME(number)) < 0) {
+        if (errno != ENOENT)
+            remove_directory(s, DIRECTORY(key));
+        return;
+    }
+    ARRAY_GROW(g->numbers, g->n, g->cap);
+    g->numbers[g->n++] = number;
+}
+
+static int give_name(Store *s, const Digest *key, const char *moving, uint64_t bytes) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+
+    partial_tar_drop(&gone, key);
+    if (renameat(s->partial_fd, moving, s->partial_fd, DIRECTORY(key)) < 0)
+        return -errno;
+    remember_size(s, key, bytes);
+    return 0;
+}
+
+/* The layer is whole: pulls can get it.  Its files are counted before others wait. */
+static int publish(Store *s, const Digest *key, const char *moving) {
+    uint64_t bytes;
+    int r = count(s, moving, &bytes);
+
+    return r < 0 ? r : give_name(s, key, moving, bytes);
 }
 
 /* The directory, empty, or with what a killed daemon had moved there. */
-static int make_directory(Store *s, const Digest *key) {
+static int make_directory(const Store *s, const char *moving) {
     struct timespec time;
 
-    forget_size(s, key);
-    if (!is_directory(s, key) || partial_tar_is_whole(s, key, &time))
-        partial_tar_drop(s, key);
-    if (mkdirat(s->partial_fd, DIRECTORY(key), 0700) < 0 && errno != EEXIST)
+    if (!is_directory(s, moving) || is_whole(s, moving, &time))
+        remove_directory(s, moving);
+    if (mkdirat(s->partial_fd, moving, 0700) < 0 && errno != EEXIST)
         return -errno;
     return 0;
 }
 
 /* As long as somebody writes the layer's list nothing is moved.  A list that is missing was moved
  * by a daemon that was killed then; or the worker finds that out. */
-static int begin_keep(Store *s, PartialMove *m, const PartialTar *l) {
+static int begin_keep(const Store *s, PartialMove *m, const PartialTar *l) {
     struct stat st;
     int r = partial_take_over(m, LIST_NAME(&l->blob), PARTIAL_MODE_PRIVATE, &st);
 
-    return r < 0 && r != -ENOENT ? r : make_directory(s, &l->key);
+    return r < 0 && r != -ENOENT ? r : make_directory(s, l->moving);
 }
 
 /* Now it is whole. */
-static int end_keep(PartialMove *m, const PartialTar *l) {
-    const char *path = FILE_PATH(&l->key, CHECKPOINT);
+static int end_keep(Store *s, PartialMove *m, const PartialTar *l) {
+    const char *path = FILE_PATH(l->moving, CHECKPOINT);
     int r = partial_move(m, PARTIAL_NAME(&l->blob, ".tar"), path, PARTIAL_MODE_PRIVATE);
 
-    if (r >= 0) /* the time only says which is the oldest */
-        (void)utimensat(m->to_fd, path, NULL, AT_SYMLINK_NOFOLLOW);
-    return r;
+    if (r < 0)
+        return r;
+    (void)utimensat(m->to_fd, path, NULL, AT_SYMLINK_NOFOLLOW); /* only says which is the oldest */
+    return publish(s, &l->key, l->moving);
+}
+
+static void leave(PartialTar *l, int why) {
+    l->left = true;
+    log_debug("what was unpacked of layer %s is not kept: %s", DIGEST_STR(&l->blob),
+              strerror(-why));
 }
 
 typedef struct Keep {
     PartialMove *move;
-    const PartialTar *layers;
+    PartialTar *layers;
     size_t n;
 } Keep;
 
+/* A layer that lacks a file is worth nothing. */
 static void keep_visit(void *arg, const char *name) {
     const Keep *k = arg;
     uint8_t tag[TAG_HEX / 2];
@@ -161,14 +249,16 @@ static void keep_visit(void *arg, const char *name) {
     if (!parse_file(name, tag, &mode))
         return;
     for (size_t i = 0; i < k->n; i++) {
-        const PartialTar *l = &k->layers[i];
+        PartialTar *l = &k->layers[i];
         int r;
 
         if (l->left || !has_tag(l, tag))
             continue;
-        r = partial_move(k->move, name, FILE_PATH(&l->key, name), mode);
+        r = l->n_files++ < PARTIAL_TAR_FILES
+                ? partial_move(k->move, name, FILE_PATH(l->moving, name), mode)
+                : -E2BIG;
         if (r < 0)
-            log_debug("%s is not kept: %s", name, strerror(-r));
+            leave(l, r);
         return;
     }
 }
@@ -179,12 +269,6 @@ static void leave_ambiguous(PartialTar *layers, size_t n) {
         for (size_t k = 0; k < i; k++)
             if (has_tag(&layers[i], layers[k].blob.bytes))
                 layers[i].left = layers[k].left = true;
-}
-
-static void leave(PartialTar *l, int why) {
-    l->left = true;
-    log_debug("what was unpacked of layer %s is not kept: %s", DIGEST_STR(&l->blob),
-              strerror(-why));
 }
 
 int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) {
@@ -199,12 +283,15 @@ int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err
             leave(&layers[i], r);
     r = partial_each(openat(m->from_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC), keep_visit, &keep,
                      err);
-    if (r < 0)
-        return r;
-    for (size_t i = 0; i < n; i++)
-        if (!layers[i].left && (r = end_keep(m, &layers[i])) < 0)
-            leave(&layers[i], r);
-    return 0;
+    for (size_t i = 0; i < n; i++) {
+        int why = r;
+
+        if (!layers[i].left && (r < 0 || (why = end_keep(s, m, &layers[i])) < 0))
+            leave(&layers[i], why);
+        if (layers[i].left)
+            remove_directory(s, layers[i].moving);
+    }
+    return r;
 }
 
 typedef struct Claim {
@@ -257,20 +344,49 @@ static bool is_in_the_way(int dir_fd, const PartialTar *layer) {
            faccessat(dir_fd, PARTIAL_NAME(&layer->blob, ".tar"), F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+/* From now on it is the pull's: 1, or 0 when there is none. */
+static int take(Store *s, const PartialTar *l, Err *err) {
+    _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+    struct timespec time;
+
+    if (!partial_tar_is_whole(s, &l->key, &time))
+        return 0;
+    if (renameat(s->partial_fd, DIRECTORY(&l->key), s->partial_fd, l->moving) < 0)
+        return err_errno(err, "taking what was unpacked of layer %s failed", DIGEST_STR(&l->blob));
+    forget_size(s, &l->key);
+    return 1;
+}
+
 int partial_tar_claim(Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
     _cleanup_close_ int fd = -EBADF;
-    struct timespec time;
-    int r;
+    int r = is_in_the_way(m->to_fd, layer) ? 0 : take(s, layer, err);
 
-    if (!partial_tar_is_whole(s, &layer->key, &time) || is_in_the_way(m->to_fd, layer))
-        return 0;
-    fd = open_directory(s, &layer->key);
-    if (fd < 0)
-        return err_errno(err, "opening what was unpacked of layer %s failed",
-                         DIGEST_STR(&layer->blob));
+    if (r <= 0)
+        return r;
+    fd = open_directory(s, layer->moving);
     m->from_fd = fd;
     m->flags = RENAME_NOREPLACE;
-    r = claim_files(m, layer, err);
-    partial_tar_drop(s, &layer->key);
+    r = fd < 0 ? err_errno(err, "opening what was unpacked of layer %s failed",
+                           DIGEST_STR(&layer->blob))
+               : claim_files(m, layer, err);
+    remove_directory(s, layer->moving);
     return r;
+}
+
+static void recover_visit(void *arg, const char *name) {
+    Store *s = arg;
+    const char *suffix;
+    struct timespec time;
+    Digest key;
+
+    if (!partial_tar_is_passing(name))
+        return;
+    if (!partial_name_parse(name, &key, &suffix) || !is_whole(s, name, &time) ||
+        publish(s, &key, name) < 0)
+        remove_directory(s, name);
+}
+
+int partial_tar_recover(Store *s, Err *err) {
+    return partial_each(openat(s->partial_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC),
+                        recover_visit, s, err);
 }

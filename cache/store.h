@@ -17,8 +17,12 @@
  *                       and "checkpoint" (how far it was), which is there when all is; root, 0700.
  *                       Both are named by a digest of the blob's and the repository, whose pulls
  *                       get them.  They move to ingest/ of the next pull that wants the layer; they
- *                       go when the layer is stored, after 7 days, the oldest beyond 64, and when
- *                       there is no space.  Only workers read them, and believe nothing of it
+ *                       go when the layer is stored, after 7 days, the oldest beyond 64 (of the
+ *                       directories: beyond 8), and when there is no space.  Only workers read
+ *                       them, and believe nothing of it
+ *   partial/<64 hex>.of-<16 hex>/   one of these while its files move from or to the pull's folder;
+ *                       the start goes on with it, or removes it
+ *   partial/.gone-<number>/   one that is being removed
  *   trees/<64 hex>/     one directory an artifact, named by its key (below): hard links to
  *                       objects, directories 0555
  *   trees/.new-<hex>/   a tree that is being built
@@ -164,8 +168,8 @@ int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *
 /* Layers that came in part, for the next pull of the repository that wants them: a registry would
  * learn from what it is asked for what this node has of others.  In the folder of a pull they are
  * "<64 hex>.part" with "<64 hex>.map" (raw, of the blob's digest), and the checkpoint "<64
- * hex>.tar" with "<16 hex>-entries" and "<16 hex>-<number>" (tar; the digest's first digits). Files
- * that are not as they should be are not kept.
+ * hex>.tar" with "<16 hex>-entries" and "<16 hex>-<number>" (tar; the digest's first digits). A
+ * layer with a file that is not as it should be is not kept, nor a tar of more than 100,000 files.
  *
  * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
 int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;

@@ -27,9 +27,12 @@ struct Store {
     pthread_mutex_t naming;   /* one layer at a time gives names to its objects */
     pthread_mutex_t tree;     /* one tree is built at a time */
     uint8_t grant_key[GRANT_BYTES];
-    pthread_mutex_t partial;    /* partial/ is changed by one at a time; held last, alone */
+    /* One at a time gives and takes away what pulls can get of partial/; held last, alone, and not
+     * while the many files of a layer move or go. */
+    pthread_mutex_t partial;
     PartialSize *partial_sizes; /* under it: those that were counted, and still are so */
     size_t n_partial_sizes, cap_partial_sizes;
+    uint64_t n_partial_gone; /* under it: directories that were dropped */
 };
 
 /* Scoped locks: _cleanup_(content_unlockp) Store *lock = content_lock_shared(s); */

@@ -226,6 +226,8 @@ _unused_ static void fake_half(unsigned layer) {
 
 /* "slow" begins the names of the slow ones. */
 _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan *plan) {
+    if (streq(how, "large")) /* which does not come */
+        (void)pause();
     for (size_t i = 0; i < plan->n_fetch; i++) {
         if (startswith(how, "slow") || streq(how, "half") || streq(how, "crash"))
             (void)usleep(200000);
@@ -304,7 +306,7 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
         return;
     if (job->limits)
         fake_log_limits(how, job->limits);
-    fake_resolved(how, streq(how, "huge") ? (uint64_t)1 << 45 : 0);
+    fake_resolved(how, streq(how, "huge") ? (uint64_t)1 << 45 : streq(how, "large") ? GiB(1) : 0);
     while (more) {
         m = fake_read();
         if (m->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS) {

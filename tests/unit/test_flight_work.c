@@ -38,12 +38,19 @@ TEST(flight_look_up_gives_what_came_in_part) {
 
     ASSERT_OK(parse_hex(BLOB, 2 * DIGEST_BYTES, layer.digest.bytes));
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        uint64_t claimed = 1, all, left;
         _cleanup_close_ int fd = -EBADF;
 
         interrupt(s);
+        ASSERT_OK(store_partial_bytes(s, &all, &err));
         fd = env_ingest(s, "r-two");
         layer.kind = cases[i].kind;
-        ASSERT_EQ(flight_look_up(s, ENV_PULL("r-two"), &layer, cases[i].fetch, &err), 0);
+        ASSERT_EQ(
+            flight_look_up(s, ENV_PULL("r-two"), &layer, cases[i].fetch ? &claimed : NULL, &err),
+            0);
+        ASSERT_OK(store_partial_bytes(s, &left, &err));
+        if (cases[i].fetch)
+            ASSERT_EQ(claimed + left, all);
         ASSERT_EQ(env_count(s, "ingest", false), cases[i].given);
         ASSERT_EQ(env_count(s, "partial", false), cases[i].left);
         ASSERT_OK(store_ingest_end(s, "r-two", &err));

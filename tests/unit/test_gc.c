@@ -276,3 +276,29 @@ TEST(pulls_and_removals_at_the_same_time) {
     env_check_invariants(s);
     store_close(s);
 }
+
+static void *prune(void *arg) {
+    Err err = { "" };
+    int r = store_prune(arg, NULL, &err);
+
+    return r < 0 ? arg : NULL;
+}
+
+/* What came in part may take long to go: nobody who names objects or builds trees waits for it. */
+TEST(prune_waits_for_partial_layers_without_the_content) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    pthread_mutex_t *partial = mutex_lock(&s->partial);
+    pthread_t thread;
+    void *failed = NULL;
+
+    ASSERT_EQ(pthread_create(&thread, NULL, prune, s), 0);
+    for (unsigned i = 0; i < 20; i++) {
+        (void)usleep(10000);
+        ASSERT_EQ(pthread_rwlock_tryrdlock(&s->content), 0);
+        (void)pthread_rwlock_unlock(&s->content);
+    }
+    mutex_unlockp(&partial);
+    ASSERT_EQ(pthread_join(thread, &failed), 0);
+    ASSERT_TRUE(!failed);
+}

@@ -251,6 +251,83 @@ TEST(partial_old_ones_and_too_many_go) {
     store_close(s);
 }
 
+/* A worker that was taken over fills its folder: no more is moved than would be kept. */
+TEST(partial_of_one_pull_is_bounded) {
+    enum { N = 200 };
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
+    Err err = { "" };
+
+    for (unsigned i = 1; i <= N; i++) {
+        char hex[80];
+        (void)snprintf(hex, sizeof(hex), "%064x", i);
+        put(fd, hex, "x");
+        (void)snprintf(hex, sizeof(hex), "%064x.part", N + i);
+        env_write(fd, hex, "x", 1);
+    }
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_EQ(env_count(s, "partial", false), 2 * 64);
+    ASSERT_EQ(env_count(s, "ingest", false), 2 * (N - 64) + N);
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
+}
+
+/* One pull ends early, the next begins, until it is killed. */
+_noreturn_ static void work_traced(const char *path) {
+    Store *s = NULL;
+    const Layer a = layer_a();
+    uint64_t bytes;
+    int one, two;
+
+    if (store_open(&s, path, NULL) < 0)
+        _exit(EXIT_FAILURE);
+    one = env_ingest(s, "r-one");
+    two = env_ingest(s, "r-two");
+    if (one < 0 || two < 0)
+        _exit(EXIT_FAILURE);
+    put(one, A, "half");
+    env_trace_me();
+    if (store_partial_keep(s, "r-one", NULL) < 0 || store_ingest_end(s, "r-one", NULL) < 0 ||
+        store_partial_claim(s, "r-two", &a, &bytes, NULL) != 1)
+        _exit(EXIT_FAILURE);
+    _exit(EXIT_SUCCESS);
+}
+
+/* Wherever it was, the next pull gets both files. */
+TEST(partial_killed_at_system_calls_one_by_one_it_stays_whole) {
+    enum { STEP = 3 };
+    STORE_TEST_DIR(dir);
+    const char *path = tmpdir_join(dir, "store");
+    const Layer a = layer_a();
+    unsigned n = 0, rounds = 0;
+    uint64_t bytes;
+    bool killed = true;
+    Err err = { "" };
+
+    store_close(env_open(dir));
+    while (killed) {
+        pid_t pid = fork();
+        _cleanup_close_ int fd = -EBADF;
+        Store *s;
+
+        ASSERT_OK(pid);
+        if (pid == 0)
+            work_traced(path);
+        killed = env_kill_at(pid, n);
+        s = env_open(dir);
+        fd = env_ingest(s, "r-three");
+        ASSERT_EQ(store_partial_claim(s, "r-three", &a, &bytes, &err), 1);
+        ASSERT_EQ(env_count(s, "ingest", false), 2);
+        ASSERT_EQ(env_count(s, "partial", true), 0);
+        ASSERT_OK(store_ingest_end(s, "r-three", &err));
+        store_close(s);
+        rounds++;
+        n += STEP;
+    }
+    printf("killed at %u of %u stops\n", rounds - 1, n);
+    ASSERT_TRUE(rounds > 20);
+}
+
 TEST(partial_goes_when_the_blob_is_an_object_and_when_room_is_needed) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);

@@ -1,86 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Tests of cache/partial_tar: what is kept of a tar layer that was being unpacked, and who gets it.
  */
-#include "cache/partial.h"
-#include "cache/partial_tar.h"
-#include "tests/unit/store_env.h"
+#include "tests/unit/partial_tar_env.h"
 
 #include <sys/wait.h>
 #include <time.h>
-
-/* B's files have the names of A's; C's have names of their own. */
-#define TAG "00000000000000aa"
-#define A   TAG "000000000000000000000000000000000000000000000000"
-#define B   TAG "000000000000000000000000000000000000000000000001"
-#define C   "00000000000000cc000000000000000000000000000000000000000000000000"
-
-enum { FILES = 4 };
-
-static Layer layer_of(const char *hex) {
-    Layer layer = { .kind = LAYER_KIND_TAR };
-
-    ASSERT_OK(parse_hex(hex, 2 * DIGEST_BYTES, layer.digest.bytes));
-    return layer;
-}
-
-static const char *file_name(char buf[static 80], const char *hex, unsigned i) {
-    (void)snprintf(buf, 80, "%.16s-%u", hex, i);
-    return buf;
-}
-#define FILE_NAME(hex, i) file_name((char[80]){ "" }, (hex), (i))
-
-static const char *with(char buf[static 80], const char *hex, int n, const char *suffix) {
-    (void)snprintf(buf, 80, "%.*s%s", n, hex, suffix);
-    return buf;
-}
-#define LIST(hex)       with((char[80]){ "" }, (hex), 16, "-entries")
-#define CHECKPOINT(hex) with((char[80]){ "" }, (hex), 64, ".tar")
-
-/* Every other file is executable, every third is to be gone on with. */
-static mode_t mode_of(unsigned i) {
-    return (i % 2 ? 0555 : 0444) | (i % 3 == 0 ? 0200 : 0);
-}
-
-/* What a worker has of a layer: content, the list, the checkpoint. */
-static void put(int dir_fd, const char *hex, const char *checkpoint) {
-    for (unsigned i = 0; i < FILES; i++) {
-        env_write(dir_fd, FILE_NAME(hex, i), "content", 7);
-        ASSERT_OK(fchmodat(dir_fd, FILE_NAME(hex, i), mode_of(i), 0));
-    }
-    env_write(dir_fd, LIST(hex), "list", 4);
-    env_write(dir_fd, CHECKPOINT(hex), checkpoint, strlen(checkpoint));
-}
-
-static bool is_in(int dir_fd, const char *name) {
-    return faccessat(dir_fd, name, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
-}
-
-/* Is it in partial/, with all that put() made? */
-static bool is_kept(const Store *s, const char *hex) {
-    _cleanup_close_ int fd =
-        openat(s->partial_fd, ENV_KEPT(hex, ".tar"), O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-
-    for (unsigned i = 0; i < FILES; i++)
-        if (fd < 0 || !is_in(fd, FILE_NAME(hex, i)))
-            return false;
-    return is_in(fd, LIST(hex)) && is_in(fd, "checkpoint");
-}
-
-static void assert_file(int dir_fd, const char *name, uid_t owner, mode_t mode) {
-    struct stat st;
-
-    ASSERT_OK(fstatat(dir_fd, name, &st, AT_SYMLINK_NOFOLLOW));
-    ASSERT_TRUE(S_ISREG(st.st_mode));
-    ASSERT_EQ(st.st_uid, owner);
-    ASSERT_EQ(st.st_mode & 07777, mode);
-}
-
-static void assert_layer(int dir_fd, const char *hex, uid_t owner, const char *checkpoint) {
-    for (unsigned i = 0; i < FILES; i++)
-        assert_file(dir_fd, FILE_NAME(hex, i), owner, mode_of(i));
-    assert_file(dir_fd, LIST(hex), owner, 0600);
-    assert_file(dir_fd, checkpoint, owner, 0600);
-}
 
 TEST(partial_tar_goes_from_one_pull_to_the_next) {
     STORE_TEST_DIR(dir);
@@ -260,12 +184,6 @@ TEST(partial_tar_takes_no_file_that_is_not_as_it_should_be) {
     put(fd, A, "state");
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         env_write(fd, names[i], "x", 1);
-    ASSERT_OK(symlinkat("/etc/passwd", fd, TAG "-10"));
-    ASSERT_OK(mkdirat(fd, TAG "-11", 0700));
-    ASSERT_OK(mkfifoat(fd, TAG "-12", 0600));
-    ASSERT_OK(mknodat(fd, TAG "-13", S_IFCHR | 0600, 0x103));
-    env_write(fd, TAG "-14", "x", 1);
-    ASSERT_OK(linkat(fd, TAG "-14", fd, "second", 0));
     env_write(fd, TAG "-15", "x", 1);
     ASSERT_OK(fchmodat(fd, TAG "-15", 06777, 0));
     env_write(fd, TAG "-16", "x", 1);
@@ -288,24 +206,27 @@ static void replace(int fd, const char *name, unsigned how) {
         ASSERT_OK(mkdirat(fd, name, 0700));
     else if (how == 2)
         ASSERT_OK(mkfifoat(fd, name, 0600));
+    else if (how == 3)
+        ASSERT_OK(mknodat(fd, name, S_IFCHR | 0600, 0x103));
     else {
         env_write(fd, name, "x", 1);
         ASSERT_OK(linkat(fd, name, fd, "second", 0));
     }
 }
 
-/* Without its notes a layer is worth nothing. */
-TEST(partial_tar_is_not_kept_without_notes) {
+/* Without its notes, or one of its files, a layer is worth nothing. */
+TEST(partial_tar_is_not_kept_by_halves) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
     Err err = { "" };
 
-    for (unsigned i = 0; i < 8; i++) {
+    for (unsigned i = 0; i < 15; i++) {
+        const char *names[] = { LIST(A), CHECKPOINT(A), FILE_NAME(A, FILES - 1) };
         _cleanup_close_ int fd = env_ingest(s, "r-p");
 
         put(fd, A, "state");
         put(fd, C, "state");
-        replace(fd, i % 2 ? LIST(A) : CHECKPOINT(A), i / 2);
+        replace(fd, names[i % 3], i / 3);
         ASSERT_OK(store_partial_keep(s, "r-p", &err));
         ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
         ASSERT_TRUE(is_kept(s, C));
@@ -326,6 +247,7 @@ TEST(partial_tar_that_is_being_written_is_not_kept) {
 
         put(fd, A, "state");
         put(fd, C, "state");
+        put(fd, D, "state");
         first = openat(fd, name, O_WRONLY | O_CLOEXEC);
         second = openat(fd, FILE_NAME(C, 2), O_WRONLY | O_CLOEXEC);
         (void)clock_gettime(CLOCK_MONOTONIC, &start);
@@ -333,7 +255,8 @@ TEST(partial_tar_that_is_being_written_is_not_kept) {
         (void)clock_gettime(CLOCK_MONOTONIC, &end);
         ASSERT_TRUE((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 <
                     1900);
-        ASSERT_EQ(env_count(s, "partial", false), (i == 2 ? FILES + 1 : 0) + FILES + 1);
+        ASSERT_TRUE(is_kept(s, D));
+        ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
         ASSERT_OK(store_ingest_end(s, "r-p", &err));
     }
 }
@@ -412,6 +335,52 @@ TEST(partial_tar_counts_as_one_and_goes_like_a_blob) {
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
 
+TEST(partial_tar_only_the_newest_few_are_kept) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Err err = { "" };
+
+    for (unsigned i = 0; i < PARTIAL_TARS + 2; i++) {
+        const struct timespec then[2] = { { .tv_sec = time(NULL) - 100 + i },
+                                          { .tv_sec = time(NULL) - 100 + i } };
+        _cleanup_close_ int fd = env_ingest(s, "r-p");
+        char hex[80], path[80];
+
+        (void)snprintf(hex, sizeof(hex), "%016x%048x", i, i);
+        put(fd, hex, "state");
+        ASSERT_OK(store_partial_keep(s, "r-p", &err));
+        (void)snprintf(path, sizeof(path), "%s", ENV_KEPT(hex, ".tar/checkpoint"));
+        ASSERT_OK(utimensat(s->partial_fd, path, then, 0));
+        ASSERT_OK(store_ingest_end(s, "r-p", &err));
+    }
+    for (unsigned i = 0; i < PARTIAL_TARS + 2; i++) {
+        char hex[80];
+
+        (void)snprintf(hex, sizeof(hex), "%016x%048x", i, i);
+        ASSERT_EQ(is_kept(s, hex), i >= 2);
+    }
+}
+
+/* Inodes are finite. */
+TEST(partial_tar_of_too_many_files_is_not_kept) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int fd = env_ingest(s, "r-p");
+    Err err = { "" };
+
+    put(fd, C, "state");
+    put(fd, A, "state"); /* and its list */
+    for (unsigned i = FILES; i < PARTIAL_TAR_FILES; i++) {
+        _cleanup_close_ int file =
+            openat(fd, FILE_NAME(A, i), O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
+        ASSERT_OK(file);
+    }
+    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_TRUE(is_kept(s, C));
+    ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
+    ASSERT_OK(store_ingest_end(s, "r-p", &err));
+}
+
 /* A daemon that was killed had begun to keep it: what it takes is counted again. */
 TEST(partial_tar_that_was_kept_by_halves_is_counted_as_a_whole) {
     STORE_TEST_DIR(dir);
@@ -421,11 +390,12 @@ TEST(partial_tar_that_was_kept_by_halves_is_counted_as_a_whole) {
     Err err = { "" };
 
     put(fd, A, "state");
-    ASSERT_OK(mkdirat(s->partial_fd, ENV_KEPT(A, ".tar"), 0700));
-    kept = openat(s->partial_fd, ENV_KEPT(A, ".tar"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_OK(mkdirat(s->partial_fd, MOVING(A, "r-p"), 0700));
+    kept = openat(s->partial_fd, MOVING(A, "r-p"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     ASSERT_OK(renameat(fd, FILE_NAME(A, 0), kept, FILE_NAME(A, 0)));
+    ASSERT_OK(renameat(fd, LIST(A), kept, LIST(A)));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
-    ASSERT_EQ(bytes, 4096);
+    ASSERT_EQ(bytes, 0);
     ASSERT_OK(store_partial_keep(s, "r-p", &err));
     ASSERT_TRUE(is_kept(s, A));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
@@ -467,169 +437,4 @@ TEST(partial_tar_start_removes_what_is_not_whole) {
     ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
     ASSERT_TRUE(is_in(out, "checkpoint") && is_in(out, FILE_NAME(A, 0)));
     store_close(s);
-}
-
-/* One pull ends early, the next begins, until it is killed. */
-_noreturn_ static void work_traced(const char *path) {
-    Store *s = NULL;
-    uint64_t bytes;
-    const Layer a = layer_of(A);
-    int one, two;
-
-    if (store_open(&s, path, NULL) < 0)
-        _exit(EXIT_FAILURE);
-    one = env_ingest(s, "r-one");
-    two = env_ingest(s, "r-two");
-    if (one < 0 || two < 0)
-        _exit(EXIT_FAILURE);
-    put(one, A, "state");
-    env_trace_me();
-    if (store_partial_keep(s, "r-one", NULL) < 0 || store_ingest_end(s, "r-one", NULL) < 0 ||
-        store_partial_claim(s, "r-two", &a, &bytes, NULL) != 1)
-        _exit(EXIT_FAILURE);
-    _exit(EXIT_SUCCESS);
-}
-
-/* Wherever it was, the next pull gets all of it. */
-TEST(partial_tar_killed_at_system_calls_one_by_one_it_stays_whole) {
-    enum { STEP = 5 };
-    STORE_TEST_DIR(dir);
-    const char *path = tmpdir_join(dir, "store");
-    const Layer a = layer_of(A);
-    unsigned n = 0, rounds = 0;
-    uint64_t bytes;
-    bool killed = true;
-    Err err = { "" };
-
-    store_close(env_open(dir));
-    while (killed) {
-        pid_t pid = fork();
-        _cleanup_close_ int fd = -EBADF;
-        Store *s;
-
-        ASSERT_OK(pid);
-        if (pid == 0)
-            work_traced(path);
-        killed = env_kill_at(pid, n);
-        s = env_open(dir);
-        ASSERT_EQ(env_count(s, "ingest", true), 0);
-        fd = env_ingest(s, "r-three");
-        ASSERT_EQ(store_partial_claim(s, "r-three", &a, &bytes, &err), 1);
-        assert_layer(fd, A, 0, CHECKPOINT(A));
-        ASSERT_EQ(env_count(s, "partial", true), 0);
-        ASSERT_OK(store_ingest_end(s, "r-three", &err));
-        store_close(s);
-        rounds++;
-        n += STEP;
-    }
-    printf("killed at %u of %u stops\n", rounds - 1, n);
-    ASSERT_TRUE(rounds > 20);
-}
-
-/* The layer is whole, and committed, until that is killed. */
-_noreturn_ static void commit_traced(const char *path) {
-    LayerEntry entries[FILES];
-    const Layer a = layer_of(A);
-    Store *s = NULL;
-    int fd;
-
-    if (store_open(&s, path, NULL) < 0)
-        _exit(EXIT_FAILURE);
-    fd = env_ingest(s, "r-one");
-    put(fd, A, "state");
-    for (unsigned i = 0; i < FILES; i++) {
-        entries[i] = env_file(-1, FILE_NAME(A, i), "content");
-        entries[i].ingest = xstrdup(entries[i].path);
-        entries[i].executable = i % 2;
-    }
-    env_trace_me();
-    _exit(env_commit(s, ENV_PULL("r-one"), &a, entries, FILES, &(Err){ "" }) < 0);
-}
-
-/* It is stored, or the next pull gets what there is of it, which may be less than there was: what
- * has a name among the objects and no row is removed. */
-TEST(partial_tar_killed_while_it_is_committed_nothing_wrong_is_visible) {
-    enum { STEP = 5 };
-    STORE_TEST_DIR(dir);
-    const char *path = tmpdir_join(dir, "store");
-    const Layer a = layer_of(A);
-    unsigned n = 0, stored = 0, rounds = 0;
-    uint64_t bytes;
-    bool killed = true;
-    Err err = { "" };
-
-    store_close(env_open(dir));
-    while (killed) {
-        pid_t pid = fork();
-        _cleanup_close_ int fd = -EBADF;
-        Store *s;
-
-        ASSERT_OK(pid);
-        if (pid == 0)
-            commit_traced(path);
-        killed = env_kill_at(pid, n);
-        s = env_open(dir);
-        env_check_invariants(s);
-        fd = env_ingest(s, "r-two");
-        if (env_has_layer(s, ENV_ORIGIN, &a))
-            stored++;
-        else
-            ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 1);
-        ASSERT_OK(store_ingest_end(s, "r-two", &err));
-        if (!killed)
-            ASSERT_EQ(env_count(s, "partial", true), 0);
-        ASSERT_OK(store_prune(s, NULL, &err));
-        store_close(s);
-        rounds++;
-        n += STEP;
-    }
-    printf("killed at %u of %u stops, stored %u times\n", rounds - 1, n, stored);
-    ASSERT_TRUE(rounds > 10 && stored > 0 && stored < rounds);
-}
-
-static double seconds_since(const struct timespec *start) {
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
-}
-
-/* Every plan asks for the bytes. */
-TEST(partial_tar_of_many_files_is_quick) {
-    enum { N = 60000 };
-    STORE_TEST_DIR(dir);
-    _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int fd = env_ingest(s, "r-p");
-    const Layer a = layer_of(A);
-    struct timespec start;
-    double keep, count, again, claim;
-    uint64_t bytes, same;
-    Err err = { "" };
-
-    put(fd, A, "state");
-    for (unsigned i = FILES; i < N; i++) {
-        _cleanup_close_ int file =
-            openat(fd, FILE_NAME(A, i), O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
-        ASSERT_OK(file);
-    }
-    (void)clock_gettime(CLOCK_MONOTONIC, &start);
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
-    keep = seconds_since(&start);
-    ASSERT_EQ(env_count(s, "partial", false), N + 2);
-    (void)clock_gettime(CLOCK_MONOTONIC, &start);
-    ASSERT_OK(store_partial_bytes(s, &bytes, &err));
-    count = seconds_since(&start);
-    (void)clock_gettime(CLOCK_MONOTONIC, &start);
-    ASSERT_OK(store_partial_bytes(s, &same, &err));
-    again = seconds_since(&start);
-    ASSERT_EQ(bytes, (FILES + 2) * 4096);
-    ASSERT_EQ(same, bytes);
-    (void)clock_gettime(CLOCK_MONOTONIC, &start);
-    ASSERT_EQ(store_partial_claim(s, "r-p", &a, &bytes, &err), 1);
-    claim = seconds_since(&start);
-    ASSERT_EQ(env_count(s, "ingest", false), N + 2);
-    printf("%d files: kept in %.2f s, counted in %.3f s, again in %.6f s, claimed in %.2f s\n", N,
-           keep, count, again, claim);
-    ASSERT_TRUE(again < 0.02 && keep < 30 && claim < 30);
-    ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
