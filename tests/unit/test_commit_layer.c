@@ -528,7 +528,8 @@ TEST(commit_ends_what_is_kept_of_the_layer) {
         Layer layer = i % 2 ? env_tar("tar") : env_raw(&e);
 
         note(env.fd, &layer, notes);
-        note(env.fd, &layer, ".part");
+        if (i % 2 == 0)
+            note(env.fd, &layer, ".part");
         ASSERT_OK(store_partial_keep(env.s, "p", &err));
         ASSERT_EQ(env_count(env.s, "partial", false), i % 2 ? 1 : 2);
         note(env.fd, &layer, notes);
