@@ -12,7 +12,7 @@
  * pull: so in partial/ it is only where the whole layer is.  After a crash in between the folder
  * has it, and the start, which keeps what is in folders, goes on in the same directory; or the
  * directory has it, and the start gives it its name.  What is dropped is called ".gone-<number>"
- * until it is. */
+ * until its files are removed. */
 #pragma once
 
 #include "cache/partial_move.h"
@@ -62,5 +62,5 @@ bool partial_tar_is_whole(const Store *s, const Digest *key, struct timespec *re
 /* What it takes on disk.  The files are counted when it is kept, and when the daemon was started
  * again. */
 uint64_t partial_tar_bytes(Store *s, const Digest *key);
-/* What fails here is tried again by the next who looks what there is. */
+/* It is not there any more; what fails then is tried again by the next start. */
 void partial_tar_drop(PartialGone *g, const Digest *key);

@@ -105,6 +105,10 @@ TEST(flight_what_an_earlier_pull_left_needs_no_room_again) {
     Flight *p;
 
     agent_env_init(&e, dir, NULL);
+    if (flight_room(e.store) < GiB(2)) {
+        agent_env_done(&e);
+        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
+    }
     context.event = e.event;
     context.store = e.store;
     context.pool = e.pool;
