@@ -8,6 +8,14 @@
 
 #define BYTES(p, size) ((ProtobufCBinaryData){ .len = (size), .data = (uint8_t *)(uintptr_t)(p) })
 
+#define WANTED_MAX 10000 /* there are few: equal files that two threads had at the same time */
+
+/* A content that an entry counts on. */
+typedef struct Wanted {
+    Digest digest;
+    bool executable;
+} Wanted;
+
 /* One try. */
 typedef struct Restore {
     const RestoreOptions *o;
@@ -15,6 +23,8 @@ typedef struct Restore {
     Hasher *hasher;
     uint64_t n_read; /* bytes */
     uint64_t max;    /* of the blob */
+    Wanted *wanted;  /* entries without a file, whose content did not come before them */
+    size_t n_wanted, cap_wanted;
 } Restore;
 
 /* --- notes --- */
@@ -111,9 +121,27 @@ static int foreign(const LayerEntry *e, Err *err) {
                    e->path);
 }
 
-/* An entry without a file counts on one that came before. */
+/* An entry without a file counts on another one, which mostly came before. */
+static int want(Restore *r, const LayerEntry *e, Err *err) {
+    if (seen_test(r->o->seen, &e->digest, e->executable))
+        return 0;
+    if (r->n_wanted == WANTED_MAX)
+        return foreign(e, err);
+    ARRAY_GROW(r->wanted, r->n_wanted, r->cap_wanted);
+    r->wanted[r->n_wanted++] = (Wanted){ e->digest, e->executable };
+    return 0;
+}
+
+static int prove_wanted(const Restore *r, Err *err) {
+    for (size_t i = 0; i < r->n_wanted; i++)
+        if (!seen_test(r->o->seen, &r->wanted[i].digest, r->wanted[i].executable))
+            return err_set(err, -EBADMSG, "nothing in the store has the content %s",
+                           DIGEST_STR(&r->wanted[i].digest));
+    return 0;
+}
+
 static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
-    const Restore *r = arg;
+    Restore *r = arg;
     _cleanup_close_ int fd = -EBADF;
     uint64_t n;
     Digest got;
@@ -122,7 +150,7 @@ static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
     if (e->type != ENTRY_TYPE_FILE)
         return 0;
     if (!e->ingest)
-        return seen_test_and_add(r->o->seen, &e->digest, e->executable) ? 0 : foreign(e, err);
+        return want(r, e, err);
     fd = read_back_open(r->o->dir_fd, e->ingest, e->size >= UNPACK_FILE_DIRECT);
     if (fd < 0)
         return foreign(e, err);
@@ -143,7 +171,7 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     int k;
 
     seen_clear(r->o->seen);
-    r->n_read = 0;
+    r->n_read = r->n_wanted = 0;
     r->max = m->complete ? m->size : m->offset;
     if (!is_usable(r->o, m))
         return err_set(err, -EBADMSG, "it is of a pull with other buffers");
@@ -155,8 +183,12 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     from.mark.bytes = m->list_bytes;
     memcpy(from.mark.digest.bytes, m->list_digest.data, DIGEST_BYTES);
     k = entry_log_reopen(&ret->log, r->o->dir_fd, &from, err);
-    if (k < 0)
+    if (k >= 0)
+        k = prove_wanted(r, err);
+    if (k < 0) {
+        ret->log = entry_log_free(ret->log);
         return k;
+    }
     ret->list = from.mark;
     ret->complete = m->complete;
     return 1;
@@ -190,6 +222,7 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
         seen_clear(o->seen);
         *ret = (Restored){ 0 };
     }
+    free(restore.wanted);
     (void)read_back_free(restore.reader);
     (void)hasher_free(restore.hasher);
     return r == -ECANCELED ? err_set(err, r, "the pull was cancelled") : r;

@@ -81,6 +81,16 @@ bool seen_test_and_add(Seen *s, const Digest *digest, bool executable) {
     return found;
 }
 
+bool seen_test(Seen *s, const Digest *digest, bool executable) {
+    const SeenSlot want = { .digest = *digest, .executable = executable };
+    bool found;
+
+    (void)pthread_mutex_lock(&s->mutex);
+    found = find(s->slots, s->n_slots, &want)->used;
+    (void)pthread_mutex_unlock(&s->mutex);
+    return found;
+}
+
 void seen_clear(Seen *s) {
     (void)pthread_mutex_lock(&s->mutex);
     memset(s->slots, 0, s->n_slots * sizeof(*s->slots));

@@ -17,4 +17,6 @@ DEFINE_CLEANUP(Seen, seen_free);
 
 /* Is the content there already?  From now on it is. */
 bool seen_test_and_add(Seen *s, const Digest *digest, bool executable);
+/* The same, but it stays as it is. */
+bool seen_test(Seen *s, const Digest *digest, bool executable);
 void seen_clear(Seen *s);

@@ -76,6 +76,7 @@ static void fixture_open(Fixture *f) {
     *f = (Fixture){ .dir = tmpdir_new(), .seen = seen_new(), .buffer_bytes = BUFFER };
     open_checkpoint(f);
     ASSERT_OK(entry_log_new(&f->log, tmpdir_fd(f->dir), "ab", LAYER, &f->err));
+    add(f, "early", "content two", false, true); /* its file was slower */
     add(f, "one", "content one", true, false);
     add(f, "two", "content two", true, true);
     add(f, "same", "content one", false, false);
