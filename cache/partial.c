@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* partial: layers that came in part: kept for the next pull that wants them, handed to it, and
- * dropped.  Nothing here reads them: the worker does, and believes nothing in them. */
+ * dropped.  Nothing here reads them: the worker does, and hashes them again. */
 #include "cache/partial.h"
 
 #include "base/fs.h"

@@ -19,7 +19,7 @@
  *                       get them.  They move to ingest/ of the next pull that wants the layer; they
  *                       go when the layer is stored, after 7 days, the oldest beyond 64 (of the
  *                       directories: beyond 8), and when there is no space.  Only workers read
- *                       them, and believe nothing of it
+ *                       them, and hash all content again
  *   partial/<64 hex>.of-<16 hex>/   one of these while its files move from or to the pull's folder;
  *                       the start goes on with it, or removes it
  *   partial/.gone-<number>/   one that is being removed

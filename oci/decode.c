@@ -49,10 +49,6 @@ Decoder *decoder_free(Decoder *d) {
     return NULL;
 }
 
-Codec decoder_codec(const Decoder *d) {
-    return d->codec;
-}
-
 static void skip(Decoder *d) {
     size_t n = (size_t)MIN((uint64_t)d->n_in, d->skip);
 

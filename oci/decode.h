@@ -21,9 +21,9 @@ DEFINE_CLEANUP(Decoder, decoder_free);
  * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; and those of the source.
  * Blocks as the source does: for a thread of its own. */
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
+#define DECODER_BUILD_MAX 32
 /* Where a decoder is, between two calls: all it gave was of the bytes before the last `left` that
  * the source gave. */
-#define DECODER_BUILD_MAX 32
 typedef struct DecoderState {
     Codec codec;
     bool in_frame;
@@ -46,5 +46,3 @@ bool decoder_state(const Decoder *d, DecoderState *ret);
 bool decoder_state_is_ours(const DecoderState *state);
 /* Goes on there, in a state that is ours: the source gives what followed.  Error: -ENOMEM. */
 int decoder_resume(Decoder **ret, const DecoderResume *from, Err *err) _must_check_;
-/* What the first bytes said; valid after the first decoder_read(). */
-Codec decoder_codec(const Decoder *d);
