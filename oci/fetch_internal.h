@@ -84,6 +84,7 @@ struct Fetch {
     unsigned pending; /* works, writes and reads in flight */
     unsigned hashing, reading;
     uint64_t hash_bytes, hash_usec; /* hashed, and the processor's time for that */
+    uint64_t waited_usec;           /* pauses of connections that are gone */
     bool was_full;                  /* a connection had to wait for us since the last look */
     bool small;                     /* one buffer is all of it */
     bool open;                      /* the file is, or none is needed yet */
@@ -115,6 +116,10 @@ int fetch_rest(Fetch *f, uint64_t usec) _must_check_;
 bool fetch_is_ranged(const Fetch *f);
 /* How long the request has run, pauses left out; never 0. */
 uint64_t fetch_stream_usec(const FetchStream *s, uint64_t now);
+/* How long it has waited for us, all pauses together. */
+uint64_t fetch_stream_idle_usec(const FetchStream *s, uint64_t now);
+/* Does it have so much to bring that others should take a part of that? */
+bool fetch_stream_is_long(const FetchStream *s);
 /* Does one of its connections count as the first, and so the next as an extra one? */
 bool fetch_has_first(const Fetch *f);
 /* What to ask for next; false: nothing of the window is left. */

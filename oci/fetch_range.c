@@ -7,13 +7,17 @@ bool fetch_is_ranged(const Fetch *f) {
     return f->mode == FETCH_RANGES || f->mode == FETCH_PROBING;
 }
 
-uint64_t fetch_stream_usec(const FetchStream *s, uint64_t now) {
-    uint64_t idle = s->idle_usec + (s->paused_usec ? now - s->paused_usec : 0);
-
-    return MAX(now - s->begun_usec - MIN(idle, now - s->begun_usec), (uint64_t)1);
+uint64_t fetch_stream_idle_usec(const FetchStream *s, uint64_t now) {
+    return s->idle_usec + (s->paused_usec ? now - s->paused_usec : 0);
 }
 
-/* Of a blob in one stream: all the rest, unless some of that is there. */
+uint64_t fetch_stream_usec(const FetchStream *s, uint64_t now) {
+    uint64_t all = now - s->begun_usec;
+
+    return MAX(all - MIN(fetch_stream_idle_usec(s, now), all), (uint64_t)1);
+}
+
+/* In one stream: all the rest, unless some of that is there. */
 static void widen(const Fetch *f, Extent *want) {
     const Window *w = &f->window;
     const Extents *disk = &w->disk;
@@ -39,17 +43,30 @@ static unsigned count_possible(const Fetch *f) {
     return MAX(f->n_streams + more, 1U);
 }
 
-/* Pieces of the next range.  The first ones are shorter, each by a step: so they end one after the
- * other, and while the lowest ends the highest has just begun, which halves the buffers that hold
- * bytes out of order.  Where fewer connections do, ranges become longer. */
+/* Pieces of a range when several connections share the blob. */
 static unsigned range_pieces(const Fetch *f) {
     unsigned most = traffic_connections(f->c->traffic);
     unsigned n = MIN(f->ramp.looks >= FETCH_RAMP_LOOKS ? f->ramp.wanted : most, count_possible(f));
     unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
     unsigned buffers = f->c->n_buffers - kept;
-    unsigned pieces = MIN(buffers * 2 / n, buffers);
 
-    return MAX(f->n_requests < n ? pieces * (f->n_requests + 1) / n : pieces, 1U);
+    return MAX(MIN(buffers * 2 / n, buffers), 1U);
+}
+
+/* The first ones of several are shorter, each by a step: so they end one after the other, and while
+ * the lowest ends the highest has just begun, which halves the buffers that hold bytes out of
+ * order.  Where fewer connections do, ranges become longer. */
+static unsigned next_pieces(const Fetch *f) {
+    unsigned pieces = range_pieces(f);
+    unsigned n = MIN(f->ramp.wanted, count_possible(f));
+
+    return f->n_requests < n ? MAX(pieces * (f->n_requests + 1) / n, 1U) : pieces;
+}
+
+bool fetch_stream_is_long(const FetchStream *s) {
+    const Fetch *f = s->fetch;
+
+    return s->end - s->at > (uint64_t)range_pieces(f) * f->window.piece_bytes;
 }
 
 /* How many others will share the rest with the next connection. */
@@ -84,22 +101,25 @@ static uint64_t shared_pieces(const Fetch *f, uint64_t begin) {
     return MAX((take + f->window.piece_bytes / 2) / f->window.piece_bytes, (uint64_t)1);
 }
 
-/* What to ask for next. */
+/* A second range costs one connection nothing but the wait for its answer.  (When it turns out that
+ * more are needed, it is dropped: fetch_stream.c.) */
+static bool is_in_one(const Fetch *f) {
+    return f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE ||
+           (f->mode == FETCH_RANGES && f->ramp.wanted == 1);
+}
+
 bool fetch_choose_range(const Fetch *f, Extent *ret) {
-    unsigned pieces = range_pieces(f);
+    unsigned pieces = is_in_one(f) ? f->window.span : next_pieces(f);
     Extent taken[FETCH_STREAMS_MAX];
 
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
-    if (f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE) {
-        if (!window_claim(&f->window, taken, f->n_streams, f->window.span, ret))
-            return false;
-        widen(f, ret);
-        return true;
-    }
     if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
         return false;
-    ret->end = MIN(ret->end, window_begin(&f->window, ret->begin / f->window.piece_bytes +
-                                                          shared_pieces(f, ret->begin)));
+    if (is_in_one(f))
+        widen(f, ret);
+    else
+        ret->end = MIN(ret->end, window_begin(&f->window, ret->begin / f->window.piece_bytes +
+                                                              shared_pieces(f, ret->begin)));
     return true;
 }

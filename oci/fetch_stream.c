@@ -25,6 +25,7 @@ static bool detach_stream(FetchStream *s) {
             f->streams[i] = f->streams[--f->n_streams];
             break;
         }
+    f->waited_usec += fetch_stream_idle_usec(s, now_usec());
     s->request = registry_request_free(s->request);
     free(s);
     return extra;
@@ -157,10 +158,14 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         f->mode = FETCH_PLAIN;
         traffic_mark_ranges_bad(f->c->traffic);
         keep_only(s);
-    } else if (f->mode == FETCH_PROBING) {
+        return;
+    }
+    if (f->mode == FETCH_PROBING)
         f->mode = FETCH_RANGES;
+    if (f->mode == FETCH_RANGES && f->ramp.looks == 0) { /* one may have been slow by chance */
         traffic_answered(f->c->traffic, head->answer_usec, true);
-        ramp_answered(&f->ramp, head->answer_usec, traffic_connections(f->c->traffic));
+        ramp_answered(&f->ramp, traffic_answer_usec(f->c->traffic),
+                      traffic_connections(f->c->traffic));
     }
 }
 
@@ -342,6 +347,28 @@ static bool may_ramp(const Fetch *f) {
     return fetch_is_ranged(f) && f->n_streams > 0 && f->n_streams <= f->ramp.wanted;
 }
 
+/* The first time that one connection is not enough, it may have been asked for all. */
+static void look(Fetch *f) {
+    RampLook look = { .now_usec = now_usec(),
+                      .received = f->received,
+                      .hashed = f->hash_bytes,
+                      .hash_usec = f->hash_usec,
+                      .waited_usec = f->waited_usec,
+                      .ahead = is_ahead(f),
+                      .most = traffic_connections(f->c->traffic) };
+    bool one = f->ramp.wanted == 1;
+
+    for (unsigned i = 0; i < f->n_streams; i++)
+        look.waited_usec += fetch_stream_idle_usec(f->streams[i], look.now_usec);
+    if (may_ramp(f))
+        ramp_look(&f->ramp, &look);
+    else
+        ramp_skip(&f->ramp, &look);
+    if (one && f->ramp.wanted > 1 && fetch_stream_is_long(f->streams[0]))
+        remove_stream(f->streams[0]);
+    f->was_full = false;
+}
+
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     Fetch *f = arg;
 
@@ -349,14 +376,7 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     (void)usec;
     if (f->r < 0 || f->closed || f->finishing)
         return 0;
-    if (may_ramp(f))
-        ramp_look(&f->ramp, &(RampLook){ .now_usec = now_usec(),
-                                         .received = f->received,
-                                         .hashed = f->hash_bytes,
-                                         .hash_usec = f->hash_usec,
-                                         .ahead = is_ahead(f),
-                                         .most = traffic_connections(f->c->traffic) });
-    f->was_full = false;
+    look(f);
     drop_slow(f);
     fetch_file_keep(f);
     (void)!loop_timer_after(f->c->event, &f->tick,

@@ -3,12 +3,14 @@
  * can follow. */
 #include "oci/ramp.h"
 
-#define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer */
-#define LOOK_USEC    USEC_PER_MSEC        /* so little says nothing */
-#define LOOKS_DOUBLE 3 /* in a row, before the number is doubled: some may have been unlucky */
-#define LOOKS_TRY    5 /* in a row, before one more is tried, and before it is judged */
-#define FORGET       8 /* this part of the best with each look */
-#define WORTH        8 /* it has to make the blob faster by this part */
+#define FAR_USEC       (15 * USEC_PER_MSEC) /* of an answer */
+#define LOOK_USEC      USEC_PER_MSEC        /* so little says nothing */
+#define LOOKS_DOUBLE   3  /* in a row, before the number is doubled: some may have been unlucky */
+#define LOOKS_TRY      10 /* in a row, before one more is tried */
+#define LOOKS_JUDGE    5  /* before it is judged, and before fewer are taken to be enough */
+#define TIMES_DOWN_MAX 4U
+#define FORGET         8 /* this part of the best with each look */
+#define WORTH          8 /* it has to make the blob faster by this part */
 
 void ramp_begin(Ramp *r) {
     *r = (Ramp){ .wanted = 1 };
@@ -18,14 +20,32 @@ static uint64_t rate(const Ramp *r) {
     return per_second(r->received - r->since_received, r->usec - r->since_usec);
 }
 
-static void go_to(Ramp *r, uint64_t n, bool trying) {
-    r->trying = trying;
+/* From here on; `all`: what is known so far does not count. */
+static void mark_waits(Ramp *r, const RampLook *look, bool all) {
+    r->waits_usec = look->now_usec;
+    r->waited_usec = look->waited_usec;
+    if (all)
+        r->waits_looks = 0;
+    if (r->waits_looks == 0)
+        r->waits = r->waits_of = 0;
+}
+
+static void go_to(Ramp *r, const RampLook *look, uint64_t n) {
+    mark_waits(r, look, true);
     r->rate_before = rate(r);
     r->since_usec = r->usec;
     r->since_received = r->received;
     r->best = 0;
     r->looks = r->hungry = 0;
     r->wanted = (unsigned)n;
+}
+
+/* It has to prove that it is right. */
+static void try(Ramp *r, const RampLook *look, unsigned n) {
+    unsigned was = r->wanted;
+
+    go_to(r, look, n);
+    r->was = was;
 }
 
 /* One look may have been unlucky, so the best counts; but a burst is forgotten. */
@@ -41,6 +61,7 @@ static void note(Ramp *r, const RampLook *look) {
     if (!r->begun) {
         r->since_usec = r->usec;
         r->since_received = r->received;
+        mark_waits(r, look, true);
     }
     r->begun = r->begun || look->received > 0;
 }
@@ -50,14 +71,32 @@ static uint64_t hash_speed(const RampLook *look) {
     return per_second(look->hashed, look->hash_usec);
 }
 
-/* False: it was not worth it, and is given up. */
-static bool judge(Ramp *r) {
-    r->trying = false;
-    if (rate(r) >= r->rate_before + r->rate_before / WORTH)
-        return true;
-    go_to(r, r->wanted - 1, false);
-    r->settled = true;
-    return false;
+/* Was the last change one for the better?  If not, it is taken back, and not tried again. */
+static void judge(Ramp *r, const RampLook *look) {
+    uint64_t before = r->rate_before,
+             least = r->was < r->wanted ? before + before / WORTH : before - before / WORTH;
+    unsigned was = r->was;
+
+    r->was = 0;
+    if (rate(r) >= least)
+        return;
+    if (was < r->wanted)
+        r->settled = true;
+    else
+        r->needed = true;
+    go_to(r, look, was);
+}
+
+/* So many could go: all together waited as long as so many of them last. */
+static unsigned count_spare(Ramp *r, const RampLook *look) {
+    uint64_t n;
+
+    r->waits += look->waited_usec - r->waited_usec;
+    r->waits_of += look->now_usec - r->waits_usec;
+    r->waits_looks += look->now_usec > r->waits_usec;
+    n = r->waits_looks < LOOKS_JUDGE || r->waits_of == 0 ? 0 : r->waits / r->waits_of;
+    mark_waits(r, look, r->waits_looks == LOOKS_JUDGE);
+    return (unsigned)MIN(n, (uint64_t)r->wanted - 1);
 }
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
@@ -66,16 +105,31 @@ void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
 
 void ramp_look(Ramp *r, const RampLook *look) {
     uint64_t speed = hash_speed(look);
+    unsigned spare;
 
     if (r->begun && look->now_usec < r->usec + LOOK_USEC)
         return;
     note(r, look);
-    if (r->trying && (r->looks < LOOKS_TRY || !judge(r)))
+    spare = count_spare(r, look);
+    if (r->was > 0) {
+        if (r->looks >= LOOKS_JUDGE)
+            judge(r, look);
+    } else if (spare > 0 && !r->needed) {
+        r->times_down = MIN(r->times_down + 1U, TIMES_DOWN_MAX);
+        try(r, look, r->wanted - spare);
+    } else if (r->hungry < (unsigned)LOOKS_DOUBLE << r->times_down || r->wanted >= look->most) {
         return;
-    if (r->hungry < LOOKS_DOUBLE || r->wanted >= look->most)
-        return;
-    if (r->best <= speed / 2 || speed == 0)
-        go_to(r, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most), false);
-    else if (!r->settled && r->hungry >= LOOKS_TRY && r->best <= speed / 4 * 3)
-        go_to(r, r->wanted + 1U, true);
+    } else if (r->best <= speed / 3 || speed == 0) {
+        go_to(r, look, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most));
+    } else if (!r->settled && r->hungry >= LOOKS_TRY && r->best <= speed / 4 * 3) {
+        try(r, look, r->wanted + 1U);
+    }
+}
+
+void ramp_skip(Ramp *r, const RampLook *look) {
+    mark_waits(r, look, false);
+    if (r->looks == 0) { /* what others bring is not for the judge */
+        r->usec = r->since_usec = look->now_usec;
+        r->received = r->since_received = look->received;
+    }
 }

@@ -163,7 +163,7 @@ def test_what_was_finished_is_not_asked_for_again(make_faulty, work, start):
 
 
 def test_wrong_content_leaves_nothing_to_go_on_with(make_faulty, work, start):
-    registry, artifact, reference = served(make_faulty, work, 8 * MIB)
+    registry, artifact, reference = served(make_faulty, work, 40 * MIB)  # more than one range
     registry.fault(artifact.layers[0]["digest"], "corrupt", after=1000)
     worker = start(reference, **JOB)
     worker.until("resolved").plan(0)

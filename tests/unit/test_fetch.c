@@ -18,8 +18,8 @@ struct RegistryRequest {
     sd_event_source *source;
     const uint8_t *body;
     size_t n, at, piece;
-    int fail;              /* instead of the end */
-    unsigned turns, every; /* of so many turns one gives a piece */
+    int fail;                         /* instead of the end */
+    unsigned turns, every, turn_usec; /* of so many turns one gives a piece; a turn takes so long */
     RegistryBlobHead head;
     bool told, expects, done;
 };
@@ -40,7 +40,8 @@ struct Registry {
     unsigned n_requests, n_before_head; /* before the first head came */
     unsigned n_expecting, n_dropped;    /* requests that were ended before their end */
     uint64_t sent;
-    unsigned chance; /* not 0: some answers are much slower than others */
+    unsigned turn_usec; /* each piece takes so long, behind the first range */
+    unsigned chance;    /* not 0: some answers are much slower than others */
 };
 
 RegistryRequest *registry_request_free(RegistryRequest *q) {
@@ -61,6 +62,7 @@ static int on_turn(sd_event_source *source, void *arg) {
 
     if (++q->turns % q->every != 0)
         return 0;
+    (void)usleep(q->turn_usec);
     if (!q->told && q->fail != REGISTRY_RANGE_IGNORED) {
         q->told = true;
         q->registry->n_before_head = q->registry->n_before_head ?: q->registry->n_requests;
@@ -117,6 +119,7 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
         .head = { .whole = whole, .etag = r->etag, .answer_usec = r->answer_usec },
         .expects = blob->etag,
     };
+    q->turn_usec = blob->begin > 0 ? r->turn_usec : 0;
     q->n = (size_t)MIN(whole ? blob->size : blob->end, (uint64_t)r->n);
     q->fail = r->fail;
     if (breaks) {
@@ -128,6 +131,8 @@ int registry_get_blob(Registry *r, RegistryRequest **ret, const RegistryBlob *bl
         q->fail = REGISTRY_RANGE_IGNORED;
     }
     ASSERT_OK(sd_event_add_defer(r->event, &q->source, on_turn, q));
+    if (q->turn_usec > 0) /* hash and disk do not wait for it */
+        ASSERT_OK(sd_event_source_set_priority(q->source, SD_EVENT_PRIORITY_IDLE));
     ASSERT_OK(sd_event_source_set_enabled(q->source, SD_EVENT_ON));
     if (whole && r->whole_last)
         ASSERT_OK(sd_event_source_set_priority(q->source, SD_EVENT_PRIORITY_IDLE));
@@ -348,23 +353,34 @@ TEST(a_network_that_stays_broken_ends_it) {
     fixture_close(&f);
 }
 
+/* A fixture whose registry takes so long for an answer, the manifest before this blob included. */
+static void fixture_open_at(Fixture *f, size_t n, uint64_t answer_usec) {
+    fixture_open(f, n);
+    f->context.range_min_bytes = KiB(128);
+    f->registry.answer_usec = answer_usec;
+    traffic_answered(f->traffic, answer_usec, false);
+}
+
+static void check_breaks(bool far, uint64_t at, unsigned breaks) {
+    FetchOptions o;
+    Fixture f;
+
+    fixture_open_at(&f, MiB(1) + 77, far ? 20 * USEC_PER_MSEC : 2 * USEC_PER_MSEC);
+    f.registry.piece = 7000;
+    f.registry.breaks_at = at;
+    f.registry.n_breaks = breaks;
+    o = options(&f, MiB(1) + 77);
+    ASSERT_OK(run(&f, &o));
+    ASSERT_TRUE(f.registry.n_requests > (far ? 3 : 1));
+    check_file(&f, MiB(1) + 77);
+    fixture_close(&f);
+}
+
 TEST(ranges_over_connections_that_break) {
     for (unsigned breaks = 0; breaks < 4; breaks++)
-        for (uint64_t at = 1; at < MiB(1); at += 130001) {
-            Fixture f;
-            FetchOptions o;
-
-            fixture_open(&f, MiB(1) + 77);
-            f.context.range_min_bytes = KiB(128);
-            f.registry.piece = 7000;
-            f.registry.breaks_at = at;
-            f.registry.n_breaks = breaks;
-            o = options(&f, MiB(1) + 77);
-            ASSERT_OK(run(&f, &o));
-            ASSERT_TRUE(f.registry.n_requests > 3);
-            check_file(&f, MiB(1) + 77);
-            fixture_close(&f);
-        }
+        for (uint64_t at = 1; at < MiB(1); at += 130001)
+            for (unsigned far = 0; far < 2; far++)
+                check_breaks(far, at, breaks);
 }
 
 /* Up to three times in a row the rest of it is asked for in one stream; then there is no other way
@@ -391,12 +407,21 @@ TEST(ranges_that_are_mishandled_cost_little) {
         }
 }
 
-/* A fixture whose registry takes so long for an answer, the manifest before this blob included. */
-static void fixture_open_at(Fixture *f, size_t n, uint64_t answer_usec) {
-    fixture_open(f, n);
-    f->context.range_min_bytes = KiB(128);
-    f->registry.answer_usec = answer_usec;
-    traffic_answered(f->traffic, answer_usec, false);
+/* One connection was asked for all the rest, and then brings too little. */
+TEST(a_near_registry_that_is_slow_gets_more_connections) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open_at(&f, MiB(4), 2 * USEC_PER_MSEC);
+    f.registry.turn_usec = 1000;
+    f.registry.piece = KiB(16);
+    o = options(&f, MiB(4));
+    ASSERT_OK(run(&f, &o));
+    ASSERT_TRUE(f.registry.n_dropped > 0 && f.registry.n_dropped <= 4); /* not again and again */
+    ASSERT_TRUE(f.registry.n_requests > 4);
+    ASSERT_EQ(f.registry.sent, MiB(4)); /* nothing twice */
+    check_file(&f, MiB(4));
+    fixture_close(&f);
 }
 
 /* All connections begin before the first answer; it tells the others what they have to expect. */

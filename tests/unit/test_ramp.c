@@ -66,7 +66,7 @@ TEST(ramp_takes_all_at_once_where_the_registry_is_far) {
     ASSERT_EQ(run(&far, &(Network){ .each = MiB(50), .all = GiB(10) }, 50), 8);
 }
 
-TEST(ramp_stops_doubling_at_half_the_speed_of_the_hash) {
+TEST(ramp_stops_doubling_at_a_third_of_the_speed_of_the_hash) {
     Run r = run_new(64);
 
     /* 1, 2, 4: 600 MiB/s; two more that bring something each, then it is enough. */
@@ -77,8 +77,9 @@ TEST(ramp_gives_up_one_that_brings_nothing) {
     Run r = run_new(8);
 
     /* The wire is full with one, and the hash could take more. */
-    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 8), 2);
-    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 4), 1);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 10), 1);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 2), 2);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 5), 1);
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(600) }, 50), 1);
 }
 
@@ -142,6 +143,74 @@ TEST(ramp_forgives_one_slow_look) {
     for (unsigned i = 0; i < 50; i++)
         look(&r, i % 2 ? 0 : HASH);
     ASSERT_EQ(r.ramp.wanted, 1);
+}
+
+/* Looks at connections of which so many tenths wait. */
+static unsigned run_waiting(Run *r, unsigned tenths, unsigned looks) {
+    r->look.ahead = true;
+    for (unsigned i = 0; i < looks; i++) {
+        r->look.waited_usec += LOOK_USEC * tenths / 10;
+        look(r, MiB(50));
+    }
+    return r->ramp.wanted;
+}
+
+static Run run_new_far(void) {
+    Run r = run_new(8);
+
+    ramp_answered(&r.ramp, 20 * USEC_PER_MSEC, 8);
+    look(&r, MiB(50));
+    return r;
+}
+
+/* The answers were slow by chance, and now the hash is slower than eight connections. */
+TEST(ramp_leaves_those_whose_time_is_spent_with_waiting) {
+    Run r = run_new_far();
+
+    ASSERT_EQ(run_waiting(&r, 55, 4), 8);
+    ASSERT_EQ(run_waiting(&r, 55, 1), 3);
+    ASSERT_EQ(run_waiting(&r, 9, 50), 3); /* not one of them could go */
+    ASSERT_EQ(run_waiting(&r, 12, 5), 2);
+    ASSERT_EQ(run_waiting(&r, 20, 50), 1);
+}
+
+/* They wait because the lowest range is slow, not because they are too many: fewer bring less. */
+TEST(ramp_takes_those_back_that_were_needed) {
+    Run r = run_new_far();
+
+    ASSERT_EQ(run_waiting(&r, 45, 5), 4);
+    r.look.now_usec += USEC_PER_SEC; /* while the ranges of the others end, they still … */
+    r.look.received += GiB(2);       /* … bring something */
+    ramp_skip(&r.ramp, &r.look);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(10), .all = GiB(10) }, 4), 4);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(10), .all = GiB(10) }, 1), 8);
+    ASSERT_EQ(run_waiting(&r, 45, 50), 8);
+}
+
+/* While old ranges end, more run than are wanted: their waits do not count, those before do. */
+TEST(ramp_does_not_count_the_waits_of_others) {
+    Run r = run_new_far();
+
+    ASSERT_EQ(run_waiting(&r, 12, 3), 8);
+    for (unsigned i = 0; i < 20; i++) {
+        r.look.now_usec += LOOK_USEC;
+        r.look.waited_usec += LOOK_USEC * 7;
+        ramp_skip(&r.ramp, &r.look);
+    }
+    ASSERT_EQ(run_waiting(&r, 12, 2), 7);
+}
+
+/* More, fewer, more…: each time is later than the one before. */
+TEST(ramp_does_not_swing) {
+    Run r = run_new(8);
+
+    look(&r, MiB(50));
+    for (unsigned looks = 3; looks <= 12; looks *= 2) {
+        r.look.ahead = false;
+        ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = MiB(50) }, looks - 1), 1);
+        ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = MiB(50) }, 1), 2);
+        ASSERT_EQ(run_waiting(&r, 11, 5), 1);
+    }
 }
 
 TEST(ramp_keeps_to_what_is_allowed) {
