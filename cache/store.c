@@ -216,9 +216,9 @@ static int open_folder(Store *s, const char *name, int *ret_fd, Err *err) {
     return *ret_fd < 0 ? err_prefix(err, *ret_fd, "opening the store %s failed", s->path) : 0;
 }
 
-/* ext4 puts a new file beside its directory, and looks at each inode there that was freed within
- * the last minutes, again for each file.  With this flag each pull's folder begins elsewhere. Other
- * file systems have no such flag, and no such need. */
+/* ext4 puts a new file beside its directory, and, when it has no journal, looks at each inode there
+ * that was freed within the last minutes, again for each file.  With this flag each pull's folder
+ * begins elsewhere.  Other file systems have no such flag, and no such need. */
 static void spread_folders(int fd) {
     int flags;
 
