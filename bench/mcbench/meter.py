@@ -21,6 +21,7 @@ class Sample:
     wall: float
     cpu: float
     peak: int  # bytes
+    busy: float  # share of the machine's processors, whoever used them: the server, too
 
 
 class Failed(Exception):
@@ -45,6 +46,13 @@ def cpu_of(pid):
     except (FileNotFoundError, ProcessLookupError):
         return 0.0
     return sum(int(field) for field in fields[11:15]) / TICK
+
+
+def processors():
+    """(busy, all) CPU seconds of the machine so far."""
+    with open("/proc/stat", encoding="ascii") as file:
+        fields = [int(field) / TICK for field in file.readline().split()[1:9]]
+    return sum(fields) - fields[3] - fields[4], sum(fields)  # but for idle and iowait
 
 
 class PeakMemory(threading.Thread):
@@ -73,6 +81,7 @@ def measure(argv, standing=(), env=None, seconds=900, folder=None):
     memory count too."""
     before = sum(cpu_of(pid) for pid in tree_of(standing))
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy, every = processors()
     start = time.monotonic()
     with subprocess.Popen([str(a) for a in argv], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=folder,
                           stderr=subprocess.PIPE, env=env, start_new_session=True) as child:
@@ -90,10 +99,11 @@ def measure(argv, standing=(), env=None, seconds=900, folder=None):
             wall = time.monotonic() - start
             peak = memory.stop()
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy, every = (now - then for now, then in zip(processors(), (busy, every)))
     if child.returncode != 0:
         raise Failed(f"{argv[0]} ended with {child.returncode}: {errors.decode(errors='replace').strip()[-400:]}")
     own = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    return Sample(wall, own + sum(cpu_of(pid) for pid in tree_of(standing)) - before, peak)
+    return Sample(wall, own + sum(cpu_of(pid) for pid in tree_of(standing)) - before, peak, busy / max(every, 1 / TICK))
 
 
 def shell(script, standing=(), **options):

@@ -15,7 +15,8 @@ def row_of(key, samples, size):
     return {"point": label, "contender": name, "mode": mode, "runs": len(samples),
             "wall_seconds": spread([s.wall for s in samples]),
             "cpu_seconds_per_gib": spread([s.cpu * GIB / size for s in samples]),
-            "peak_bytes": spread([s.peak for s in samples])}
+            "peak_bytes": spread([s.peak for s in samples]),
+            "machine_busy": spread([s.busy for s in samples])}
 
 
 def case_document(case, rounds):
@@ -44,12 +45,12 @@ def aligned(lines, words=1):
 
 
 def case_table(name, case):
-    lines = [("point", "contender", "mode", "wall s", "min", "max", "MiB/s", "CPU-s/GiB", "peak MiB", "ratio")]
+    lines = [("point", "contender", "mode", "wall s", "min", "max", "MiB/s", "CPU-s/GiB", "busy %", "peak MiB", "ratio")]
     for row in case["rows"]:
         wall = row["wall_seconds"]
         lines.append((row["point"], row["contender"], row["mode"], f"{wall['median']:.2f}", f"{wall['min']:.2f}",
                       f"{wall['max']:.2f}", f"{case['bytes'][row['point']] / MIB / wall['median']:.0f}",
-                      f"{row['cpu_seconds_per_gib']['median']:.2f}",
+                      f"{row['cpu_seconds_per_gib']['median']:.2f}", f"{row['machine_busy']['median'] * 100:.0f}",
                       f"{row['peak_bytes']['max'] / MIB:.0f}", f"{row['ratio']:.2f}" if row["ratio"] else "-"))
     text = f"({name}) {case['title']}\n{aligned(lines, 3)}\n"
     for failure in case["failed"]:

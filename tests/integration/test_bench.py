@@ -42,6 +42,7 @@ def test_two_cases(command, work):
     assert set(rows) == {("modelcached", "cold"), ("modelcached", "warm"), ("lower bound", "cold")}
     assert all(row["wall_seconds"]["median"] > 0 for row in rows.values())
     assert rows["modelcached", "cold"]["peak_bytes"]["max"] > 1 << 20
+    assert 0 < rows["modelcached", "cold"]["machine_busy"]["median"] <= 1
     assert joined["e"]["idle_bytes"] > 1 << 20
     assert "idle daemon in MiB" in first.stdout
     assert sorted(os.listdir(page)) == ["a.svg", "e.svg", "results.json", "results.md"]
