@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flight_internal: the inside of a pull, for flight.c (what it does), flight_layer.c (the layers
- * that come), flight_share.c (those of others) and flight_view.c (how far it is). */
+ * that come), flight_share.c (those of others), flight_space.c (what they take on disk) and
+ * flight_view.c (how far it is). */
 #pragma once
 
 #include "agent/flight.h"

@@ -122,23 +122,3 @@ bool flight_is_fetching(const Flight *p) {
 const char *flight_registry(const Flight *p) {
     return p->reference->registry;
 }
-
-/* What was claimed is on disk; it is received again, as it is read back. */
-uint64_t flight_promised(const Flight *p) {
-    uint64_t sum = 0;
-
-    if (!p->planned || p->state == FLIGHT_DONE)
-        return 0;
-    for (size_t i = 0; i < p->manifest->n_layers; i++) {
-        const FlightLayer *l = &p->layers[i];
-        uint64_t size = p->manifest->layers[i].size, there = MAX(l->bytes, l->claimed);
-
-        if (l->role == SHARE_FETCH && l->same_as == i && !l->left_out && !l->cached && !l->done)
-            sum += size > there ? size - there : 0;
-    }
-    return sum;
-}
-
-uint64_t flight_freed(const Flight *p) {
-    return p->freed;
-}

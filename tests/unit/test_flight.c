@@ -77,11 +77,9 @@ static Flight *start(AgentEnv *e, const FlightContext *context, End *end) {
 /* Each as it is read back, and after it. */
 static void check_promised(Flight *p, uint64_t all, uint64_t claimed) {
     ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(100), MiB(100));
-    ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(300), MiB(250));
-    ASSERT_EQ(flight_promised(p), all - MiB(300));
-    flight_progress(p, 0, 0, 0); /* it was of no use */
+    flight_progress(p, 0, MiB(1), MiB(1));
+    ASSERT_EQ(flight_promised(p), all - GiB(1)); /* the file has all its space */
+    flight_progress(p, 0, 0, 0);                 /* it was of no use */
     ASSERT_EQ(flight_promised(p), all);
     p->manifest->layers[0].kind = LAYER_KIND_TAR; /* more is on disk than the blob had */
     p->layers[0].claimed = claimed;
