@@ -61,13 +61,12 @@ Inbox *inbox_new(const InboxHandlers *handlers, bool probe) {
 
     in->handlers = *handlers;
     in->probe = probe;
-    in->room = LIMIT_BLOB_BYTES;
     in->buf = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES + LENGTH_BYTES);
     return in;
 }
 
-void inbox_set_room(Inbox *in, uint64_t bytes) {
-    in->room = bytes;
+void inbox_raise_room(Inbox *in, uint64_t bytes) {
+    in->room = MAX(in->room, bytes);
 }
 
 Inbox *inbox_free(Inbox *in) {

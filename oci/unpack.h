@@ -15,6 +15,10 @@ typedef struct UnpackBudget {
     atomic_uint_fast64_t entries;
 } UnpackBudget;
 
+/* Takes all of that, or nothing.  Errors: -ENOSPC not so many bytes are left; -E2BIG not so many
+ * entries. */
+int unpack_take(UnpackBudget *b, uint64_t bytes, uint64_t entries, Err *err) _must_check_;
+
 /* What an attempt took from the budget and wrote: to be given back when it fails. */
 typedef struct UnpackUsed {
     uint64_t bytes, entries;

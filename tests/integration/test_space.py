@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Space that several pulls need at a time, on a small disk: each byte is counted once."""
+"""Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
 import os
+import signal
 
 import pytest
 
 from lib.artifacts import Builder, modelpack_annotations
-from lib.check import assert_store_good, running_daemon
-from lib.content import Random, Tar
+from lib.check import assert_store_good, running_daemon, wait_idle
+from lib.content import Random, Tar, assert_tree
 from lib.disk import MIB, small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
-from lib.kills import PREFIX, Pull
+from lib.kills import PREFIX, Pull, tree_of
 from lib.sandbox import wait_for
 
 LARGE = 28 * MIB  # of about 46 that may be used
@@ -44,6 +45,10 @@ def bytes_of(daemon, reference):
     return pulls(daemon).get(reference, {}).get("bytes_done", 0)
 
 
+def is_waiting(daemon, reference):
+    return (pulls(daemon).get(reference, {}).get("waiting") or "").startswith("waits for layer")
+
+
 CODECS = pytest.mark.parametrize("codec", ["raw"])
 
 
@@ -59,3 +64,36 @@ def test_what_a_running_pull_has_allocated_is_counted_once(daemon, faulty, work,
     assert large.is_alive() and bytes_of(daemon, references[0]) < LARGE
     faulty.rate = 0
     large.good()
+
+
+@CODECS
+def test_a_layer_that_is_taken_over_has_its_room(daemon, faulty, work, codec):
+    """What the first pull had allocated is the second one's when the first one's worker is killed."""
+    faulty.rate = 2 * MIB
+    two = artifact(work, codec, large=LARGE, other=MIB)
+    references = [faulty.add(made, "team/model", tag) for tag, made in
+                  (("one", artifact(work, codec, large=LARGE)), ("two", two))]
+    first = Pull(daemon, references[0])
+    wait_for(lambda: bytes_of(daemon, references[0]) > 3 * MIB, "the first bytes")
+    worker, = daemon.worker_pids()
+    second = Pull(daemon, references[1])
+    wait_for(lambda: is_waiting(daemon, references[1]), "the wait")
+    os.kill(worker, signal.SIGKILL)
+    faulty.rate = 0
+    first.join()
+    assert first.result.code != 0
+    second.good()
+    assert_tree(tree_of(daemon, references[1]), two.tree)
+
+
+def test_what_gives_way_is_room_for_the_pull(daemon, faulty, work):
+    """A layer of a pull that failed is dropped before the next one begins, which fits then."""
+    failing, next_one = artifact(work, large=LARGE, never=MIB), artifact(work, larger=LARGE + MIB)
+    reference = faulty.add(failing, "team/failing", "v1")
+    faulty.fault(f"/blobs/{failing.layers[1]['digest']}", "status", status=503)
+    assert daemon.ctl("pull", reference).code != 0
+    wait_idle(daemon)
+    assert daemon.disk_bytes() > LARGE
+    reference = faulty.add(next_one, "team/next", "v1")
+    Pull(daemon, reference).good()
+    assert_tree(tree_of(daemon, reference), next_one.tree)

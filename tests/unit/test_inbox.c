@@ -127,7 +127,7 @@ static int resolved(Inbox *in, Err *err) {
 }
 
 /* Up to the state in which layers come; both layers are asked for. */
-static Inbox *fetching(Seen *s) {
+static Inbox *fetching_with(Seen *s, uint64_t room) {
     static const uint32_t fetch[] = { 0, 1 };
     Inbox *in = make(s, false);
     Err err = { "" };
@@ -135,7 +135,12 @@ static Inbox *fetching(Seen *s) {
     if (hello(in, &err) < 0 || resolved(in, &err) < 0)
         test_fail(__FILE__, __LINE__, "%s", err.text);
     inbox_plan(in, fetch, 2, false);
+    inbox_raise_room(in, room);
     return in;
+}
+
+static Inbox *fetching(Seen *s) {
+    return fetching_with(s, LIMIT_BLOB_BYTES);
 }
 
 static Modelcached__Worker__Entry good_entry(void) {
@@ -458,17 +463,21 @@ TEST(inbox_parsing_does_not_eat_the_memory) {
 
 TEST(inbox_files_must_fit_into_the_room) {
     Seen s = { .log = "" };
-    _cleanup_(inbox_freep) Inbox *in = fetching(&s);
+    _cleanup_(inbox_freep) Inbox *in = fetching_with(&s, 600);
     Modelcached__Worker__Entry e = good_entry();
     Err err = { "" };
 
-    inbox_set_room(in, 1000);
     e.size = 600;
     ASSERT_OK(entry(in, 1, &e, &err));
     e.ingest = (char *)""; /* another entry's file */
     ASSERT_OK(entry(in, 1, &e, &err));
+    inbox_raise_room(in, 1000); /* a layer was another pull's to bring */
+    inbox_raise_room(in, 800);
     e.ingest = (char *)"f1";
-    e.size = 401;
+    e.size = 300;
+    ASSERT_OK(entry(in, 1, &e, &err));
+    e.ingest = (char *)"f2";
+    e.size = 101;
     ASSERT_ERR(entry(in, 1, &e, &err), -ENOSPC);
     ASSERT_STRSTR(err.text, "1000 B");
     (void)manifest_free(s.manifest);
