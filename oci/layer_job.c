@@ -294,6 +294,8 @@ static int run_restore(void *arg, Err *err) {
     }
     j->log = TAKE_PTR(j->restored.log);
     j->list = j->restored.list;
+    if (r > 0 && j->restored.complete) /* else unpacking takes it */
+        r = unpack_take(j->o.budget, j->restored.used.bytes, j->restored.used.entries, err);
     return r;
 }
 
