@@ -233,7 +233,7 @@ void flight_cancel(Flight *p, int r, const Err *err) {
 /* Resolving: a folder, a worker, its answer, our plan. */
 
 static void on_resolved(void *arg, Manifest *manifest, IndexChain *index);
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
 static void on_waiting(void *arg, const char *text);
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
 static void on_worker_end(void *arg, int r, const Err *err);
@@ -480,10 +480,11 @@ void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) 
     rate_add(&p->rate, now_usec(), p->bytes_done - p->bytes_resumed);
 }
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead) {
     Flight *p = arg;
 
     flight_progress(p, layer, bytes, resumed);
+    p->layers[layer].ahead = ahead;
     sharer_progress(p->sharer, layer, bytes, resumed);
 }
 

@@ -14,6 +14,7 @@ typedef struct FlightLayer {
     uint64_t bytes;   /* received, by this pull or the one that has the layer */
     uint64_t resumed; /* of these, found on disk */
     uint64_t claimed; /* on disk since it is ours to fetch; of a tar, content */
+    uint64_t ahead;   /* bytes to come that have their space there: of a tar, in its open file */
     ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */

@@ -9,14 +9,15 @@ bool flight_fetches(const Flight *p, size_t layer) {
 }
 
 /* What of the layer is on disk, or has its space there: a raw one takes all of that before its
- * first byte comes.  What was claimed is received again, as it is read back. */
+ * first byte comes, a tar for each of its large files.  What was claimed is received again, as it
+ * is read back. */
 static uint64_t taken(const Flight *p, size_t layer) {
     const FlightLayer *l = &p->layers[layer];
     const Layer *what = &p->manifest->layers[layer];
 
     if (l->came || (what->kind == LAYER_KIND_RAW && l->bytes > 0))
         return what->size;
-    return MAX(l->bytes, l->claimed);
+    return l->claimed > 0 ? MAX(l->bytes, l->claimed) : l->bytes + l->ahead;
 }
 
 uint64_t flight_promised(const Flight *p) {

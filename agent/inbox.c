@@ -142,9 +142,10 @@ static int on_progress(Inbox *in, const Modelcached__Worker__Progress *m, Err *e
         /* A body that is longer than its descriptor says is the worker's to refuse; here it only is
          * no progress. */
         if (in->handlers.on_progress) {
-            uint64_t bytes = MIN(m->layers[i]->bytes, in->layers[index].size);
+            uint64_t size = in->layers[index].size, bytes = MIN(m->layers[i]->bytes, size);
             in->handlers.on_progress(in->handlers.arg, index, bytes,
-                                     MIN(m->layers[i]->resumed, bytes));
+                                     MIN(m->layers[i]->resumed, bytes),
+                                     MIN(m->layers[i]->ahead, size - bytes));
         }
     }
     if (in->handlers.on_waiting) {

@@ -29,8 +29,8 @@ typedef struct InboxHandlers {
     void (*on_hello)(void *arg, FeatureList *features);
     /* Both are the callee's.  `index`: what led to the manifest, or NULL. */
     void (*on_resolved)(void *arg, Manifest *manifest, IndexChain *index);
-    /* `resumed` of the `bytes` were found on disk. */
-    void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
+    /* `resumed` of the `bytes` were found on disk; `ahead` more have their space there. */
+    void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
     /* Nothing moves, and why; "" when it goes on. */
     void (*on_waiting)(void *arg, const char *text);
     /* All entries of a layer; they are the callee's. */

@@ -29,6 +29,7 @@ struct LayerJob {
     EntryLogMark list; /* when it is complete */
     UnpackOptions unpack;
     UnpackUsed used;
+    UnpackNow now;
     atomic_bool cancelled;
     atomic_uint_fast64_t proved; /* see restore.h */
     sd_event_source *timer;
@@ -338,6 +339,7 @@ static int open_tar(LayerJob *j, Err *err) {
         .image = j->o.image,
         .seen = j->seen,
         .budget = j->o.budget,
+        .now = &j->now,
         .cancelled = &j->cancelled,
         .on_entry = on_entry,
         .on_place = on_place,
@@ -388,6 +390,14 @@ uint64_t layer_job_bytes(const LayerJob *j) {
 
 uint64_t layer_job_resumed(const LayerJob *j) {
     return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, (uint64_t)atomic_load(&j->proved));
+}
+
+/* The blob may have fewer bytes than the tar. */
+uint64_t layer_job_ahead(const LayerJob *j) {
+    uint64_t ahead = atomic_load(&j->now.ahead), decoded = atomic_load(&j->now.decoded);
+    uint64_t bytes = layer_job_bytes(j);
+
+    return decoded > bytes ? (uint64_t)((double)ahead / (double)decoded * (double)bytes) : ahead;
 }
 
 bool layer_job_is_composed(const LayerJob *j) {

@@ -134,6 +134,7 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
         items[i].index = l->index;
         items[i].bytes = l->bytes;
         items[i].resumed = l->resumed;
+        items[i].ahead = l->job ? layer_job_ahead(l->job) : 0;
         pointers[progress.n_layers++] = &items[i];
     }
     if (progress.n_layers > 0) {

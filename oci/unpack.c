@@ -44,6 +44,8 @@ static int next_bytes(Unpack *u, const uint8_t **ret, size_t *ret_n, Err *err) {
     if (r <= 0)
         return r;
     u->decoded += *ret_n;
+    if (u->o->now)
+        atomic_store(&u->o->now->decoded, u->decoded);
     if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
         return err_set(err, -E2BIG, "the tar has more than %llu GiB that are not content",
                        (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
@@ -166,6 +168,12 @@ static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
     return r;
 }
 
+/* A file takes its space with its first chunk; one that is a single chunk is there with it. */
+static void tell_ahead(const Unpack *u, const LayerEntry *e, uint64_t left) {
+    if (u->o->now)
+        atomic_store(&u->o->now->ahead, e->size - left > UNPACK_FILE_WHOLE ? left : 0);
+}
+
 /* Has libarchive handed on all that it was given, with the `n` bytes that it gave last? */
 static bool is_drained(Unpack *u, size_t n) {
     return (uint64_t)archive_filter_bytes(u->archive, 0) + n == u->fed;
@@ -189,6 +197,7 @@ static int copy_data(Unpack *u, const LayerEntry *e, Err *err) {
             return refuse(u->name.path, "a sparse file", err);
         r = writers_write(u->writers, data, n, err);
         at += n;
+        tell_ahead(u, e, size - at);
         if (r >= 0 && at < size && is_drained(u, n))
             r = tell_place(u, e, err);
         if (r < 0)
@@ -337,6 +346,8 @@ static int read_rest(Unpack *u, const LayerEntry *e, uint64_t left, Err *err) {
         u->rest += n;
         u->n_rest -= n;
         left -= n;
+        if (e)
+            tell_ahead(u, e, left);
         if (r >= 0 && e && left > 0)
             r = tell_place(u, e, err);
     }

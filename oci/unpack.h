@@ -35,12 +35,19 @@ typedef struct UnpackPlace {
     UnpackOpen open;  /* … and how far it is */
 } UnpackPlace;
 
+/* For who asks meanwhile. */
+typedef struct UnpackNow {
+    atomic_uint_fast64_t decoded; /* bytes of the tar */
+    atomic_uint_fast64_t ahead;   /* bytes to come of the open file, which has its space on disk */
+} UnpackNow;
+
 typedef struct UnpackOptions {
     int dir_fd;       /* where files go, borrowed */
     const char *name; /* the files' names begin with it: "<name>-<sequence>"; borrowed */
     bool image;       /* whiteouts mean something, and symlinks may be absolute */
     Seen *seen;
     UnpackBudget *budget;
+    UnpackNow *now;               /* borrowed; may be NULL */
     const atomic_bool *cancelled; /* stop soon; may be NULL */
     const UnpackPlace *from;      /* where the decoder goes on; NULL: at the start.  Borrowed */
     /* One entry, borrowed; names are clean (tarname.h), files are closed.  < 0 ends it. */

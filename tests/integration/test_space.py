@@ -49,7 +49,7 @@ def is_waiting(daemon, reference):
     return (pulls(daemon).get(reference, {}).get("waiting") or "").startswith("waits for layer")
 
 
-CODECS = pytest.mark.parametrize("codec", ["raw"])
+CODECS = pytest.mark.parametrize("codec", ["raw", "tar", "tar+gzip"])
 
 
 @CODECS

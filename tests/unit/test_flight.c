@@ -126,6 +126,9 @@ static void check_promised(Flight *p, uint64_t all, uint64_t claimed) {
     flight_progress(p, 0, MiB(100), MiB(100));
     ASSERT_EQ(flight_promised(p), all - claimed);
     flight_progress(p, 0, MiB(100) + 1, MiB(100));
+    p->layers[0].ahead = MiB(500); /* its open file has all its space */
+    ASSERT_EQ(flight_promised(p), all - MiB(600) - 1);
+    p->layers[0].ahead = 0;
     ASSERT_EQ(flight_promised(p), all - MiB(100) - 1);
     p->layers[0].came = true;
     ASSERT_EQ(flight_promised(p), all - GiB(1));

@@ -11,7 +11,7 @@ typedef Modelcached__Worker__FromWorker Message;
 typedef struct Seen {
     char log[512];
     Manifest *manifest;
-    uint64_t bytes, resumed;
+    uint64_t bytes, resumed, ahead;
 } Seen;
 
 static void note(Seen *s, const char *word) {
@@ -32,11 +32,12 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     (void)index_chain_free(index);
 }
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead) {
     Seen *s = arg;
     (void)layer;
     s->bytes = bytes;
     s->resumed = resumed;
+    s->ahead = ahead;
 }
 
 static void on_waiting(void *arg, const char *text) {
@@ -176,6 +177,14 @@ TEST(inbox_a_whole_pull) {
     p.waiting = (char *)"busy\nregistry";
     ASSERT_OK(FEED(in, PROGRESS, progress, &p, &err));
     ASSERT_EQ(s.bytes, 100);
+    l.bytes = 60;
+    l.resumed = 61;
+    l.ahead = 41;
+    p.waiting = (char *)"";
+    ASSERT_OK(FEED(in, PROGRESS, progress, &p, &err));
+    ASSERT_EQ(s.bytes, 60);
+    ASSERT_EQ(s.resumed, 60);
+    ASSERT_EQ(s.ahead, 40);
     ASSERT_OK(entry(in, 1, &e, &err));
     ASSERT_OK(entry(in, 0, &e, &err));
     ASSERT_OK(layer_done(in, 1, &err));
