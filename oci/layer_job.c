@@ -20,6 +20,7 @@ struct LayerJob {
      * then it unpacks. */
     bool decoding;
     char name[UNPACK_NAME_MAX];
+    size_t buffer_bytes; /* of the ring, which may be gone before the thread is */
     Feed *feed;
     Decoder *decoder;
     Checkpoint *checkpoint;
@@ -280,7 +281,7 @@ static int run_restore(void *arg, Err *err) {
         .dir_fd = j->o.dir_fd,
         .name = j->name,
         .layer = j->o.index,
-        .buffer_bytes = ring_buffer_bytes(j->o.context->ring),
+        .buffer_bytes = j->buffer_bytes,
         .seen = j->seen,
         .cancelled = &j->cancelled,
         .proved = &j->proved,
@@ -332,6 +333,7 @@ static int open_tar(LayerJob *j, Err *err) {
     if (r < 0)
         return r;
     checkpoint_new(&j->checkpoint, &checkpoint);
+    j->buffer_bytes = ring_buffer_bytes(j->o.context->ring);
     j->seen = seen_new();
     j->unpack = (UnpackOptions){
         .dir_fd = j->o.dir_fd,
