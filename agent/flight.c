@@ -136,7 +136,6 @@ Flight *flight_free(Flight *p) {
     (void)reference_free(p->reference);
     (void)filter_free(p->filter);
     free(p->layers);
-    free(p->fetch);
     free(p->reference_text);
     free(p->platform_text);
     free(p->origin);
@@ -234,17 +233,10 @@ void flight_cancel(Flight *p, int r, const Err *err) {
 /* Resolving: a folder, a worker, its answer, our plan. */
 
 static void on_resolved(void *arg, Manifest *manifest, IndexChain *index);
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
 static void on_waiting(void *arg, const char *text);
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
 static void on_worker_end(void *arg, int r, const Err *err);
-
-/* What is free, less what the other pulls still have to write. */
-static uint64_t room_left(const Flight *p) {
-    uint64_t others = p->context->promised(p->context->arg, p);
-
-    return p->room > others ? p->room - others : 0;
-}
 
 static int start_worker(Flight *p, Err *err) {
     FlightJobSources sources = {
@@ -252,7 +244,7 @@ static int start_worker(Flight *p, Err *err) {
         .reference = p->reference,
         .platform = &p->platform,
         .credential = p->credentials.n > 0 ? p->credentials.items : NULL,
-        .content_max_bytes = room_left(p),
+        .file_max_bytes = p->file_max,
         .connections = p->limits.connections,
         .bytes_per_second = p->limits.bytes_per_second,
         .patience_seconds = p->open ? OPEN_PATIENCE_SECONDS : 0,
@@ -289,7 +281,7 @@ static int run_begin(void *arg, Err *err) {
     int r = flight_make_folder(p->context->store, p->ingest, &p->ingest_fd, err);
 
     p->has_folder = r >= 0;
-    p->room = flight_room(p->context->store);
+    p->file_max = flight_file_max(p->context->store);
     return r;
 }
 
@@ -360,10 +352,8 @@ static void take_answer(Flight *p, const PlanWork *w, bool all) {
     }
 }
 
-/* Sums, and the list of what is to be fetched.  A layer that another pull had when this one was
- * resolved may be in meanwhile, or ours. */
+/* A layer that another pull had when this one was resolved may be in meanwhile, or ours. */
 static void count_layers(Flight *p) {
-    p->fetch = xnew_n(uint32_t, MAX(p->manifest->n_layers, (size_t)1));
     for (size_t i = 0; i < p->manifest->n_layers; i++) {
         uint64_t bytes = p->manifest->layers[i].size;
         const FlightLayer *l = &p->layers[i];
@@ -378,10 +368,7 @@ static void count_layers(Flight *p) {
         if (l->done)
             continue;
         p->n_left++;
-        if (l->role != SHARE_FETCH)
-            continue;
-        p->fetch[p->n_fetch++] = (uint32_t)i;
-        p->n_own++;
+        p->n_own += l->role == SHARE_FETCH;
     }
 }
 
@@ -407,7 +394,7 @@ static void on_made_room(void *arg, int r, const Err *err) {
 
 static void check_room(Flight *p) {
     Err why = { "" };
-    int r = flight_check_room(p->context->store, flight_promised(p), room_left(p), &why);
+    int r = flight_check_room(p->context->store, flight_promised(p), flight_room_left(p), &why);
 
     if (r < 0 && !p->made_room) {
         p->made_room = true;
@@ -493,10 +480,11 @@ void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) 
     rate_add(&p->rate, now_usec(), p->bytes_done - p->bytes_resumed);
 }
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead) {
     Flight *p = arg;
 
     flight_progress(p, layer, bytes, resumed);
+    p->layers[layer].ahead = ahead;
     sharer_progress(p->sharer, layer, bytes, resumed);
 }
 
@@ -593,10 +581,16 @@ static void on_worker_end(void *arg, int r, const Err *err) {
         flight_finish(p, p->worker_r, &p->worker_err);
 }
 
+/* Also what became ours while room was made. */
 static void enter_fetching(Flight *p) {
+    _cleanup_free_ uint32_t *fetch = xnew_n(uint32_t, MAX(p->manifest->n_layers, (size_t)1));
+    size_t n = 0;
+
     credential_list_done(&p->credentials); /* the worker has it */
-    if (p->worker)
-        worker_plan(p->worker, p->fetch, p->n_fetch, p->n_waiting > 0);
+    for (size_t i = 0; i < p->manifest->n_layers; i++)
+        if (flight_fetches(p, i))
+            fetch[n++] = (uint32_t)i;
+    flight_tell_plan(p, fetch, n);
 }
 
 /* Committing: the manifest, its tree, the reference. */

@@ -73,8 +73,8 @@ bool flight_is_fetching(const Flight *p);
 const char *flight_registry(const Flight *p);
 /* Once it is done: did the registry say that the credentials are not let in (401, 403)? */
 bool flight_is_refused(const Flight *p);
-/* Bytes that it still has to write: its own layers, less what came or was left by an earlier pull.
- */
+/* Bytes that it still has to write: its own layers, less what came, was left by an earlier pull, or
+ * has its space on disk already. */
 uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
 uint64_t flight_freed(const Flight *p);

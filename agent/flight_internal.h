@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flight_internal: the inside of a pull, for flight.c (what it does), flight_layer.c (the layers
- * that come), flight_share.c (those of others) and flight_view.c (how far it is). */
+ * that come), flight_share.c (those of others), flight_space.c (what they take on disk) and
+ * flight_view.c (how far it is). */
 #pragma once
 
 #include "agent/flight.h"
@@ -13,9 +14,11 @@ typedef struct FlightLayer {
     uint64_t bytes;   /* received, by this pull or the one that has the layer */
     uint64_t resumed; /* of these, found on disk */
     uint64_t claimed; /* on disk since it is ours to fetch; of a tar, content */
+    uint64_t ahead;   /* bytes to come that have their space there: of a tar, in its open file */
     ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */
+    bool came;        /* our worker has told all of it */
     bool done;        /* committed */
     bool left_out;    /* the subset does not have it: it does not come */
     size_t same_as;   /* the layer that brings its content; mostly itself */
@@ -54,7 +57,9 @@ struct Flight {
     char ingest[STORE_INGEST_NAME_MAX]; /* name of its folder */
     bool has_folder;
     int ingest_fd;       /* until the worker has it */
+    uint64_t file_max;   /* bytes of a file */
     uint64_t room;       /* bytes that may be written, when it was looked last */
+    uint64_t content;    /* bytes of the files of layers that came */
     uint64_t freed;      /* by the end of it */
     bool made_room;      /* it was tried */
     uint64_t made_bytes; /* … and freed so much */
@@ -66,8 +71,6 @@ struct Flight {
     FlightLayer *layers;
     bool planned; /* what follows is known */
     Sharer *sharer;
-    uint32_t *fetch; /* indexes of the layers to fetch, in the first plan */
-    size_t n_fetch;
     size_t n_left_out;
     size_t n_left; /* layers to come, by this pull or another */
     size_t n_own;  /* of these, ours to fetch */
@@ -96,6 +99,14 @@ void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed);
 /* The layer is in: by our worker, or by another pull. */
 void flight_layer_in(Flight *p, size_t layer);
 
+/* flight_space.c: is the layer ours to fetch, and not stored yet? */
+bool flight_fetches(const Flight *p, size_t layer);
+/* What was free when it was looked last, less what the other pulls still have to write. */
+uint64_t flight_room_left(const Flight *p);
+/* Bytes that the content of all our layers may have, when it was looked just now: what there is of
+ * it, and what is left. */
+uint64_t flight_content_max(const Flight *p);
+
 /* flight_layer.c: a layer has come; it is committed, with those that come soon.  Takes the entries.
  */
 void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n);
@@ -105,3 +116,5 @@ void flight_commit_rest(Flight *p);
 /* flight_share.c: takes all layers of the manifest that has come and that are wanted.  Errors:
  * -E2BIG finding out which takes too long. */
 int flight_take_layers(Flight *p, Err *err) _must_check_;
+/* Tells the worker to fetch these, too; before FLIGHT_FETCHING nothing, as all are told then. */
+void flight_tell_plan(Flight *p, const uint32_t *fetch, size_t n);

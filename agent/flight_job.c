@@ -73,7 +73,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     job->limits.connections = s->connections;
     job->limits.bytes_per_second = s->bytes_per_second;
     m->limits = &job->limits;
-    m->content_max_bytes = MAX(s->content_max_bytes, (uint64_t)1); /* 0 would not be a limit */
+    m->file_max_bytes = s->file_max_bytes;
     m->user_agent = text("modelcached/" MC_VERSION);
     add_registries(job, s->options);
     if (s->credential)

@@ -18,9 +18,9 @@ typedef struct FlightJobSources {
     const Reference *reference;
     const Platform *platform;
     const Credential *credential; /* NULL: none */
-    uint64_t content_max_bytes;
-    unsigned connections;      /* to begin with */
-    uint64_t bytes_per_second; /* the same; 0: no limit */
+    uint64_t file_max_bytes;      /* 0: no limit */
+    unsigned connections;         /* to begin with */
+    uint64_t bytes_per_second;    /* the same; 0: no limit */
     unsigned patience_seconds; /* with a registry that cannot be reached; 0: as the options say */
 } FlightJobSources;
 

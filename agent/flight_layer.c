@@ -129,6 +129,14 @@ static bool needs_others(const LayerEntry *entries, size_t n) {
     return false;
 }
 
+static uint64_t content_of(const LayerEntry *entries, size_t n) {
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < n; i++)
+        bytes += entries[i].ingest ? entries[i].size : 0;
+    return bytes;
+}
+
 static void commit_alone(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
     LayerBatch *b = batch_new(p);
 
@@ -141,6 +149,8 @@ static void commit_alone(Flight *p, size_t layer, LayerEntry *entries, size_t n)
 void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
     bool needs = needs_others(entries, n);
 
+    p->layers[layer].came = true;
+    p->content += content_of(entries, n);
     if (!needs && (n > ALONE_ENTRIES || p->manifest->layers[layer].size >= BATCH_BYTES)) {
         commit_alone(p, layer, entries, n);
         return;

@@ -8,8 +8,8 @@
 typedef struct LateWork {
     Flight *pull;
     size_t layer;
-    bool ours; /* to fetch, when it is not stored */
-    uint64_t claimed;
+    bool ours;              /* to fetch, when it is not stored … */
+    uint64_t claimed, room; /* … with this of it, beside this */
 } LateWork;
 
 static int run_late(void *arg, Err *err) {
@@ -17,9 +17,12 @@ static int run_late(void *arg, Err *err) {
     Flight *p = w->pull;
 
     const StorePull pull = flight_store_pull(p);
+    int r = flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer],
+                           w->ours ? &w->claimed : NULL, err);
 
-    return flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer],
-                          w->ours ? &w->claimed : NULL, err);
+    if (r == 0 && w->ours)
+        w->room = flight_room(p->context->store);
+    return r;
 }
 
 static void on_late(void *arg, int r, const Err *err);
@@ -43,9 +46,14 @@ static void fetch_late(Flight *p, size_t layer, uint64_t claimed) {
     p->context->changed(p->context->arg);
 }
 
-static void tell_worker(Flight *p, const uint32_t *fetch, size_t n) {
-    if (p->state == FLIGHT_FETCHING && p->worker)
-        worker_plan(p->worker, fetch, n, p->n_waiting > 0);
+void flight_tell_plan(Flight *p, const uint32_t *fetch, size_t n) {
+    WorkerPlan plan = { .fetch = fetch, .n = n, .more = p->n_waiting > 0 };
+
+    if (p->state != FLIGHT_FETCHING || !p->worker)
+        return;
+    if (n > 0)
+        plan.content_max_bytes = flight_content_max(p);
+    worker_plan(p->worker, &plan);
 }
 
 static void on_late(void *arg, int r, const Err *err) {
@@ -61,11 +69,13 @@ static void on_late(void *arg, int r, const Err *err) {
         if (w.ours)
             sharer_stored(p->sharer, w.layer);
         if (--p->n_waiting == 0)
-            tell_worker(p, NULL, 0);
+            flight_tell_plan(p, NULL, 0);
         flight_layer_in(p, w.layer);
     } else if (w.ours) {
         fetch_late(p, w.layer, w.claimed);
-        tell_worker(p, &index, 1);
+        if (p->state == FLIGHT_FETCHING) /* else the plan, or who makes room, looks */
+            p->room = w.room;
+        flight_tell_plan(p, &index, 1);
     } else if (sharer_take(p->sharer, w.layer, &p->manifest->layers[w.layer], &same) ==
                SHARE_FETCH) /* it was stored, and removed since */
         ask_store(p, w.layer, true);
@@ -121,24 +131,4 @@ bool flight_is_fetching(const Flight *p) {
 
 const char *flight_registry(const Flight *p) {
     return p->reference->registry;
-}
-
-/* What was claimed is on disk; it is received again, as it is read back. */
-uint64_t flight_promised(const Flight *p) {
-    uint64_t sum = 0;
-
-    if (!p->planned || p->state == FLIGHT_DONE)
-        return 0;
-    for (size_t i = 0; i < p->manifest->n_layers; i++) {
-        const FlightLayer *l = &p->layers[i];
-        uint64_t size = p->manifest->layers[i].size, there = MAX(l->bytes, l->claimed);
-
-        if (l->role == SHARE_FETCH && l->same_as == i && !l->left_out && !l->cached && !l->done)
-            sum += size > there ? size - there : 0;
-    }
-    return sum;
-}
-
-uint64_t flight_freed(const Flight *p) {
-    return p->freed;
 }

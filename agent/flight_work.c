@@ -32,6 +32,16 @@ uint64_t flight_room(Store *s) {
     return free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
 }
 
+uint64_t flight_file_max(Store *s) {
+    struct statvfs st;
+    uint64_t bytes;
+
+    if (fstatvfs(store_trees_fd(s), &st) < 0)
+        return LIMIT_BLOB_BYTES;
+    bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    return MIN(bytes - reserve_of(bytes), LIMIT_BLOB_BYTES);
+}
+
 int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) {
     if (need <= room)
         return 0;

@@ -9,6 +9,9 @@
 /* Room for content: free space that may be used at all, with that of what came in part, which gives
  * way; and the sentence when it is too little. */
 uint64_t flight_room(Store *s);
+/* All that the store's file system could ever give: no file of a pull is larger, whatever room it
+ * gets later. */
+uint64_t flight_file_max(Store *s);
 /* -ENOSPC "needs 14.0 GiB, 3.1 GiB free in /var/lib/modelcached; …" when `need` does not fit into
  * `room`. */
 int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_check_;

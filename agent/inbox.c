@@ -61,13 +61,12 @@ Inbox *inbox_new(const InboxHandlers *handlers, bool probe) {
 
     in->handlers = *handlers;
     in->probe = probe;
-    in->room = LIMIT_BLOB_BYTES;
     in->buf = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES + LENGTH_BYTES);
     return in;
 }
 
-void inbox_set_room(Inbox *in, uint64_t bytes) {
-    in->room = bytes;
+void inbox_raise_room(Inbox *in, uint64_t bytes) {
+    in->room = MAX(in->room, bytes);
 }
 
 Inbox *inbox_free(Inbox *in) {
@@ -143,9 +142,10 @@ static int on_progress(Inbox *in, const Modelcached__Worker__Progress *m, Err *e
         /* A body that is longer than its descriptor says is the worker's to refuse; here it only is
          * no progress. */
         if (in->handlers.on_progress) {
-            uint64_t bytes = MIN(m->layers[i]->bytes, in->layers[index].size);
+            uint64_t size = in->layers[index].size, bytes = MIN(m->layers[i]->bytes, size);
             in->handlers.on_progress(in->handlers.arg, index, bytes,
-                                     MIN(m->layers[i]->resumed, bytes));
+                                     MIN(m->layers[i]->resumed, bytes),
+                                     MIN(m->layers[i]->ahead, size - bytes));
         }
     }
     if (in->handlers.on_waiting) {

@@ -29,8 +29,8 @@ typedef struct InboxHandlers {
     void (*on_hello)(void *arg, FeatureList *features);
     /* Both are the callee's.  `index`: what led to the manifest, or NULL. */
     void (*on_resolved)(void *arg, Manifest *manifest, IndexChain *index);
-    /* `resumed` of the `bytes` were found on disk. */
-    void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed);
+    /* `resumed` of the `bytes` were found on disk; `ahead` more have their space there. */
+    void (*on_progress)(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
     /* Nothing moves, and why; "" when it goes on. */
     void (*on_waiting)(void *arg, const char *text);
     /* All entries of a layer; they are the callee's. */
@@ -46,8 +46,9 @@ DEFINE_CLEANUP(Inbox, inbox_free);
  * it will ask again, and the worker may not be done before. */
 void inbox_plan(Inbox *in, const uint32_t *fetch, size_t n, bool more);
 
-/* The files that it brings may have this many bytes together; without a call LIMIT_BLOB_BYTES. */
-void inbox_set_room(Inbox *in, uint64_t bytes);
+/* The files that it brings may have this many bytes together, those that came before included; less
+ * than was said before counts for nothing.  Without a call they may have none. */
+void inbox_raise_room(Inbox *in, uint64_t bytes);
 
 /* Takes bytes of the stream.  Errors: -EPROTO the worker broke the protocol (the sentence says how;
  * end it); -ENOSPC its files do not fit into the room. */

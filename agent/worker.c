@@ -295,18 +295,20 @@ static int send_message(Worker *w, const Modelcached__Worker__ToWorker *m, Err *
     return watch(w);
 }
 
-void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more) {
-    Modelcached__Worker__Plan plan = MODELCACHED__WORKER__PLAN__INIT;
+void worker_plan(Worker *w, const WorkerPlan *plan) {
+    Modelcached__Worker__Plan p = MODELCACHED__WORKER__PLAN__INIT;
     Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
     Err err = { "" };
     int r;
 
-    plan.fetch = (uint32_t *)fetch;
-    plan.n_fetch = n;
-    plan.more = more;
+    p.fetch = (uint32_t *)plan->fetch;
+    p.n_fetch = plan->n;
+    p.more = plan->more;
+    p.content_max_bytes = plan->content_max_bytes;
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_PLAN;
-    m.plan = &plan;
-    inbox_plan(w->inbox, fetch, n, more);
+    m.plan = &p;
+    inbox_plan(w->inbox, plan->fetch, plan->n, plan->more);
+    inbox_raise_room(w->inbox, plan->content_max_bytes);
     r = send_message(w, &m, &err);
     if (r < 0)
         worker_break(w, r, &err);
@@ -374,8 +376,6 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     w->metrics = o->metrics;
     w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
     w->inbox = inbox_new(&o->handlers.inbox, o->job->probe);
-    if (o->job->content_max_bytes > 0)
-        inbox_set_room(w->inbox, o->job->content_max_bytes);
     w->patience_usec = o->patience_usec > 0 ? o->patience_usec : HELLO_USEC;
     w->later_usec = o->patience_usec > 0 ? o->patience_usec : SILENT_USEC;
     w->heard_usec = now_usec();

@@ -39,8 +39,15 @@ char *worker_find_program(void) _must_check_;
  * environment but proxies. Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
  * -ENOMEM. */
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
+/* What inbox_plan() and inbox_raise_room() take. */
+typedef struct WorkerPlan {
+    const uint32_t *fetch;
+    size_t n;
+    bool more;
+    uint64_t content_max_bytes;
+} WorkerPlan;
 /* Answers on_resolved; may be called later, and, after one with `more`, again. */
-void worker_plan(Worker *w, const uint32_t *fetch, size_t n, bool more);
+void worker_plan(Worker *w, const WorkerPlan *plan);
 /* What it may use from now on; 0 bytes per second: no limit. */
 void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
 /* Within on_end: as inbox_was_answered(). */

@@ -20,6 +20,7 @@ struct LayerJob {
      * then it unpacks. */
     bool decoding;
     char name[UNPACK_NAME_MAX];
+    size_t buffer_bytes; /* of the ring, which may be gone before the thread is */
     Feed *feed;
     Decoder *decoder;
     Checkpoint *checkpoint;
@@ -29,6 +30,7 @@ struct LayerJob {
     EntryLogMark list; /* when it is complete */
     UnpackOptions unpack;
     UnpackUsed used;
+    UnpackNow now;
     atomic_bool cancelled;
     atomic_uint_fast64_t proved; /* see restore.h */
     sd_event_source *timer;
@@ -279,7 +281,7 @@ static int run_restore(void *arg, Err *err) {
         .dir_fd = j->o.dir_fd,
         .name = j->name,
         .layer = j->o.index,
-        .buffer_bytes = ring_buffer_bytes(j->o.context->ring),
+        .buffer_bytes = j->buffer_bytes,
         .seen = j->seen,
         .cancelled = &j->cancelled,
         .proved = &j->proved,
@@ -294,6 +296,8 @@ static int run_restore(void *arg, Err *err) {
     }
     j->log = TAKE_PTR(j->restored.log);
     j->list = j->restored.list;
+    if (r > 0 && j->restored.complete) /* else unpacking takes it */
+        r = unpack_take(j->o.budget, j->restored.used.bytes, j->restored.used.entries, err);
     return r;
 }
 
@@ -329,6 +333,7 @@ static int open_tar(LayerJob *j, Err *err) {
     if (r < 0)
         return r;
     checkpoint_new(&j->checkpoint, &checkpoint);
+    j->buffer_bytes = ring_buffer_bytes(j->o.context->ring);
     j->seen = seen_new();
     j->unpack = (UnpackOptions){
         .dir_fd = j->o.dir_fd,
@@ -336,6 +341,7 @@ static int open_tar(LayerJob *j, Err *err) {
         .image = j->o.image,
         .seen = j->seen,
         .budget = j->o.budget,
+        .now = &j->now,
         .cancelled = &j->cancelled,
         .on_entry = on_entry,
         .on_place = on_place,
@@ -386,6 +392,14 @@ uint64_t layer_job_bytes(const LayerJob *j) {
 
 uint64_t layer_job_resumed(const LayerJob *j) {
     return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, (uint64_t)atomic_load(&j->proved));
+}
+
+/* The blob may have fewer bytes than the tar. */
+uint64_t layer_job_ahead(const LayerJob *j) {
+    uint64_t ahead = atomic_load(&j->now.ahead), decoded = atomic_load(&j->now.decoded);
+    uint64_t bytes = layer_job_bytes(j);
+
+    return decoded > bytes ? (uint64_t)((double)ahead / (double)decoded * (double)bytes) : ahead;
 }
 
 bool layer_job_is_composed(const LayerJob *j) {

@@ -162,9 +162,7 @@ int pull_new(Pull **ret, const PullOptions *options, Err *err) {
 
     p->o = *options;
     p->asked_size = UINT64_MAX;
-    atomic_init(&p->budget.bytes,
-                job->content_max_bytes > 0 ? job->content_max_bytes : LIMIT_BLOB_BYTES);
-    atomic_init(&p->budget.entries, LIMIT_TREE_ENTRIES);
+    atomic_init(&p->budget.entries, LIMIT_TREE_ENTRIES); /* bytes come with the plans */
     if (job->digest.len > 0) {
         r = digest_from_bytes(&p->digest, job->digest.data, job->digest.len);
         if (r < 0)

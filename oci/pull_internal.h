@@ -73,6 +73,7 @@ struct Pull {
     bool trouble_open;  /* … to be told when nothing else moves */
     unsigned n_running, n_decoding;
     UnpackBudget budget;
+    uint64_t content_max; /* bytes that the budget has had, by the plans so far */
     sd_event_source *progress;
 };
 

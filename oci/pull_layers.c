@@ -12,9 +12,17 @@ static int by_size_descending(const void *a, const void *b) {
     return x->index < y->index ? -1 : 1;
 }
 
+/* Layers of an earlier plan may take of it at the same time. */
+static void raise_budget(Pull *p, uint64_t content_max) {
+    if (content_max <= p->content_max)
+        return;
+    (void)atomic_fetch_add(&p->budget.bytes, content_max - p->content_max);
+    p->content_max = content_max;
+}
+
 /* Raw layers say how large they are; tars are counted while they are unpacked. */
 static int take_space(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
-    uint64_t left = atomic_load(&p->budget.bytes), want = 0;
+    uint64_t want = 0;
 
     for (size_t i = 0; i < plan->n_fetch; i++) {
         const Layer *layer = &p->layers[plan->fetch[i]].layer->layer;
@@ -22,13 +30,12 @@ static int take_space(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) 
         if (layer->kind == LAYER_KIND_RAW && __builtin_add_overflow(want, layer->size, &want))
             want = UINT64_MAX;
     }
-    if (want > left)
+    if (unpack_take(&p->budget, want, 0, err) < 0)
         return err_set(err, -ENOSPC,
                        "no space left in the store: the artifact brings %llu bytes, %llu are left: "
                        "free space or raise "
                        "the store's limit",
-                       (unsigned long long)want, (unsigned long long)left);
-    atomic_store(&p->budget.bytes, left - want);
+                       (unsigned long long)want, (unsigned long long)atomic_load(&p->budget.bytes));
     return 0;
 }
 
@@ -89,6 +96,7 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     for (size_t i = 0; i < p->n_order; i++)
         if (p->order[i]->job)
             p->past = i + 1;
+    raise_budget(p, plan->content_max_bytes);
     return take_space(p, plan, err);
 }
 
@@ -126,6 +134,7 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
         items[i].index = l->index;
         items[i].bytes = l->bytes;
         items[i].resumed = l->resumed;
+        items[i].ahead = l->job ? layer_job_ahead(l->job) : 0;
         pointers[progress.n_layers++] = &items[i];
     }
     if (progress.n_layers > 0) {

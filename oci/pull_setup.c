@@ -171,10 +171,9 @@ static int start_threads(PullSetup *s, const Job *job, Err *err) {
     return r;
 }
 
-/* No file is larger than all content; lists of entries need some room besides. */
+/* Lists of entries may need more than all content. */
 static uint64_t file_max(const Job *job) {
-    return job->content_max_bytes > 0 ? MIN(job->content_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES
-                                      : 0;
+    return job->file_max_bytes > 0 ? MIN(job->file_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES : 0;
 }
 
 int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {

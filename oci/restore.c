@@ -21,6 +21,7 @@ typedef struct Restore {
     const RestoreOptions *o;
     ReadBack *reader;
     Hasher *hasher;
+    UnpackUsed used; /* entries of the list, and bytes of their files */
     uint64_t n_read; /* bytes */
     uint64_t max;    /* of the blob */
     Wanted *wanted;  /* entries without a file, whose content did not come before them */
@@ -147,6 +148,7 @@ static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
     Digest got;
     int k;
 
+    r->used.entries++;
     if (e->type != ENTRY_TYPE_FILE)
         return 0;
     if (!e->ingest)
@@ -160,6 +162,7 @@ static int prove_entry(void *arg, const LayerEntry *e, Err *err) {
         return k;
     if (k < 0 || n != e->size || !digest_equal(&got, &e->digest))
         return foreign(e, err);
+    r->used.bytes += n;
     (void)seen_test_and_add(r->o->seen, &e->digest, e->executable);
     return 0;
 }
@@ -171,6 +174,7 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     int k;
 
     seen_clear(r->o->seen);
+    r->used = (UnpackUsed){ 0 };
     r->n_read = r->n_wanted = 0;
     r->max = m->complete ? m->size : m->offset;
     if (!is_usable(r->o, m))
@@ -190,6 +194,7 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
         return k;
     }
     ret->list = from.mark;
+    ret->used = r->used;
     ret->complete = m->complete;
     return 1;
 }

@@ -24,7 +24,8 @@ typedef struct Restored {
     CheckpointMessage *message; /* the others borrow from it */
     EntryLog *log;              /* goes on behind what is there */
     EntryLogMark list;
-    bool complete; /* nothing is left to do; what follows says nothing */
+    bool complete;   /* nothing is left to do; what follows `used` says nothing */
+    UnpackUsed used; /* bytes of the files that are there, and entries of the list */
     FeedMark mark;
     uint64_t skip;
     UnpackPlace place;

@@ -44,6 +44,8 @@ static int next_bytes(Unpack *u, const uint8_t **ret, size_t *ret_n, Err *err) {
     if (r <= 0)
         return r;
     u->decoded += *ret_n;
+    if (u->o->now)
+        atomic_store(&u->o->now->decoded, u->decoded);
     if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
         return err_set(err, -E2BIG, "the tar has more than %llu GiB that are not content",
                        (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
@@ -113,21 +115,36 @@ static int refuse(const char *name, const char *what, Err *err) {
 }
 
 /* Takes `n` from what is left; false when there is less. */
-static bool take(atomic_uint_fast64_t *left, uint64_t n, uint64_t *used) {
+static bool take(atomic_uint_fast64_t *left, uint64_t n) {
     uint_fast64_t now = atomic_load(left);
 
     do {
         if (now < n)
             return false;
     } while (!atomic_compare_exchange_weak(left, &now, now - n));
-    *used += n;
     return true;
 }
 
-static int too_large(Err *err) {
-    return err_set(err, -ENOSPC,
-                   "no space left in the store for the unpacked content: free space or raise the "
-                   "store's limit");
+int unpack_take(UnpackBudget *b, uint64_t bytes, uint64_t entries, Err *err) {
+    if (!take(&b->bytes, bytes))
+        return err_set(err, -ENOSPC,
+                       "no space left in the store for the unpacked content: free space or raise "
+                       "the store's limit");
+    if (take(&b->entries, entries))
+        return 0;
+    (void)atomic_fetch_add(&b->bytes, bytes);
+    return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
+                   LIMIT_TREE_ENTRIES);
+}
+
+static int take_budget(Unpack *u, uint64_t bytes, uint64_t entries, Err *err) {
+    int r = unpack_take(u->o->budget, bytes, entries, err);
+
+    if (r < 0)
+        return r;
+    u->used->bytes += bytes;
+    u->used->entries += entries;
+    return 0;
 }
 
 static int ends_early(const char *path, Err *err) {
@@ -149,6 +166,12 @@ static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
         r = u->o->on_place(u->o->arg, &place, err);
     u->told_usec = now_usec();
     return r;
+}
+
+/* A file takes its space with its first chunk; one that is a single chunk is there with it. */
+static void tell_ahead(const Unpack *u, const LayerEntry *e, uint64_t left) {
+    if (u->o->now)
+        atomic_store(&u->o->now->ahead, e->size - left > UNPACK_FILE_WHOLE ? left : 0);
 }
 
 /* Has libarchive handed on all that it was given, with the `n` bytes that it gave last? */
@@ -174,6 +197,7 @@ static int copy_data(Unpack *u, const LayerEntry *e, Err *err) {
             return refuse(u->name.path, "a sparse file", err);
         r = writers_write(u->writers, data, n, err);
         at += n;
+        tell_ahead(u, e, size - at);
         if (r >= 0 && at < size && is_drained(u, n))
             r = tell_place(u, e, err);
         if (r < 0)
@@ -190,8 +214,9 @@ static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err 
         return refuse(u->name.path, "a sparse file", err);
     if (size < 0)
         return refuse(u->name.path, "a file of negative size", err);
-    if (!take(&u->o->budget->bytes, (uint64_t)size, &u->used->bytes))
-        return too_large(err);
+    r = take_budget(u, (uint64_t)size, 0, err);
+    if (r < 0)
+        return r;
     e->type = ENTRY_TYPE_FILE;
     e->size = (uint64_t)size;
     e->executable = (archive_entry_mode(entry) & 0111) != 0;
@@ -264,11 +289,10 @@ static int take_plain(Unpack *u, struct archive_entry *entry, Err *err) {
 static int take_entry(Unpack *u, struct archive_entry *entry, Err *err) {
     const char *name = archive_entry_pathname(entry);
     LayerEntry e = { .path = u->name.path };
-    int r;
+    int r = take_budget(u, 0, 1, err);
 
-    if (!take(&u->o->budget->entries, 1, &u->used->entries))
-        return err_set(err, -E2BIG, "the artifact has more than %d files and directories",
-                       LIMIT_TREE_ENTRIES);
+    if (r < 0)
+        return r;
     if (!name)
         return err_set(err, -ENOTSUP, "a name in the tar is not UTF-8");
     r = tarname_read(&u->name, name, u->o->image, err);
@@ -322,6 +346,8 @@ static int read_rest(Unpack *u, const LayerEntry *e, uint64_t left, Err *err) {
         u->rest += n;
         u->n_rest -= n;
         left -= n;
+        if (e)
+            tell_ahead(u, e, left);
         if (r >= 0 && e && left > 0)
             r = tell_place(u, e, err);
     }
@@ -335,9 +361,9 @@ static int go_on(Unpack *u, const UnpackPlace *from, Err *err) {
     int r;
 
     *u->used = (UnpackUsed){ .files = from->used.files };
-    if (!take(&u->o->budget->bytes, from->used.bytes, &u->used->bytes) ||
-        !take(&u->o->budget->entries, from->used.entries, &u->used->entries))
-        return too_large(err);
+    r = take_budget(u, from->used.bytes, from->used.entries, err);
+    if (r < 0)
+        return r;
     u->decoded = from->decoded;
     u->pax = from->pax;
     r = writers_resume(u->writers, e, from->used.files - 1, &from->open, err);

@@ -15,6 +15,10 @@ typedef struct UnpackBudget {
     atomic_uint_fast64_t entries;
 } UnpackBudget;
 
+/* Takes all of that, or nothing.  Errors: -ENOSPC not so many bytes are left; -E2BIG not so many
+ * entries. */
+int unpack_take(UnpackBudget *b, uint64_t bytes, uint64_t entries, Err *err) _must_check_;
+
 /* What an attempt took from the budget and wrote: to be given back when it fails. */
 typedef struct UnpackUsed {
     uint64_t bytes, entries;
@@ -31,12 +35,19 @@ typedef struct UnpackPlace {
     UnpackOpen open;  /* … and how far it is */
 } UnpackPlace;
 
+/* For who asks meanwhile. */
+typedef struct UnpackNow {
+    atomic_uint_fast64_t decoded; /* bytes of the tar */
+    atomic_uint_fast64_t ahead;   /* bytes to come of the open file, which has its space on disk */
+} UnpackNow;
+
 typedef struct UnpackOptions {
     int dir_fd;       /* where files go, borrowed */
     const char *name; /* the files' names begin with it: "<name>-<sequence>"; borrowed */
     bool image;       /* whiteouts mean something, and symlinks may be absolute */
     Seen *seen;
     UnpackBudget *budget;
+    UnpackNow *now;               /* borrowed; may be NULL */
     const atomic_bool *cancelled; /* stop soon; may be NULL */
     const UnpackPlace *from;      /* where the decoder goes on; NULL: at the start.  Borrowed */
     /* One entry, borrowed; names are clean (tarname.h), files are closed.  < 0 ends it. */

@@ -41,6 +41,7 @@ static void plan(Target *t) {
     for (uint32_t i = 0; i < t->n_layers; i++)
         fetch[i] = i;
     inbox_plan(t->inbox, fetch, t->n_layers, false);
+    inbox_raise_room(t->inbox, MiB(1));
     free(fetch);
     t->resolved = false;
 }

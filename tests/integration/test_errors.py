@@ -19,6 +19,7 @@ from lib.check import (EXIT_OF, assert_pulls, assert_sentence, assert_store_good
                        publish_error, running_daemon, store_names, wait_idle)
 from lib.content import Bytes, File, Random, Tar
 from lib.daemon import program, run
+from lib.disk import small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.faulty import FaultyRegistry
 from lib.sandbox import mounts_beneath, need, wait_for
 
@@ -396,21 +397,6 @@ def test_broken_stream(place, name):
 
 
 # No space, and stores that cannot be used.
-
-@pytest.fixture(name="small_disk")
-def small_disk_fixture(work):
-    """An ext4 of 64 MiB on a loop device."""
-    need("mkfs.ext4", "mount")
-    image, point = os.path.join(work, "disk.img"), os.path.join(work, "disk")
-    with open(image, "wb") as file:
-        file.truncate(64 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", image], check=True)
-    os.makedirs(point)
-    if subprocess.run(["mount", "-o", "loop", image, point], check=False).returncode != 0:
-        pytest.skip("no loop devices here")
-    yield point
-    subprocess.run(["umount", "-l", point], check=False)
-
 
 def assert_no_space(place, reference, words="space|room|free"):
     assert_fails(place, reference, Code.RESOURCE_EXHAUSTED, words)

@@ -211,10 +211,10 @@ def test_later_plans(make_faulty, work, start):
     registry, artifact = make_faulty(), raw(work, 2 * MIB, "more", 3)
     worker = start(registry.add(artifact, "team/more"), **JOB)
     worker.until("resolved")
-    worker.send(worker.pb.ToWorker(plan=worker.pb.Plan(fetch=[2], more=True)))
+    worker.plan(2, more=True)
     worker.until("layer_done")
     assert list(worker.layers) == [2]
-    worker.send(worker.pb.ToWorker(plan=worker.pb.Plan(fetch=[0], more=True)))
+    worker.plan(0, more=True)
     worker.until("layer_done")
     worker.plan(*set(range(len(artifact.layers))) - {0, 2})
     assert worker.finish() == 0 and worker.done

@@ -176,6 +176,26 @@ def test_what_was_finished_is_not_asked_for_again(served, start):
     assert worker.resumed[0] == size_of(artifact)
 
 
+@pytest.mark.parametrize("short", [0, 1])
+def test_what_was_finished_takes_its_part_of_the_room(served, start, short):
+    registry, artifact, tar, reference = served("tar+gzip", large=8 * MIB)
+    registry.rate = 16 * MIB
+    first = start(reference, **JOB)
+    first.until("resolved").plan(0)
+    assert first.finish() == 0
+    before = wire(registry, artifact)
+    worker = start(reference, **JOB)
+    move(first.folder, worker.folder, artifact)
+    worker.content_max = sum(entry.size for entry in first.layers[0] if entry.ingest) - short
+    worker.until("resolved").plan(0)
+    assert (worker.finish() == 0) == (not short)
+    assert wire(registry, artifact) == before
+    if short:
+        assert worker.failed.error == 28 and "no space left" in worker.failed.text
+    else:
+        check(worker, tar)
+
+
 @pytest.mark.parametrize("victim", ["worker", "daemon"])
 def test_the_daemon_keeps_a_tar_that_was_killed(work, served, victim):
     """Three kills of one pull: each time what was in memory comes again, and that of the last 0.25 s."""

@@ -185,13 +185,41 @@ def test_hostile_tars(start, registry, work, name):
     fails(start(registry.push(artifact, f"hostile/{name}")), number, word)
 
 
+def limited(worker):
+    worker.content_max = 16 * MIB
+    return worker
+
+
 def test_a_bomb_stops_at_the_limit(start, registry, work):
     tar = Tar(work, "tar+zstd")
     tar.add_file("zeros", Bytes(bytes(64 * MIB)))
     artifact = artifacts.one_tar(work, tar, TAR + "+zstd")
-    fails(start(registry.push(artifact, "hostile/bomb"), content_max_bytes=16 * MIB), 28, "no space left")
+    fails(limited(start(registry.push(artifact, "hostile/bomb"))), 28, "no space left")
     raw = artifacts.modelpack(work, sizes=(20 * MIB,), tar_codec=None, seed="big")
-    fails(start(registry.push(raw, "hostile/big"), content_max_bytes=16 * MIB), 28, "no space left")
+    fails(limited(start(registry.push(raw, "hostile/big"))), 28, "no space left")
+
+
+def test_later_plans_bring_room(start, registry, work):
+    """As for layers that were another pull's to bring."""
+    artifact = artifacts.modelpack(work, sizes=(12 * MIB, 10 * MIB), tar_codec=None, seed="late")
+    worker = limited(start(registry.push(artifact, "team/late")))
+    layers = worker.until("resolved").resolved.layers
+    large = [i for i, layer in enumerate(layers) if layer.size > MIB]
+    worker.plan(large[0], more=True)
+    worker.until("layer_done")
+    worker.content_max = sum(layer.size for layer in layers)
+    worker.plan(*set(range(len(layers))) - {large[0]})
+    assert worker.finish() == 0, worker.failed
+    check_tree(worker, artifact)
+
+
+def test_the_kernel_refuses_files_larger_than_the_disk(start, registry, work):
+    """Lists of entries may have 512 MiB more."""
+    artifact = artifacts.modelpack(work, sizes=(MIB,), tar_codec=None, seed="kernel")
+    worker = start(registry.push(artifact, "team/kernel"), file_max_bytes=16 * MIB)
+    worker.until("resolved")
+    with open(f"/proc/{worker.process.pid}/limits", encoding="ascii") as file:
+        assert re.search(r"^Max file size +(\d+) +(\d+) ", file.read(), re.M).groups() == (str(528 * MIB),) * 2
 
 
 def test_a_daemon_that_goes_ends_the_worker(start, make_faulty, work):

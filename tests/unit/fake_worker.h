@@ -315,6 +315,8 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
         }
         n += m->plan->n_fetch;
         more = m->plan->more;
+        fake_log(how, "plan", (unsigned)m->plan->n_fetch,
+                 (unsigned)(m->plan->content_max_bytes >> 20));
         fake_fetch(how, m->plan);
     }
     if (streq(how, "three") && n != 3) /* layer 2 has the content of layer 0 */

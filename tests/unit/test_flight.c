@@ -1,43 +1,49 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Tests of agent/flight: room, for a pull that has something of its layers already. */
+/* Tests of agent/flight: room, for a pull that has something of its layers already, and for layers
+ * that become its own late. */
 #include "agent/flight_internal.h"
 #include "tests/unit/agent_env.h"
 
 #define REFERENCE  "r.example/large:1"
+#define ORIGIN     "r.example/large"
 #define LEFT_BYTES MiB(256) /* of 1 GiB, the first layer of fake_worker.h's "large" */
+#define ROOM_BYTES (GiB(1) - LEFT_BYTES / 2)
 
-typedef struct Room {
-    AgentEnv *env;
-    unsigned n; /* how often it was asked for */
-} Room;
+typedef struct Fixture {
+    AgentEnv e;
+    Shares *shares;
+    Pool *pool; /* one thread: works end in the order in which they began */
+    Sharer *other;
+    FlightContext context;
+    unsigned n; /* how often room was asked for */
+    unsigned done;
+    int r;
+    Err err;
+    Flight *p;
+} Fixture;
 
-/* When the worker begins nobody else writes anything; when the plan is made, so much that nothing
- * is left; then what is left suffices for what is not there of the layer, and not for all of it. */
+/* When the plan is made others write so much that nothing is left; then what is left suffices for
+ * what is not there of the layer, and not for all of it.  Meanwhile another pull may end. */
 static uint64_t promised(void *arg, const Flight *except) {
-    Room *room = arg;
+    Fixture *f = arg;
 
-    (void)except;
-    room->n++;
-    if (room->n <= 2)
-        return room->n == 1 ? 0 : UINT64_MAX;
-    return flight_room(room->env->store) - (GiB(1) - LEFT_BYTES / 2);
+    if (f->n++ > 0)
+        return except->room - ROOM_BYTES;
+    f->other = sharer_free(f->other);
+    return UINT64_MAX;
 }
 
 static void changed(void *arg) {
     (void)arg;
 }
 
-typedef struct End {
-    unsigned done;
-    int r;
-    Err err;
-} End;
-
 static void on_done(void *arg, Flight *p, int r, const Err *err) {
-    End *end = arg;
+    Fixture *f = arg;
 
     (void)p;
-    *end = (End){ 1, r, *err };
+    f->done = 1;
+    f->r = r;
+    f->err = *err;
 }
 
 /* What an earlier pull had of the first layer. */
@@ -47,7 +53,7 @@ static uint64_t leave_part(Store *s) {
     uint64_t bytes = 0;
     Err err = { "" };
 
-    ASSERT_OK(store_ingest_name(name, "r.example/large", &err));
+    ASSERT_OK(store_ingest_name(name, ORIGIN, &err));
     fd = env_ingest(s, name);
     part = openat(fd, fake_partial(0, ".part"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     ASSERT_OK(fallocate(part, 0, 0, (off_t)LEFT_BYTES));
@@ -59,73 +65,152 @@ static uint64_t leave_part(Store *s) {
     return bytes;
 }
 
-static Flight *start(AgentEnv *e, const FlightContext *context, End *end) {
+static void fixture_open(Fixture *f, TmpDir *dir) {
+    *f = (Fixture){ .shares = shares_new() };
+    agent_env_init(&f->e, dir, NULL);
+    ASSERT_OK(pool_new(&f->pool, f->e.event, 1, &f->err));
+    f->context = (FlightContext){ .event = f->e.event,
+                                  .store = f->e.store,
+                                  .pool = f->pool,
+                                  .worker_program = tmpdir_join(dir, "fake-worker"),
+                                  .shares = f->shares,
+                                  .metrics = f->e.metrics,
+                                  .promised = promised,
+                                  .changed = changed,
+                                  .arg = f };
+}
+
+static void fixture_close(Fixture *f) {
+    (void)flight_free(f->p);
+    (void)sharer_free(f->other);
+    (void)pool_free(f->pool);
+    (void)shares_free(f->shares);
+    agent_env_done(&f->e);
+}
+
+static bool has_room(Fixture *f) {
+    return flight_room(f->e.store) >= GiB(2);
+}
+
+/* Runs the pull until its layers come. */
+static void start(Fixture *f) {
     static const uint8_t fingerprint[GRANT_BYTES];
     _cleanup_(reference_freep) Reference *reference = NULL;
     FlightRequest request = { .platform = "linux/amd64", .fingerprint = fingerprint };
-    Flight *p = NULL;
-    Err err = { "" };
 
-    ASSERT_OK(reference_parse(&reference, REFERENCE, &err));
+    ASSERT_OK(reference_parse(&reference, REFERENCE, &f->err));
     request.reference = reference;
-    ASSERT_OK(flight_new(&p, context, &request, on_done, end, &err));
-    flight_set_limits(p, &(FlightLimits){ .connections = 1 });
-    flight_start(p, e->options);
-    return p;
+    ASSERT_OK(flight_new(&f->p, &f->context, &request, on_done, f, &f->err));
+    flight_set_limits(f->p, &(FlightLimits){ .connections = 1 });
+    flight_start(f->p, f->e.options);
+    while (!f->done && f->p->state < FLIGHT_FETCHING)
+        (void)sd_event_run(f->e.event, 50 * USEC_PER_MSEC);
+    if (f->done)
+        test_fail(__FILE__, __LINE__, "%s", err_text(&f->err, f->r));
+}
+
+static void cancel(Fixture *f) {
+    flight_cancel(f->p, -ECANCELED, &f->err);
+    agent_env_wait(&f->e, &f->done, 1);
 }
 
 /* Each as it is read back, and after it. */
 static void check_promised(Flight *p, uint64_t all, uint64_t claimed) {
     ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(100), MiB(100));
-    ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(300), MiB(250));
-    ASSERT_EQ(flight_promised(p), all - MiB(300));
-    flight_progress(p, 0, 0, 0); /* it was of no use */
+    flight_progress(p, 0, MiB(1), MiB(1));
+    ASSERT_EQ(flight_promised(p), all - GiB(1)); /* the file has all its space */
+    flight_progress(p, 0, 0, 0);                 /* it was of no use */
     ASSERT_EQ(flight_promised(p), all);
     p->manifest->layers[0].kind = LAYER_KIND_TAR; /* more is on disk than the blob had */
     p->layers[0].claimed = claimed;
     flight_progress(p, 0, MiB(100), MiB(100));
     ASSERT_EQ(flight_promised(p), all - claimed);
     flight_progress(p, 0, MiB(100) + 1, MiB(100));
+    p->layers[0].ahead = MiB(500); /* its open file has all its space */
+    ASSERT_EQ(flight_promised(p), all - MiB(600) - 1);
+    p->layers[0].ahead = 0;
     ASSERT_EQ(flight_promised(p), all - MiB(100) - 1);
+    p->layers[0].came = true;
+    ASSERT_EQ(flight_promised(p), all - GiB(1));
+    p->layers[0].came = false;
     p->manifest->layers[0].kind = LAYER_KIND_RAW;
 }
 
 TEST(flight_what_an_earlier_pull_left_needs_no_room_again) {
     STORE_TEST_DIR(dir);
-    _cleanup_(shares_freep) Shares *shares = shares_new();
-    AgentEnv e;
-    Room room = { .env = &e };
-    FlightContext context = {
-        .shares = shares, .promised = promised, .changed = changed, .arg = &room
-    };
-    End end = { 0 };
     uint64_t claimed;
-    Flight *p;
+    Fixture f;
 
-    agent_env_init(&e, dir, NULL);
-    if (flight_room(e.store) < GiB(2)) {
-        agent_env_done(&e);
+    fixture_open(&f, dir);
+    if (!has_room(&f)) {
+        fixture_close(&f);
         SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
     }
-    context.event = e.event;
-    context.store = e.store;
-    context.pool = e.pool;
-    context.metrics = e.metrics;
-    context.worker_program = tmpdir_join(dir, "fake-worker");
-    claimed = leave_part(e.store);
-    p = start(&e, &context, &end);
-    while (!end.done && p->state < FLIGHT_FETCHING)
-        (void)sd_event_run(e.event, 50 * USEC_PER_MSEC);
-    if (end.done)
-        test_fail(__FILE__, __LINE__, "%s", err_text(&end.err, end.r));
-    ASSERT_EQ(room.n, 3);
-    check_promised(p, GiB(1) + strlen(fake_content(1)), claimed);
-    flight_cancel(p, -ECANCELED, &end.err);
-    agent_env_wait(&e, &end.done, 1);
-    ASSERT_EQ(flight_promised(p), 0);
-    ASSERT_EQ(env_count(e.store, "partial", true), 2);
-    (void)flight_free(p);
-    agent_env_done(&e);
+    claimed = leave_part(f.e.store);
+    start(&f);
+    ASSERT_EQ(f.n, 3); /* for the check, for that after room was made, and for the plan */
+    check_promised(f.p, GiB(1) + strlen(fake_content(1)), claimed);
+    cancel(&f);
+    ASSERT_EQ(flight_promised(f.p), 0);
+    ASSERT_EQ(env_count(f.e.store, "partial", true), 2);
+    fixture_close(&f);
+}
+
+/* What there is of our layers, and what is left for them. */
+TEST(flight_content_has_the_room_that_is_left) {
+    STORE_TEST_DIR(dir);
+    uint64_t claimed;
+    Fixture f;
+
+    fixture_open(&f, dir);
+    if (!has_room(&f)) {
+        fixture_close(&f);
+        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
+    }
+    claimed = leave_part(f.e.store);
+    start(&f);
+    ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + claimed);
+    flight_progress(f.p, 0, MiB(1), 0);
+    ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + GiB(1));
+    f.p->manifest->layers[0].kind = LAYER_KIND_TAR;
+    ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + claimed);
+    f.p->layers[0].came = true;
+    f.p->content = MiB(700); /* of its files */
+    ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + MiB(700));
+    f.p->layers[0].done = true;
+    ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + MiB(700));
+    f.p->layers[0].came = f.p->layers[0].done = false;
+    cancel(&f);
+    fixture_close(&f);
+}
+
+/* The worker is told of it with the first plan, and of room that is as it is then. */
+TEST(flight_fetches_what_becomes_its_own_while_room_is_made) {
+    STORE_TEST_DIR(dir);
+    const SharerHandlers none = { 0 };
+    _cleanup_free_ char *log = NULL;
+    Layer second = { .kind = LAYER_KIND_RAW };
+    size_t same;
+    Fixture f;
+
+    fixture_open(&f, dir);
+    digest_of(&second.digest, fake_content(1), strlen(fake_content(1)));
+    f.other = sharer_new(f.shares, ORIGIN, 1, &none);
+    ASSERT_EQ(sharer_take(f.other, 0, &second, &same), SHARE_FETCH);
+    if (!has_room(&f)) {
+        fixture_close(&f);
+        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
+    }
+    (void)leave_part(f.e.store);
+    start(&f);
+    ASSERT_EQ(f.p->n_own, 2);
+    ASSERT_EQ(f.p->n_waiting, 0);
+    for (unsigned i = 0; i < 1000 && !(log && strstr(log, "plan")); i++) {
+        free(TAKE_PTR(log));
+        (void)sd_event_run(f.e.event, 5 * USEC_PER_MSEC);
+        (void)!fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &log, NULL, NULL);
+    }
+    ASSERT_STRSTR(log ? log : "", "large plan 2 1152\n");
+    cancel(&f);
+    fixture_close(&f);
 }

@@ -11,7 +11,7 @@ typedef Modelcached__Worker__FromWorker Message;
 typedef struct Seen {
     char log[512];
     Manifest *manifest;
-    uint64_t bytes, resumed;
+    uint64_t bytes, resumed, ahead;
 } Seen;
 
 static void note(Seen *s, const char *word) {
@@ -32,11 +32,12 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     (void)index_chain_free(index);
 }
 
-static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed) {
+static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead) {
     Seen *s = arg;
     (void)layer;
     s->bytes = bytes;
     s->resumed = resumed;
+    s->ahead = ahead;
 }
 
 static void on_waiting(void *arg, const char *text) {
@@ -127,7 +128,7 @@ static int resolved(Inbox *in, Err *err) {
 }
 
 /* Up to the state in which layers come; both layers are asked for. */
-static Inbox *fetching(Seen *s) {
+static Inbox *fetching_with(Seen *s, uint64_t room) {
     static const uint32_t fetch[] = { 0, 1 };
     Inbox *in = make(s, false);
     Err err = { "" };
@@ -135,7 +136,12 @@ static Inbox *fetching(Seen *s) {
     if (hello(in, &err) < 0 || resolved(in, &err) < 0)
         test_fail(__FILE__, __LINE__, "%s", err.text);
     inbox_plan(in, fetch, 2, false);
+    inbox_raise_room(in, room);
     return in;
+}
+
+static Inbox *fetching(Seen *s) {
+    return fetching_with(s, LIMIT_BLOB_BYTES);
 }
 
 static Modelcached__Worker__Entry good_entry(void) {
@@ -171,6 +177,14 @@ TEST(inbox_a_whole_pull) {
     p.waiting = (char *)"busy\nregistry";
     ASSERT_OK(FEED(in, PROGRESS, progress, &p, &err));
     ASSERT_EQ(s.bytes, 100);
+    l.bytes = 60;
+    l.resumed = 61;
+    l.ahead = 41;
+    p.waiting = (char *)"";
+    ASSERT_OK(FEED(in, PROGRESS, progress, &p, &err));
+    ASSERT_EQ(s.bytes, 60);
+    ASSERT_EQ(s.resumed, 60);
+    ASSERT_EQ(s.ahead, 40);
     ASSERT_OK(entry(in, 1, &e, &err));
     ASSERT_OK(entry(in, 0, &e, &err));
     ASSERT_OK(layer_done(in, 1, &err));
@@ -458,17 +472,21 @@ TEST(inbox_parsing_does_not_eat_the_memory) {
 
 TEST(inbox_files_must_fit_into_the_room) {
     Seen s = { .log = "" };
-    _cleanup_(inbox_freep) Inbox *in = fetching(&s);
+    _cleanup_(inbox_freep) Inbox *in = fetching_with(&s, 600);
     Modelcached__Worker__Entry e = good_entry();
     Err err = { "" };
 
-    inbox_set_room(in, 1000);
     e.size = 600;
     ASSERT_OK(entry(in, 1, &e, &err));
     e.ingest = (char *)""; /* another entry's file */
     ASSERT_OK(entry(in, 1, &e, &err));
+    inbox_raise_room(in, 1000); /* a layer was another pull's to bring */
+    inbox_raise_room(in, 800);
     e.ingest = (char *)"f1";
-    e.size = 401;
+    e.size = 300;
+    ASSERT_OK(entry(in, 1, &e, &err));
+    e.ingest = (char *)"f2";
+    e.size = 101;
     ASSERT_ERR(entry(in, 1, &e, &err), -ENOSPC);
     ASSERT_STRSTR(err.text, "1000 B");
     (void)manifest_free(s.manifest);

@@ -92,6 +92,32 @@ TEST(plans_that_cannot_be_are_refused) {
     planned_close(&t);
 }
 
+/* What was another pull's to bring needs room, too; threads may have taken of it meanwhile. */
+TEST(later_plans_bring_room) {
+    Modelcached__Worker__Plan plan = MODELCACHED__WORKER__PLAN__INIT;
+    uint32_t fetch[] = { 0 };
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    atomic_store(&t.pull.budget.bytes, 0);
+    plan.fetch = fetch;
+    plan.n_fetch = 1;
+    plan.more = true;
+    plan.content_max_bytes = 100;
+    ASSERT_OK(pull_take_plan(&t.pull, &plan, &err));
+    ASSERT_EQ(atomic_load(&t.pull.budget.bytes), 0);
+    fetch[0] = 1;
+    plan.content_max_bytes = 250;
+    ASSERT_OK(pull_take_plan(&t.pull, &plan, &err));
+    ASSERT_EQ(atomic_load(&t.pull.budget.bytes), 49);
+    fetch[0] = 2;
+    plan.content_max_bytes = 240; /* nothing is taken back */
+    ASSERT_ERR(pull_take_plan(&t.pull, &plan, &err), -ENOSPC);
+    ASSERT_STRSTR(err.text, "brings 102 bytes, 49 are left");
+    planned_close(&t);
+}
+
 /* Their files would have the same names. */
 TEST(two_tars_whose_digests_begin_alike_are_refused) {
     Planned t;

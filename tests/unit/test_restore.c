@@ -150,6 +150,8 @@ TEST(a_complete_layer_needs_nothing_more) {
     ASSERT_EQ(restore(&f), 1);
     ASSERT_TRUE(f.restored.complete);
     ASSERT_EQ(f.restored.list.bytes, f.list.bytes);
+    ASSERT_EQ(f.restored.used.bytes, 22); /* two have a file */
+    ASSERT_EQ(f.restored.used.entries, 4);
     fixture_close(&f);
 }
 

@@ -33,6 +33,7 @@ typedef struct Fixture {
     size_t n, at, step;
     const UnpackPlace *from;
     UnpackBudget budget;
+    UnpackNow now;
     uint64_t bytes_left; /* of the budget */
     Place places[PLACES_MAX];
     size_t n_places;
@@ -113,9 +114,13 @@ static int on_entry(void *arg, const LayerEntry *e, Err *err) {
 
 static int on_place(void *arg, const UnpackPlace *place, Err *err) {
     Fixture *f = arg;
+    const uint64_t there = place->open.written.bytes + place->open.n_pending;
     Place *p = &f->places[f->n_places];
 
     (void)err;
+    ASSERT_EQ(atomic_load(&f->now.decoded), place->decoded);
+    ASSERT_EQ(atomic_load(&f->now.ahead),
+              there > UNPACK_FILE_WHOLE ? place->entry.size - there : 0);
     if (!f->keep || f->n_places == PLACES_MAX)
         return 0;
     if (f->step < 1000 && place->open.written.bytes + place->open.n_pending > 3 * f->step)
@@ -145,6 +150,7 @@ static int run(Fixture *f, bool cut) {
                         .name = "n",
                         .seen = seen,
                         .budget = &f->budget,
+                        .now = &f->now,
                         .from = f->from,
                         .on_entry = on_entry,
                         .on_place = on_place,
@@ -164,6 +170,8 @@ static int run(Fixture *f, bool cut) {
         decoder_new(&decoder, CODEC_NONE, next, f);
     }
     r = unpack_run(&o, decoder, &used, &f->err);
+    if (r >= 0)
+        ASSERT_EQ(atomic_load(&f->now.ahead), 0);
     f->bytes_left = atomic_load(&f->budget.bytes);
     f->n = n;
     return r;

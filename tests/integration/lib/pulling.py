@@ -28,7 +28,7 @@ def start(work, pb):
         repository, _, digest = rest.partition("@sha256:")
         repository, _, tag = repository.partition(":")
         job = {"os": "linux", "architecture": "amd64", "memory_bytes": 128 * MIB, "connections": 8,
-               "content_max_bytes": 1 << 40, "user_agent": "test", "range_min_bytes": 64 * MIB,
+               "file_max_bytes": 1 << 40, "user_agent": "test", "range_min_bytes": 64 * MIB,
                "stall_seconds": 30, "give_up_seconds": 60, **job}
         refused = job.get("io") == "refused"
         if refused:

@@ -35,7 +35,7 @@ class Worker:
         self.pb, self.folder, self.no_uring = pb, folder, no_uring
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
-        self.resumed = {}
+        self.resumed, self.content_max = {}, 1 << 40
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(folder, UID, UID)
@@ -62,10 +62,10 @@ class Worker:
         data = message.SerializeToString()
         self.socket.sendall(struct.pack("<I", len(data)) + data)
 
-    def plan(self, *layers):
-        """Asks for these layers, by default all."""
+    def plan(self, *layers, more=False):
+        """Asks for these layers, by default all; all that were asked for may bring .content_max bytes."""
         layers = layers or range(len(self.resolved.layers))
-        self.send(self.pb.ToWorker(plan=self.pb.Plan(fetch=layers)))
+        self.send(self.pb.ToWorker(plan=self.pb.Plan(fetch=layers, more=more, content_max_bytes=self.content_max)))
 
     def _exactly(self, size):
         data = b""

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* flight_space: what the layers of a pull take of the disk, and what they may take. */
+#include "agent/flight_internal.h"
+
+bool flight_fetches(const Flight *p, size_t layer) {
+    const FlightLayer *l = &p->layers[layer];
+
+    return l->role == SHARE_FETCH && !l->left_out && !l->cached && !l->done;
+}
+
+/* What of the layer is on disk, or has its space there: a raw one takes all of that before its
+ * first byte comes, a tar for each of its large files.  What was claimed is received again, as it
+ * is read back. */
+static uint64_t taken(const Flight *p, size_t layer) {
+    const FlightLayer *l = &p->layers[layer];
+    const Layer *what = &p->manifest->layers[layer];
+
+    if (l->came || (what->kind == LAYER_KIND_RAW && l->bytes > 0))
+        return what->size;
+    return l->claimed > 0 ? MAX(l->bytes, l->claimed) : l->bytes + l->ahead;
+}
+
+uint64_t flight_promised(const Flight *p) {
+    uint64_t sum = 0;
+
+    if (!p->planned || p->state == FLIGHT_DONE)
+        return 0;
+    for (size_t i = 0; i < p->manifest->n_layers; i++) {
+        uint64_t size = p->manifest->layers[i].size;
+
+        if (flight_fetches(p, i))
+            sum += size - MIN(size, taken(p, i));
+    }
+    return sum;
+}
+
+uint64_t flight_room_left(const Flight *p) {
+    uint64_t others = p->context->promised(p->context->arg, p);
+
+    return p->room > others ? p->room - others : 0;
+}
+
+/* Of a tar that is on its way only the blob's bytes are known: it may have more, and so gets less
+ * than there is. */
+uint64_t flight_content_max(const Flight *p) {
+    uint64_t sum = flight_room_left(p) + p->content;
+
+    for (size_t i = 0; i < p->manifest->n_layers; i++)
+        if (flight_fetches(p, i) && !p->layers[i].came)
+            sum += taken(p, i);
+    return sum;
+}
+
+uint64_t flight_freed(const Flight *p) {
+    return p->freed;
+}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
+import os
+import signal
+
+import pytest
+
+from lib.artifacts import Builder, modelpack_annotations
+from lib.check import assert_store_good, running_daemon, wait_idle
+from lib.content import Random, Tar, assert_tree
+from lib.disk import MIB, small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.kills import PREFIX, Pull, tree_of
+from lib.sandbox import wait_for
+
+LARGE = 28 * MIB  # of about 46 that may be used
+
+
+def artifact(folder, codec="raw", **sizes):
+    """A ModelPack of weights, by name."""
+    out = Builder(folder)
+    for name, size in sizes.items():
+        path, blob = f"{name}.safetensors", Random(size, name)
+        if codec == "raw":
+            out.raw(path, f"{PREFIX}.weight.v1.raw", blob, modelpack_annotations(path, blob))
+        else:
+            tar = Tar(folder, codec)
+            tar.add_file(path, blob)
+            out.tar(f"{PREFIX}.weight.v1.{codec}", tar)
+    return out.done(f"{PREFIX}.config.v1+json", {"of": list(sizes)}, f"{PREFIX}.manifest.v1+json")
+
+
+@pytest.fixture(name="daemon")
+def daemon_fixture(work, small_disk, faulty):
+    with running_daemon(os.path.join(work, "d"), [faulty.config()], config={"pull": {"connections": 1}},
+                        store=os.path.join(small_disk, "store")) as daemon:
+        yield daemon
+        assert_store_good(daemon)
+
+
+def pulls(daemon):
+    return {pull["reference"]: pull for pull in daemon.ctl_json("status").get("pulls", [])}
+
+
+def bytes_of(daemon, reference):
+    return pulls(daemon).get(reference, {}).get("bytes_done", 0)
+
+
+def is_waiting(daemon, reference):
+    return (pulls(daemon).get(reference, {}).get("waiting") or "").startswith("waits for layer")
+
+
+CODECS = pytest.mark.parametrize("codec", ["raw", "tar", "tar+gzip"])
+
+
+@CODECS
+def test_what_a_running_pull_has_allocated_is_counted_once(daemon, faulty, work, codec):
+    """The free space of the file system is without it already."""
+    faulty.rate = 2 * MIB
+    references = [faulty.add(made, f"team/{tag}", tag) for tag, made in
+                  (("large", artifact(work, codec, large=LARGE)), ("other", artifact(work, other=MIB)))]
+    large = Pull(daemon, references[0])
+    wait_for(lambda: bytes_of(daemon, references[0]) > 3 * MIB, "the first bytes")
+    Pull(daemon, references[1]).good()
+    assert large.is_alive() and bytes_of(daemon, references[0]) < LARGE
+    faulty.rate = 0
+    large.good()
+
+
+@CODECS
+def test_a_layer_that_is_taken_over_has_its_room(daemon, faulty, work, codec):
+    """What the first pull had allocated is the second one's when the first one's worker is killed."""
+    faulty.rate = 2 * MIB
+    two = artifact(work, codec, large=LARGE, other=MIB)
+    references = [faulty.add(made, "team/model", tag) for tag, made in
+                  (("one", artifact(work, codec, large=LARGE)), ("two", two))]
+    first = Pull(daemon, references[0])
+    wait_for(lambda: bytes_of(daemon, references[0]) > 3 * MIB, "the first bytes")
+    worker, = daemon.worker_pids()
+    second = Pull(daemon, references[1])
+    wait_for(lambda: is_waiting(daemon, references[1]), "the wait")
+    os.kill(worker, signal.SIGKILL)
+    faulty.rate = 0
+    first.join()
+    assert first.result.code != 0
+    second.good()
+    assert_tree(tree_of(daemon, references[1]), two.tree)
+
+
+def test_what_gives_way_is_room_for_the_pull(daemon, faulty, work):
+    """A layer of a pull that failed is dropped before the next one begins, which fits then."""
+    failing, next_one = artifact(work, large=LARGE, never=MIB), artifact(work, larger=LARGE + MIB)
+    reference = faulty.add(failing, "team/failing", "v1")
+    faulty.fault(f"/blobs/{failing.layers[1]['digest']}", "status", status=503)
+    assert daemon.ctl("pull", reference).code != 0
+    wait_idle(daemon)
+    assert daemon.disk_bytes() > LARGE
+    reference = faulty.add(next_one, "team/next", "v1")
+    Pull(daemon, reference).good()
+    assert_tree(tree_of(daemon, reference), next_one.tree)
