@@ -3,14 +3,13 @@
  * can follow. */
 #include "oci/ramp.h"
 
-#define FAR_USEC       (15 * USEC_PER_MSEC) /* of an answer */
-#define LOOK_USEC      USEC_PER_MSEC        /* so little says nothing */
-#define LOOKS_DOUBLE   3  /* in a row, before the number is doubled: some may have been unlucky */
-#define LOOKS_TRY      10 /* in a row, before one more is tried */
-#define LOOKS_JUDGE    5  /* before it is judged, and before fewer are taken to be enough */
-#define TIMES_DOWN_MAX 4U
-#define FORGET         8 /* this part of the best with each look */
-#define WORTH          8 /* it has to make the blob faster by this part */
+#define FAR_USEC     (15 * USEC_PER_MSEC) /* of an answer */
+#define LOOK_USEC    USEC_PER_MSEC        /* so little says nothing */
+#define LOOKS_DOUBLE 3  /* in a row, before the number is doubled: some may have been unlucky */
+#define LOOKS_TRY    10 /* in a row, before one more is tried */
+#define LOOKS_JUDGE  5  /* before it is judged, and before fewer are taken to be enough */
+#define FORGET       8  /* this part of the best with each look */
+#define WORTH        8  /* it has to make the blob faster by this part */
 
 void ramp_begin(Ramp *r) {
     *r = (Ramp){ .wanted = 1 };
@@ -78,8 +77,11 @@ static void judge(Ramp *r, const RampLook *look) {
     unsigned was = r->was;
 
     r->was = 0;
-    if (rate(r) >= least)
+    if (rate(r) >= least) {
+        if (was > r->wanted)
+            r->enough = rate(r);
         return;
+    }
     if (was < r->wanted)
         r->settled = true;
     else
@@ -100,6 +102,7 @@ static unsigned count_spare(Ramp *r, const RampLook *look) {
 }
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
+    assert(!r->begun);
     r->wanted = usec >= FAR_USEC ? most : 1;
 }
 
@@ -111,13 +114,14 @@ void ramp_look(Ramp *r, const RampLook *look) {
         return;
     note(r, look);
     spare = count_spare(r, look);
+    if (r->best < r->enough / 2)
+        r->enough = 0; /* that was another network */
     if (r->was > 0) {
         if (r->looks >= LOOKS_JUDGE)
             judge(r, look);
     } else if (spare > 0 && !r->needed) {
-        r->times_down = MIN(r->times_down + 1U, TIMES_DOWN_MAX);
         try(r, look, r->wanted - spare);
-    } else if (r->hungry < (unsigned)LOOKS_DOUBLE << r->times_down || r->wanted >= look->most) {
+    } else if (r->hungry < LOOKS_DOUBLE || r->wanted >= look->most || r->enough > 0) {
         return;
     } else if (r->best <= speed / 3 || speed == 0) {
         go_to(r, look, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most));

@@ -14,17 +14,17 @@
  * the connections wait for us, together as long as some of them last, so many fewer should bring as
  * much, which is tried. */
 typedef struct Ramp {
-    unsigned wanted;     /* connections */
-    bool begun;          /* bytes came */
-    unsigned was;        /* … before, when it has yet to be proved that now it is better; or 0 */
-    bool settled;        /* one more was not: no other one is tried */
-    bool needed;         /* fewer were not: as many are kept */
-    unsigned looks;      /* with so many connections … */
-    unsigned times_down; /* so often there were too many: the next time it takes longer */
-    unsigned hungry;     /* … and the last of them in a row in which nothing was ahead */
-    uint64_t usec;       /* the last look: when … */
-    uint64_t received;   /* … and what had been received */
-    uint64_t best;       /* bytes a second between two looks, lately, with so many connections */
+    unsigned wanted;   /* connections */
+    bool begun;        /* bytes came */
+    unsigned was;      /* … before, when it has yet to be proved that now it is better; or 0 */
+    bool settled;      /* one more was not: no other one is tried */
+    uint64_t enough;   /* so many bytes a second came with more, too; 0: not known */
+    bool needed;       /* fewer were not: as many are kept */
+    unsigned looks;    /* with so many connections … */
+    unsigned hungry;   /* … and the last of them in a row in which nothing was ahead */
+    uint64_t usec;     /* the last look: when … */
+    uint64_t received; /* … and what had been received */
+    uint64_t best;     /* bytes a second between two looks, lately, with so many connections */
     uint64_t since_usec, since_received; /* the first look with so many */
     uint64_t waits_usec, waited_usec;    /* the last look or skip: when, and the waits until then */
     uint64_t waits, waits_of;            /* waits between looks, in so much time … */
@@ -45,8 +45,8 @@ typedef struct RampLook {
 
 /* One connection. */
 void ramp_begin(Ramp *r);
-/* Answers of the registry take so long: does one connection have a chance to be fast?  Not once
- * there are looks. */
+/* Answers of the registry take so long: does one connection have a chance to be fast?  Not once it
+ * has begun. */
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most);
 /* Looks again and sets `wanted`; to be called every few round trips or milliseconds while there are
  * connections.  Time and bytes never fall. */

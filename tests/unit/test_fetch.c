@@ -412,15 +412,16 @@ TEST(a_near_registry_that_is_slow_gets_more_connections) {
     Fixture f;
     FetchOptions o;
 
-    fixture_open_at(&f, MiB(4), 2 * USEC_PER_MSEC);
-    f.registry.turn_usec = 1000;
+    fixture_open_at(&f, MiB(2), 2 * USEC_PER_MSEC);
+    f.registry.turn_usec = 4000; /* hash and disk have the time, also on a busy machine */
     f.registry.piece = KiB(16);
-    o = options(&f, MiB(4));
+    o = options(&f, MiB(2));
     ASSERT_OK(run(&f, &o));
-    ASSERT_TRUE(f.registry.n_dropped > 0 && f.registry.n_dropped <= 4); /* not again and again */
+    ASSERT_TRUE(f.registry.n_dropped > 0);
+    ASSERT_TRUE(f.registry.n_dropped <= 2); /* not again and again */
     ASSERT_TRUE(f.registry.n_requests > 4);
-    ASSERT_EQ(f.registry.sent, MiB(4)); /* nothing twice */
-    check_file(&f, MiB(4));
+    ASSERT_EQ(f.registry.sent, MiB(2)); /* nothing twice */
+    check_file(&f, MiB(2));
     fixture_close(&f);
 }
 
