@@ -322,13 +322,20 @@ int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64
     return r;
 }
 
-int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) {
+int partial_count(Store *s, unsigned *ret_n, uint64_t *ret_bytes, Err *err) {
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
 
+    *ret_n = (unsigned)list.n;
     *ret_bytes = 0;
     for (size_t i = 0; i < list.n; i++)
         *ret_bytes += bytes_of(s, &list.items[i]);
     return r;
+}
+
+int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) {
+    unsigned n;
+
+    return partial_count(s, &n, ret_bytes, err);
 }

@@ -334,6 +334,8 @@ typedef struct StoreStats {
     uint64_t fs_bytes, fs_free_bytes;
     unsigned artifacts, incomplete; /* complete ones, and others */
     unsigned objects, volumes;
+    unsigned partial_layers;     /* layers that came in part, and are kept */
+    uint64_t partial_bytes;      /* on disk */
     uint64_t deduplicated_bytes; /* of files that pulls brought since the store was opened, and that
                                     it had already */
 } StoreStats;

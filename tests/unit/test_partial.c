@@ -35,6 +35,7 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     _cleanup_free_ char *text = NULL;
     const Layer a = layer_a();
     uint64_t bytes = 0, all = 0;
+    StoreStats stats;
     struct stat st;
     Err err = { "" };
 
@@ -47,6 +48,9 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     ASSERT_TRUE(is_there(s, A, ".part") && is_there(s, A, ".map"));
     ASSERT_OK(store_partial_bytes(s, &all, &err));
     ASSERT_TRUE(all > 0);
+    ASSERT_OK(store_stats(s, &stats, &err));
+    ASSERT_EQ(stats.partial_layers, 1);
+    ASSERT_EQ(stats.partial_bytes, all);
     ASSERT_OK(store_ingest_begin(s, "r-two", 1234, 4321, &two, &err));
     ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 1);
     ASSERT_EQ(bytes, all);
