@@ -18,7 +18,7 @@ static int run_late(void *arg, Err *err) {
 
     const StorePull pull = flight_store_pull(p);
 
-    return flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer],
+    return flight_look_up(p->context->store, &pull, p->id, &p->manifest->layers[w->layer],
                           w->ours ? &w->claimed : NULL, err);
 }
 

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is kept of interrupted layers: who sees it, how it goes."""
+"""What is kept of interrupted layers: how often it is tried, who sees it, how it goes."""
 import glob
 import json
 import os
+import signal
 
 import pytest
 
@@ -14,6 +15,7 @@ from lib.metrics import scrape
 from lib.sandbox import pick_port, wait_for
 
 SIZE = 24 * MIB
+TRIES = 5  # PARTIAL_TRIES
 REMOVED = 'modelcached_store_removed_bytes_total{cause="request"}'
 
 
@@ -49,6 +51,23 @@ class Scene:
     def claimed(self):
         return [path for end in ("map", "tar") for path in glob.glob(f"{self.daemon.store}/ingest/*/*.{end}")]
 
+    def fail(self, victim):
+        """A pull that gets what is kept, and no byte; then its worker or its daemon is killed, or the daemon stopped."""
+        pull = Pull(self.daemon, self.reference)
+        wait_for(self.claimed, "the layer in the folder of a pull", 30, 0.005)
+        if victim == "worker":
+            os.kill(self.daemon.worker_pids()[0], signal.SIGKILL)
+        elif victim == "daemon":
+            workers = self.daemon.worker_pids()
+            self.daemon.kill9()
+            wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), "the worker's end")
+            self.daemon.start()
+        elif victim == "stop":
+            self.daemon.restart()
+        pull.join()
+        assert pull.result.code != 0, pull.result
+        assert self.kept() == 1
+
     def pull(self):
         """The rest; returns how much of it was on disk."""
         result = self.daemon.ctl("--output", "json", "pull", self.reference)
@@ -56,6 +75,10 @@ class Scene:
         assert_tree(tree_of(self.daemon, self.reference), self.made.tree)
         assert self.daemon.left_in_ingest() == [] and os.listdir(f"{self.daemon.store}/partial") == []
         return json.loads(result.stdout.splitlines()[-1])["bytes_resumed"]
+
+    def dropped(self):
+        """Lines of the log that say so."""
+        return [line for line in self.daemon.log().splitlines() if "and the layer begins anew" in line]
 
     def metric(self, name, value):
         """Of what the store is asked for, a scrape shows what was at the one before."""
@@ -65,6 +88,39 @@ class Scene:
 @pytest.fixture(params=["raw", "tar"], name="scene")
 def scene_fixture(work, make_daemon, make_faulty, request):
     return Scene(work, make_daemon, make_faulty, request.param)
+
+
+@pytest.mark.parametrize("victim", ["worker", "daemon"])
+def test_a_layer_that_its_pulls_die_of_begins_anew(scene, victim):
+    scene.registry.fault(scene.digest, "delay")
+    for _ in range(TRIES):
+        scene.fail(victim)
+        assert not scene.dropped()
+    scene.registry.clear_faults()
+    assert scene.pull() == 0
+    [line] = scene.dropped()
+    assert scene.digest in line and json.loads(line)["pull"]
+
+
+def test_what_got_further_is_not_counted(scene):
+    for _ in range(2):
+        scene.registry.fault(scene.digest, "delay")
+        for _ in range(TRIES - 1):
+            scene.fail("worker")
+        scene.registry.clear_faults()
+        scene.registry.rate = 2 * MIB
+        killed_pull(scene.daemon, scene.registry, scene.reference, "worker", 2 * MIB)
+        scene.registry.rate = 0
+    assert scene.pull() > 0 and not scene.dropped()
+
+
+@pytest.mark.parametrize("why", ["registry", "stop"])
+def test_ends_that_are_not_for_the_layer_are_not_counted(scene, why):
+    scene.registry.fault(scene.digest, "status" if why == "registry" else "delay")
+    for _ in range(TRIES + 1):
+        scene.fail(why)
+    scene.registry.clear_faults()
+    assert scene.pull() > 0 and not scene.dropped()
 
 
 def test_it_is_shown_and_dropped(scene):
