@@ -18,6 +18,7 @@ static const struct {
     METHOD(List, false, list_request, control_list),
     METHOD(Inspect, true, inspect_request, control_inspect),
     METHOD(Remove, false, remove_request, control_remove),
+    METHOD(Prune, false, prune_request, control_prune),
     METHOD(Mount, false, mount_request, control_mount),
     METHOD(Unmount, false, unmount_request, control_unmount),
     METHOD(Verify, true, verify_request, control_verify),

@@ -77,6 +77,7 @@ void control_pull(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_list(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_inspect(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_remove(Control *c, GrpcCall *call, ProtobufCMessage *request);
+void control_prune(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_mount(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_unmount(Control *c, GrpcCall *call, ProtobufCMessage *request);
 void control_verify(Control *c, GrpcCall *call, ProtobufCMessage *request);

@@ -22,6 +22,8 @@ static int run_status(ControlWork *w, Err *err) {
     m->artifacts_incomplete = stats.incomplete;
     m->objects = stats.objects;
     m->volumes = stats.volumes;
+    m->partial_layers = stats.partial_layers;
+    m->partial_bytes = stats.partial_bytes;
     return control_volumes(w->store, NULL, &m->volume_list, &m->n_volume_list, err);
 }
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* control_store: List, Remove: what is stored. */
+/* control_store: List, Remove, Prune: what is stored. */
 #include "agent/control_internal.h"
 #include "base/parse.h"
 
@@ -92,4 +92,32 @@ static void say_removed(ControlWork *w) {
 
 void control_remove(Control *c, GrpcCall *call, ProtobufCMessage *request) {
     control_work_start(c, call, request, run_remove, say_removed);
+}
+
+static int run_prune(ControlWork *w, Err *err) {
+    Modelcached__Control__PruneResponse *m;
+    uint64_t freed;
+    int r = store_prune(w->store, &freed, err);
+
+    if (r < 0)
+        return r;
+    m = CONTROL_NEW(PruneResponse, prune_response);
+    w->answer = &m->base;
+    m->bytes_freed = freed;
+    return 0;
+}
+
+static void say_pruned(ControlWork *w) {
+    const Modelcached__Control__PruneResponse *m = (void *)w->answer;
+    _cleanup_free_ char *text = xasprintf("dropped what interrupted pulls had left, %s freed",
+                                          FORMAT_BYTES(m->bytes_freed));
+    StoreEvent e = { .type = (char *)"store.pruned", .text = text };
+
+    event_log_add(w->control->o.events, &e);
+    metrics_add(w->control->o.metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_BY_REQUEST),
+                m->bytes_freed);
+}
+
+void control_prune(Control *c, GrpcCall *call, ProtobufCMessage *request) {
+    control_work_start(c, call, request, run_prune, say_pruned);
 }

@@ -171,7 +171,8 @@ static int run_end(void *arg, Err *err) {
 
         flight_refused(p->context->store, &grant, &name, p->worker_r, p->answered);
     }
-    return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, &p->freed, err) : 0;
+    return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, p->died, &p->freed, err)
+                         : 0;
 }
 
 /* Once nothing of the pull runs any more, its folder goes, and then it is over. */
@@ -323,6 +324,7 @@ static int run_plan(void *arg, Err *err) {
         .late = p->late,
         .grant = flight_grant(p),
         .pull = flight_store_pull(p),
+        .id = p->id,
         .ask = w->ask,
         .cached = w->cached,
         .claimed = w->claimed,
@@ -566,6 +568,7 @@ static void on_worker_end(void *arg, int r, const Err *err) {
 
     p->refused = is_refused(p, r);
     p->answered = worker_was_answered(p->worker);
+    p->died = r < 0 && !worker_said_why(p->worker);
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
     if (r >= 0) {

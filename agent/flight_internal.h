@@ -49,6 +49,7 @@ struct Flight {
     bool worker_ended;
     bool refused;    /* the registry did not let the credentials in, or hides what it has … */
     bool answered;   /* … as it said itself */
+    bool died;       /* the worker, and did not say why */
     int unreachable; /* < 0: the registry, for this reason, in worker_err */
     int worker_r;    /* < 0: too early, for this reason; told once nothing is being committed */
     Err worker_err;

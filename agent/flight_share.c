@@ -17,7 +17,7 @@ static int run_late(void *arg, Err *err) {
     Flight *p = w->pull;
 
     const StorePull pull = flight_store_pull(p);
-    int r = flight_look_up(p->context->store, &pull, &p->manifest->layers[w->layer],
+    int r = flight_look_up(p->context->store, &pull, p->id, &p->manifest->layers[w->layer],
                            w->ours ? &w->claimed : NULL, err);
 
     if (r == 0 && w->ours)

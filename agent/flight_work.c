@@ -99,8 +99,8 @@ static int find_kept(Store *s, FlightPlan *plan, Err *err) {
     return r < 0 ? r : 1;
 }
 
-int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, uint64_t *ret_claimed,
-                   Err *err) {
+int flight_look_up(Store *s, const StorePull *pull, const char *id, const Layer *layer,
+                   uint64_t *ret_claimed, Err *err) {
     Err why = { "" };
     int r;
 
@@ -111,7 +111,8 @@ int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, uint64_t
         return r;
     r = store_partial_claim(s, pull->ingest, layer, ret_claimed, &why);
     if (r < 0) /* it comes as a whole then */
-        log_debug("%s", err_text(&why, r));
+        log_write(r == -ESTALE ? LOG_WARN : LOG_DEBUG, LOG_FIELDS({ "pull", id }), "%s",
+                  err_text(&why, r));
     return 0;
 }
 
@@ -151,8 +152,9 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
         return r < 0 ? r : 1;
     }
     for (size_t i = 0; r >= 0 && i < m->n_layers; i++) {
-        r = plan->ask[i] ? flight_look_up(s, &plan->pull, &m->layers[i], &plan->claimed[i], err)
-                         : 0;
+        r = plan->ask[i]
+                ? flight_look_up(s, &plan->pull, plan->id, &m->layers[i], &plan->claimed[i], err)
+                : 0;
         plan->cached[i] = r > 0;
     }
     plan->room = flight_room(s); /* without what was claimed, which need not be written again */
@@ -181,7 +183,7 @@ static bool is_worth_another_try(int r) {
     return false;
 }
 
-int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err) {
+int flight_end(Store *s, const char *ingest, int result, bool died, uint64_t *ret_freed, Err *err) {
     /* What this pull leases and holds in its folder stays here. */
     uint64_t freed = result == -ENOSPC ? flight_make_room(s) : 0;
     bool again = is_worth_another_try(result) || freed > 0;
@@ -190,7 +192,7 @@ int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Er
 
     *ret_freed = freed;
     if (result < 0 && result != -EPROTO && (result != -ENOSPC || again))
-        r = store_partial_keep(s, ingest, err);
+        r = store_partial_keep(s, ingest, died, err);
     if (result < 0 && !again && r >= 0)
         r = store_ingest_discard(s, ingest, err);
     if (r < 0) { /* the first failure is told */

@@ -20,9 +20,10 @@ int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_ch
 uint64_t flight_make_room(Store *s);
 
 /* 1: the layer is stored, and leased by the pull.  0: it is not; with `ret_claimed` the pull
- * fetches it, and gets what an earlier one has left of it, which takes so many bytes on disk. */
-int flight_look_up(Store *s, const StorePull *pull, const Layer *layer, uint64_t *ret_claimed,
-                   Err *err) _must_check_;
+ * fetches it, and gets what an earlier one has left of it, which takes so many bytes on disk.
+ * `id`: of the pull. */
+int flight_look_up(Store *s, const StorePull *pull, const char *id, const Layer *layer,
+                   uint64_t *ret_claimed, Err *err) _must_check_;
 
 /* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_check_;
@@ -36,6 +37,7 @@ typedef struct FlightPlan {
     bool late;         /* nothing is fetched any more */
     Grant grant;       /* what is remembered once the registry let us in */
     StorePull pull;    /* stored layers are leased for it */
+    const char *id;    /* of it */
     const bool *ask;   /* of each layer: whether to look */
     bool *cached;      /* out: of each of these: in the store */
     uint64_t *claimed; /* out: of each of the others: on disk, left by an earlier pull */
@@ -55,8 +57,9 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r, bool answered);
 
 /* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
- * `ret_freed`: the bytes that were freed because there was no space. */
-int flight_end(Store *s, const char *ingest, int result, uint64_t *ret_freed, Err *err)
+ * `died`: its worker did, and did not say why.  `ret_freed`: the bytes that were freed because
+ * there was no space. */
+int flight_end(Store *s, const char *ingest, int result, bool died, uint64_t *ret_freed, Err *err)
     _must_check_;
 
 /* Commits the manifest, points the reference at it, and remembers the grant. */

@@ -62,13 +62,17 @@
     M(STORE_OBJECTS, GAUGE, COUNT, NONE, NONE, "modelcached_store_objects", "Stored files.")       \
     M(ARTIFACTS, GAUGE, COUNT, COMPLETE, NONE, "modelcached_store_artifacts",                      \
       "Artifacts in the store. incomplete: content was lost or damaged; a pull repairs them.")     \
+    M(PARTIAL_LAYERS, GAUGE, COUNT, NONE, NONE, "modelcached_store_partial_layers",                \
+      "Layers that interrupted pulls had in part, kept for the next try.")                         \
+    M(PARTIAL_BYTES, GAUGE, COUNT, NONE, NONE, "modelcached_store_partial_bytes",                  \
+      "What these take on disk.")                                                                  \
     M(FS_BYTES, GAUGE, COUNT, NONE, NONE, "modelcached_store_filesystem_bytes",                    \
       "Size of the store's file system.")                                                          \
     M(FS_FREE_BYTES, GAUGE, COUNT, NONE, NONE, "modelcached_store_filesystem_free_bytes",          \
       "What is free there.")                                                                       \
     M(REMOVED_BYTES, COUNTER, COUNT, CAUSE, NONE, "modelcached_store_removed_bytes_total",         \
-      "Bytes that went out of the store. request: cache-ctl rm; space: unused content that gave "  \
-      "way to a pull.")
+      "Bytes that went out of the store. request: cache-ctl rm and prune; space: unused content "  \
+      "that gave way to a pull.")
 
 typedef enum MetricId {
 #define METRIC_AS_ID(id, ...) METRIC_##id,

@@ -45,6 +45,8 @@ static void on_stats(void *arg, int r, const Err *err) {
         { METRIC_VOLUMES, { 0 }, s->volumes },
         { METRIC_FS_BYTES, { 0 }, s->fs_bytes },
         { METRIC_FS_FREE_BYTES, { 0 }, s->fs_free_bytes },
+        { METRIC_PARTIAL_LAYERS, { 0 }, s->partial_layers },
+        { METRIC_PARTIAL_BYTES, { 0 }, s->partial_bytes },
         { METRIC_DEDUPLICATED, { 0 }, s->deduplicated_bytes },
     };
 

@@ -102,6 +102,10 @@ bool worker_was_answered(const Worker *w) {
     return inbox_was_answered(w->inbox);
 }
 
+bool worker_said_why(const Worker *w) {
+    return w->r >= 0 && inbox_outcome(w->inbox, NULL) < 0;
+}
+
 static void stop_watching(Worker *w) {
     w->closed = true;
     if (w->io)

@@ -52,6 +52,9 @@ void worker_plan(Worker *w, const WorkerPlan *plan);
 void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
 /* Within on_end: as inbox_was_answered(). */
 bool worker_was_answered(const Worker *w);
+/* Within on_end, of one that failed: did it say why itself?  Else it crashed, was killed, or had to
+ * be. */
+bool worker_said_why(const Worker *w);
 /* Its disk accesses come after those of everybody else, or (false) in turn. */
 void worker_set_background(Worker *w, bool background);
 /* Kills it if it still runs; no callback after it.  NULL is fine.  Returns its pid when it is still

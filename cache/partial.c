@@ -6,6 +6,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "cache/partial_tar.h"
+#include "cache/partial_tries.h"
 
 #include <fcntl.h>
 #include <time.h>
@@ -48,6 +49,7 @@ static Digest partial_key(const char *ingest, const Digest *blob) {
 typedef struct Keep {
     Store *s;
     const char *ingest;
+    bool died; /* see store_partial_keep() */
     PartialMove move;
     size_t n_raw;                  /* of which there are maps; more would not be kept */
     PartialTar tars[PARTIAL_TARS]; /* of which there are checkpoints; the same */
@@ -85,6 +87,8 @@ static void keep_raw(Keep *k, const Digest *blob) {
     }
     /* The time only says which is the oldest. */
     (void)utimensat(k->move.to_fd, PARTIAL_NAME(&key, suffixes[0]), NULL, AT_SYMLINK_NOFOLLOW);
+    if (!k->died)
+        partial_tries_excuse(k->move.to_fd, PARTIAL_NAME(&key, suffixes[1]));
 }
 
 static void keep_visit(void *arg, const char *name) {
@@ -100,14 +104,16 @@ static void keep_visit(void *arg, const char *name) {
     } else if (streq(suffix, ".tar") && k->n_tars < PARTIAL_TARS) {
         const Digest key = partial_key(k->ingest, &d);
 
-        partial_tar_init(&k->tars[k->n_tars++], k->ingest, &d, &key);
+        partial_tar_init(&k->tars[k->n_tars], k->ingest, &d, &key);
+        k->tars[k->n_tars++].excused = !k->died;
     }
 }
 
-static int keep_folder(Store *s, const char *ingest, Err *err) {
+static int keep_folder(Store *s, const char *ingest, bool died, Err *err) {
     _cleanup_close_ int fd = fs_open_beneath(s->ingest_fd, ingest, O_RDONLY | O_DIRECTORY, 0, err);
     Keep keep = { .s = s,
                   .ingest = ingest,
+                  .died = died,
                   .move = { .from_fd = fd, .to_fd = s->partial_fd, .waits = PARTIAL_WAITS } };
     int r;
 
@@ -220,7 +226,7 @@ static uint64_t bytes_of(Store *s, const Partial *p) {
 }
 
 int partial_recover(Store *s, const char *ingest, Err *err) {
-    return keep_folder(s, ingest, err);
+    return keep_folder(s, ingest, true, err); /* with its daemon */
 }
 
 int partial_trim(Store *s, Err *err) {
@@ -257,12 +263,12 @@ int partial_clear(Store *s, uint64_t *bytes, Err *err) {
     return r;
 }
 
-int store_partial_keep(Store *s, const char *ingest, Err *err) {
+int store_partial_keep(Store *s, const char *ingest, bool died, Err *err) {
     int r;
 
     if (!name_is_safe(ingest, strlen(ingest)))
         return err_set(err, -EINVAL, "'%.200s' can't be the name of a pull's folder", ingest);
-    r = keep_folder(s, ingest, err);
+    r = keep_folder(s, ingest, died, err);
     return r < 0 ? r : trim(s, err);
 }
 
@@ -291,8 +297,17 @@ static bool has_raw(const Store *s, const Digest *key) {
 
 static int claim_raw(Store *s, PartialMove *m, const PartialTar *layer, Err *err) {
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
+    int r;
 
-    return has_raw(s, &layer->key) ? move_raw(s, m, layer, err) : 0;
+    if (!has_raw(s, &layer->key))
+        return 0;
+    r = partial_tries_begin(s->partial_fd, PARTIAL_NAME(&layer->key, suffixes[1]), &layer->blob,
+                            err);
+    if (r < 0) {
+        drop_raw(s, &layer->key);
+        return r;
+    }
+    return move_raw(s, m, layer, err);
 }
 
 int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64_t *ret_bytes,
@@ -322,13 +337,20 @@ int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64
     return r;
 }
 
-int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) {
+int partial_count(Store *s, unsigned *ret_n, uint64_t *ret_bytes, Err *err) {
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     _cleanup_(partial_list_done) PartialList list = { 0 };
     int r = list_partials(s, &list, err);
 
+    *ret_n = (unsigned)list.n;
     *ret_bytes = 0;
     for (size_t i = 0; i < list.n; i++)
         *ret_bytes += bytes_of(s, &list.items[i]);
     return r;
+}
+
+int store_partial_bytes(Store *s, uint64_t *ret_bytes, Err *err) {
+    unsigned n;
+
+    return partial_count(s, &n, ret_bytes, err);
 }

@@ -17,3 +17,5 @@ void partial_forget(Store *s, const StorePull *pull, int dir_fd, const Layer *la
 void partial_forget_notes(int dir_fd, const Layer *layer);
 /* Drops all; adds the bytes that this frees. */
 int partial_clear(Store *s, uint64_t *bytes, Err *err) _must_check_;
+/* How many layers are kept, and what they take on disk. */
+int partial_count(Store *s, unsigned *ret_n, uint64_t *ret_bytes, Err *err) _must_check_;

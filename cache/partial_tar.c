@@ -5,6 +5,7 @@
 #include "base/fs.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "cache/partial_tries.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -136,14 +137,15 @@ static bool is_directory(const Store *s, const char *name) {
     return fstatat(s->partial_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode);
 }
 
+/* The checkpoint was the last that came into the directory. */
 static bool is_whole(const Store *s, const char *directory, struct timespec *ret_time) {
-    struct stat st;
+    struct stat dir, st;
 
-    if (!is_directory(s, directory) ||
+    if (fstatat(s->partial_fd, directory, &dir, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISDIR(dir.st_mode) ||
         fstatat(s->partial_fd, FILE_PATH(directory, CHECKPOINT), &st, AT_SYMLINK_NOFOLLOW) < 0 ||
         !S_ISREG(st.st_mode))
         return false;
-    *ret_time = st.st_mtim;
+    *ret_time = dir.st_mtim;
     return true;
 }
 
@@ -224,7 +226,8 @@ static int end_keep(Store *s, PartialMove *m, const PartialTar *l) {
 
     if (r < 0)
         return r;
-    (void)utimensat(m->to_fd, path, NULL, AT_SYMLINK_NOFOLLOW); /* only says which is the oldest */
+    if (l->excused)
+        partial_tries_excuse(m->to_fd, path);
     return publish(s, &l->key, l->moving);
 }
 
@@ -346,11 +349,19 @@ static bool is_in_the_way(int dir_fd, const PartialTar *layer) {
 
 /* From now on it is the pull's: 1, or 0 when there is none. */
 static int take(Store *s, const PartialTar *l, Err *err) {
+    _cleanup_(partial_gone_done) PartialGone gone = { .s = s };
     _cleanup_(mutex_unlockp) _unused_ pthread_mutex_t *lock = mutex_lock(&s->partial);
     struct timespec time;
+    int r;
 
     if (!partial_tar_is_whole(s, &l->key, &time))
         return 0;
+    r = partial_tries_begin(s->partial_fd, FILE_PATH(DIRECTORY(&l->key), CHECKPOINT), &l->blob,
+                            err);
+    if (r < 0) {
+        partial_tar_drop(&gone, &l->key);
+        return r;
+    }
     if (renameat(s->partial_fd, DIRECTORY(&l->key), s->partial_fd, l->moving) < 0)
         return err_errno(err, "taking what was unpacked of layer %s failed", DIGEST_STR(&l->blob));
     forget_size(s, &l->key);

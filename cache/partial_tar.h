@@ -28,7 +28,8 @@ typedef struct PartialTar {
     Digest blob, key;
     char moving[PARTIAL_MOVING_MAX]; /* the directory, while its files move */
     size_t n_files;
-    bool left; /* it is not kept */
+    bool excused; /* partial_tries_excuse() */
+    bool left;    /* it is not kept */
 } PartialTar;
 
 /* Directories that were dropped under the lock; they go when it is not held any more. */
@@ -47,7 +48,8 @@ void partial_tar_init(PartialTar *ret, const char *ingest, const Digest *blob, c
  * written, is not kept, as a whole. */
 int partial_tar_keep(Store *s, PartialMove *m, PartialTar *layers, size_t n, Err *err) _must_check_;
 /* Moves the layer into the folder that `m` moves to, which need not say from where.  1, or 0 when
- * there is none; after a failure nothing of it is in either place. */
+ * there is none; after a failure nothing of it is in either place.  Errors: those of
+ * partial_tries_begin() and partial_move(). */
 int partial_tar_claim(Store *s, PartialMove *m, const PartialTar *layer, Err *err) _must_check_;
 /* At the start, once all folders have been looked at: what a killed daemon was moving is whole, or
  * goes; so does what it was dropping. */

@@ -5,6 +5,7 @@
 
 #include "base/fs.h"
 #include "base/parse.h"
+#include "cache/partial.h"
 
 #include <dirent.h>
 #include <fcntl.h>
@@ -400,19 +401,10 @@ int store_ingest_end(Store *s, const char *name, Err *err) {
     return r < 0 ? r : 0;
 }
 
-int store_stats(Store *s, StoreStats *ret, Err *err) {
-    _cleanup_(index_releasep) Index *ix = NULL;
+static int count_rows(Store *s, StoreStats *ret, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
     _cleanup_(index_endp) sqlite3_stmt *q = NULL;
-    StoreStats stats = { 0 };
-    struct statfs fs;
-    int r;
-
-    if (fstatfs(s->fd, &fs) < 0)
-        return err_errno(err, "looking at the file system of the store %s failed", s->path);
-    stats.fs_bytes = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
-    stats.fs_free_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
-    ix = index_acquire(s->index);
-    r = index_query(
+    int r = index_query(
         ix, &q, err,
         "SELECT (SELECT coalesce(sum(size), 0) FROM objects), (SELECT count(*) FROM objects),"
         " (SELECT count(*) FROM manifests WHERE complete), (SELECT count(*) FROM volumes),"
@@ -423,12 +415,27 @@ int store_stats(Store *s, StoreStats *ret, Err *err) {
     r = index_step(q, err);
     if (r < 0)
         return r;
-    stats.bytes = (uint64_t)index_int(q, 0);
-    stats.objects = (unsigned)index_int(q, 1);
-    stats.artifacts = (unsigned)index_int(q, 2);
-    stats.volumes = (unsigned)index_int(q, 3);
-    stats.incomplete = (unsigned)index_int(q, 4);
-    stats.deduplicated_bytes = s->deduplicated_bytes;
-    *ret = stats;
+    ret->bytes = (uint64_t)index_int(q, 0);
+    ret->objects = (unsigned)index_int(q, 1);
+    ret->artifacts = (unsigned)index_int(q, 2);
+    ret->volumes = (unsigned)index_int(q, 3);
+    ret->incomplete = (unsigned)index_int(q, 4);
     return 0;
+}
+
+int store_stats(Store *s, StoreStats *ret, Err *err) {
+    StoreStats stats = { .deduplicated_bytes = s->deduplicated_bytes };
+    struct statfs fs;
+    int r;
+
+    if (fstatfs(s->fd, &fs) < 0)
+        return err_errno(err, "looking at the file system of the store %s failed", s->path);
+    stats.fs_bytes = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+    stats.fs_free_bytes = (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize;
+    r = count_rows(s, &stats, err);
+    if (r >= 0)
+        r = partial_count(s, &stats.partial_layers, &stats.partial_bytes, err);
+    if (r >= 0)
+        *ret = stats;
+    return r;
 }

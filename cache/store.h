@@ -19,7 +19,8 @@
  *                       get them.  They move to ingest/ of the next pull that wants the layer; they
  *                       go when the layer is stored, after 7 days, the oldest beyond 64 (of the
  *                       directories: beyond 8), and when there is no space.  Only workers read
- *                       them, and hash all content again
+ *                       them, and hash all content again.  The map and the checkpoint have an
+ *                       attribute that counts pulls which had them in vain: partial_tries.h
  *   partial/<64 hex>.of-<16 hex>/   one of these while its files move from or to the pull's folder;
  *                       the start goes on with it, or removes it
  *   partial/.gone-<number>/   one that is being removed
@@ -171,10 +172,12 @@ int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *
  * hex>.tar" with "<16 hex>-entries" and "<16 hex>-<number>" (tar; the digest's first digits). A
  * layer with a file that is not as it should be is not kept, nor a tar of more than 100,000 files.
  *
- * Keeps those of a pull whose worker has ended; before store_ingest_end(). */
-int store_partial_keep(Store *s, const char *ingest, Err *err) _must_check_;
+ * Keeps those of a pull whose worker has ended; before store_ingest_end().  `died`: nobody ended
+ * it, and it did not say why: perhaps by what it had been given. */
+int store_partial_keep(Store *s, const char *ingest, bool died, Err *err) _must_check_;
 /* Moves what is kept of a layer into the folder of a pull, as its owner's.  1, and the bytes that
- * it takes on disk; 0 there is nothing. */
+ * it takes on disk; 0 there is nothing.  After a failure nothing of it is left; -ESTALE: it was
+ * given to several pulls that died, or whose daemon did, before any of them got further. */
 int store_partial_claim(Store *s, const char *ingest, const Layer *layer, uint64_t *ret_bytes,
                         Err *err) _must_check_;
 /* What all of them take on disk: store_prune() would free it. */
@@ -334,6 +337,8 @@ typedef struct StoreStats {
     uint64_t fs_bytes, fs_free_bytes;
     unsigned artifacts, incomplete; /* complete ones, and others */
     unsigned objects, volumes;
+    unsigned partial_layers;     /* layers that came in part, and are kept */
+    uint64_t partial_bytes;      /* on disk */
     uint64_t deduplicated_bytes; /* of files that pulls brought since the store was opened, and that
                                     it had already */
 } StoreStats;

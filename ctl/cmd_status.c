@@ -43,7 +43,7 @@ static json_t *metrics_json(const Modelcached__Control__StatusResponse *s) {
 
 static void show_json(const Modelcached__Control__StatusResponse *s) {
     json_t *document = json_pack(
-        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "version",
+        "{s:o,s:o,s:o,s:o,s:o,s:o,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I,s:I}", "version",
         output_json_string(s->version), "node", output_json_string(s->node), "kernel",
         output_json_string(s->kernel), "started", output_json_time(s->started_usec), "store",
         output_json_string(s->store_path), "store_filesystem",
@@ -51,7 +51,8 @@ static void show_json(const Modelcached__Control__StatusResponse *s) {
         "filesystem_bytes", (json_int_t)s->filesystem_bytes, "filesystem_free_bytes",
         (json_int_t)s->filesystem_free_bytes, "artifacts", (json_int_t)s->artifacts,
         "artifacts_incomplete", (json_int_t)s->artifacts_incomplete, "objects",
-        (json_int_t)s->objects, "volumes", (json_int_t)s->volumes);
+        (json_int_t)s->objects, "partial_layers", (json_int_t)s->partial_layers, "partial_bytes",
+        (json_int_t)s->partial_bytes, "volumes", (json_int_t)s->volumes);
 
     (void)json_object_set_new(document, "driver",
                               output_json_string(s->driver)); /* only memory can fail here */
@@ -104,6 +105,12 @@ static const char *plural(unsigned n) {
     return n == 1 ? "" : "s";
 }
 
+static void show_partial(const Modelcached__Control__StatusResponse *s) {
+    if (s->partial_layers > 0)
+        printf("partial     %u layer%s of interrupted pulls, %s, for the next try\n",
+               s->partial_layers, plural(s->partial_layers), FORMAT_BYTES(s->partial_bytes));
+}
+
 static void show_kubelet(const Modelcached__Control__StatusResponse *s) {
     _cleanup_free_ char *detail = output_clean(s->registration_detail);
     _cleanup_free_ char *reason = output_clean(s->not_ready);
@@ -134,6 +141,7 @@ static void show_text(const Modelcached__Control__StatusResponse *s) {
            s->store_filesystem, FORMAT_BYTES(s->store_bytes), s->objects, plural(s->objects),
            s->artifacts, plural(s->artifacts), incomplete ? incomplete : "",
            FORMAT_BYTES(s->filesystem_free_bytes), FORMAT_BYTES(s->filesystem_bytes));
+    show_partial(s);
     printf("csi         %s at %s, %u volume%s\n", s->driver, s->csi_endpoint, s->volumes,
            plural(s->volumes));
     show_kubelet(s);
@@ -175,11 +183,11 @@ const CtlCommand ctl_status = {
     .name = "status",
     .arguments = "",
     .summary = "is the daemon well, and what is it doing",
-    .help = "Shows the daemon, its store, whether the kubelet has registered it, where its metrics "
-            "are, how it mounts, what\n"
-            "confines its pull workers (a NO says what this kernel lacks), the pulls that run and "
-            "the volumes that are\n"
-            "published.\n\n"
+    .help = "Shows the daemon, its store and what is kept there of interrupted pulls, whether the "
+            "kubelet has registered it,\n"
+            "where its metrics are, how it mounts, what confines its pull workers (a NO says what "
+            "this kernel lacks), the\n"
+            "pulls that run and the volumes that are published.\n\n"
             "  cache-ctl status\n"
             "  cache-ctl status --output json | jq .pulls\n",
     .run = run,

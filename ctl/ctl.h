@@ -44,8 +44,8 @@ typedef struct CtlCommand {
 } CtlCommand;
 
 /* One file a command; main.c has the table. */
-extern const CtlCommand ctl_pull, ctl_ls, ctl_inspect, ctl_rm, ctl_mount, ctl_umount, ctl_verify,
-    ctl_status, ctl_events, ctl_health;
+extern const CtlCommand ctl_pull, ctl_ls, ctl_inspect, ctl_rm, ctl_prune, ctl_mount, ctl_umount,
+    ctl_verify, ctl_status, ctl_events, ctl_health;
 
 typedef struct CtlCall {
     const char *method;              /* "Pull" of modelcached.control.Control */

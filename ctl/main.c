@@ -7,7 +7,7 @@
 #include <locale.h>
 
 static const CtlCommand *const commands[] = {
-    &ctl_pull,   &ctl_ls,     &ctl_inspect, &ctl_rm,     &ctl_mount,
+    &ctl_pull,   &ctl_ls,     &ctl_inspect, &ctl_rm,     &ctl_prune,  &ctl_mount,
     &ctl_umount, &ctl_verify, &ctl_status,  &ctl_events, &ctl_health,
 };
 

@@ -354,12 +354,11 @@ int fetch_file_finish(Fetch *f, Err *err) {
 void fetch_file_close(Fetch *f, bool worth) {
     FetchFile *file = &f->file;
 
-    if (file->made && worth && file->mapped && file->map.written.n > 0) {
+    worth = file->made && worth && file->mapped && file->map.written.n > 0;
+    if (worth && file->dirty) { /* else the store counts as progress what is none */
         file->map.sequence++;
         resume_encode(&file->map, file->slot);
         worth = run_save(f, NULL) >= 0;
-    } else {
-        worth = false;
     }
     if (file->made && !worth)
         (void)unlinkat(f->o.dir_fd, f->name, 0); /* the pull's folder is removed anyway */

@@ -23,7 +23,7 @@ _cache_ctl_references() {
 
 _cache_ctl() {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} command='' word
-    local commands='pull ls inspect rm mount umount verify status events health'
+    local commands='pull ls inspect rm prune mount umount verify status events health'
     local global='--socket --output --help --version'
 
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do

@@ -15,6 +15,7 @@ complete -c cache-ctl -n __fish_use_subcommand -a pull -d 'bring an artifact ont
 complete -c cache-ctl -n __fish_use_subcommand -a ls -d 'what is in the cache'
 complete -c cache-ctl -n __fish_use_subcommand -a inspect -d 'all about one artifact'
 complete -c cache-ctl -n __fish_use_subcommand -a rm -d 'take an artifact out of the cache'
+complete -c cache-ctl -n __fish_use_subcommand -a prune -d 'drop what interrupted pulls left for the next try'
 complete -c cache-ctl -n __fish_use_subcommand -a mount -d 'mount an artifact of the cache read-only'
 complete -c cache-ctl -n __fish_use_subcommand -a umount -d 'undo a mount'
 complete -c cache-ctl -n __fish_use_subcommand -a verify -d 'read what is stored and compare digests'

@@ -18,8 +18,8 @@ from lib.csi import SOURCE
 from lib.daemon import program, run
 from lib.sandbox import mounts_beneath, need, wait_for
 
-COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "mount": 2, "umount": 1, "verify": 0, "status": 0, "events": 0,
-            "health": 0}
+COMMANDS = {"pull": 1, "ls": 0, "inspect": 1, "rm": 1, "prune": 0, "mount": 2, "umount": 1, "verify": 0, "status": 0,
+            "events": 0, "health": 0}
 TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z"
 DIGEST = r"sha256:[0-9a-f]{64}"
 LOST = "model-00001-of-00002.safetensors"
@@ -463,7 +463,7 @@ def test_socket_from_the_environment(work):
 @pytest.mark.parametrize("arguments", [
     (), ("dance",), ("--output", "xml", "ls"), ("--nonsense",), ("pull",), ("pull", "a", "b"), ("inspect",), ("rm",),
     ("mount", "a"), ("umount",), ("ls", "extra"), ("pull", "--nonsense", "a"), ("status", "x"), ("verify", "a", "b"),
-    ("events", "--last"), ("--socket",), ("--socket", "", "ls"), ("ls", "--socket=")])
+    ("prune", "x"), ("events", "--last"), ("--socket",), ("--socket", "", "ls"), ("ls", "--socket=")])
 def test_wrong_usage(arguments):
     result = ctl_without_daemon(*arguments)
     assert result.code == 2, result

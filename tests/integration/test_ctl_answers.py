@@ -124,7 +124,7 @@ def printed_fields(daemon, faulty, work, reference):
     faulty.rate = 0
     slow.communicate(timeout=60)
     removed = daemon.ctl_json("rm", f"{faulty.host}/team/slow:v1")
-    return {**fields, "rm": names_in(removed)}
+    return {**fields, "rm": names_in(removed), "prune": names_in(daemon.ctl_json("prune"))}
 
 
 def test_man_page_has_every_field(stocked, faulty, work):

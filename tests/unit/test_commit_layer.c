@@ -530,7 +530,7 @@ TEST(commit_ends_what_is_kept_of_the_layer) {
         note(env.fd, &layer, notes);
         if (i % 2 == 0)
             note(env.fd, &layer, ".part");
-        ASSERT_OK(store_partial_keep(env.s, "p", &err));
+        ASSERT_OK(store_partial_keep(env.s, "p", true, &err));
         ASSERT_EQ(env_count(env.s, "partial", false), i % 2 ? 1 : 2);
         note(env.fd, &layer, notes);
         note(env.fd, &other, ".map");
@@ -538,8 +538,8 @@ TEST(commit_ends_what_is_kept_of_the_layer) {
         if (i < 2)
             env_write(env.fd, "f", "longer than it says", 19);
         ASSERT_EQ(env_commit(env.s, ENV_PULL("p"), &layer, &e, 1, &err), i < 2 ? -EBADMSG : 0);
-        ASSERT_EQ(env_count(env.s, "ingest", false), 2); /* the notes of the other one */
-        ASSERT_OK(store_partial_keep(env.s, "p", &err)); /* of which a checkpoint is kept */
+        ASSERT_EQ(env_count(env.s, "ingest", false), 2);       /* the notes of the other one */
+        ASSERT_OK(store_partial_keep(env.s, "p", true, &err)); /* of which a checkpoint is kept */
         ASSERT_EQ(env_count(env.s, "partial", false), (i < 2 ? (i % 2 ? 1 : 2) : 0) + 1);
         ASSERT_OK(store_prune(env.s, NULL, &err));
         free(layer.media_type);

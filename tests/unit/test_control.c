@@ -396,6 +396,35 @@ TEST(control_status_tells_all) {
     ASSERT_STREQ(s->metrics_address, "");
 }
 
+TEST(control_prune_drops_what_an_interrupted_pull_left) {
+    CONTROL_ENV(env, dir);
+    REQUEST(p, PullRequest, PULL_REQUEST);
+    REQUEST(q, StatusRequest, STATUS_REQUEST);
+    REQUEST(prune, PruneRequest, PRUNE_REQUEST);
+    CALL(pulled, pull_progress);
+    CALL(before, status_response);
+    CALL(pruned, prune_response);
+    CALL(after, status_response);
+    const Modelcached__Control__StatusResponse *s;
+
+    p.reference = (char *)"r.example/half:1";
+    call(&env, &pulled, "Pull", &p.base);
+    ASSERT_EQ(pulled.code, GRPC_UNAVAILABLE);
+    call(&env, &before, "Status", &q.base);
+    s = (void *)before.last;
+    ASSERT_EQ(s->partial_layers, 1);
+    ASSERT_TRUE(s->partial_bytes > 0);
+    call(&env, &pruned, "Prune", &prune.base);
+    ASSERT_EQ(pruned.code, GRPC_OK);
+    ASSERT_TRUE(((const Modelcached__Control__PruneResponse *)(void *)pruned.last)->bytes_freed >=
+                s->partial_bytes);
+    call(&env, &after, "Status", &q.base);
+    s = (void *)after.last;
+    ASSERT_EQ(s->partial_layers, 0);
+    ASSERT_EQ(s->partial_bytes, 0);
+    ASSERT_EQ(s->objects, 0);
+}
+
 TEST(control_health_says_why_not) {
     CONTROL_ENV(env, dir);
     REQUEST(q, HealthRequest, HEALTH_REQUEST);

@@ -59,7 +59,7 @@ static uint64_t leave_part(Store *s) {
     ASSERT_OK(fallocate(part, 0, 0, (off_t)LEFT_BYTES));
     part = safe_close(part);
     env_write(fd, fake_partial(0, ".map"), "map", 3);
-    ASSERT_OK(store_partial_keep(s, name, &err));
+    ASSERT_OK(store_partial_keep(s, name, true, &err));
     ASSERT_OK(store_ingest_end(s, name, &err));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     return bytes;

@@ -16,7 +16,7 @@ static void interrupt(Store *s) {
 
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         env_write(fd, names[i], "x", 1);
-    ASSERT_OK(flight_end(s, "r-one", -ECONNRESET, &freed, &err));
+    ASSERT_OK(flight_end(s, "r-one", -ECONNRESET, false, &freed, &err));
     ASSERT_EQ(env_count(s, "ingest", true), 0);
 }
 
@@ -45,9 +45,9 @@ TEST(flight_look_up_gives_what_came_in_part) {
         ASSERT_OK(store_partial_bytes(s, &all, &err));
         fd = env_ingest(s, "r-two");
         layer.kind = cases[i].kind;
-        ASSERT_EQ(
-            flight_look_up(s, ENV_PULL("r-two"), &layer, cases[i].fetch ? &claimed : NULL, &err),
-            0);
+        ASSERT_EQ(flight_look_up(s, ENV_PULL("r-two"), "id", &layer,
+                                 cases[i].fetch ? &claimed : NULL, &err),
+                  0);
         ASSERT_OK(store_partial_bytes(s, &left, &err));
         if (cases[i].fetch)
             ASSERT_EQ(claimed + left, all);

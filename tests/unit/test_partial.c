@@ -35,18 +35,22 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     _cleanup_free_ char *text = NULL;
     const Layer a = layer_a();
     uint64_t bytes = 0, all = 0;
+    StoreStats stats;
     struct stat st;
     Err err = { "" };
 
     put(one, A, "half");
     env_write(one, "other", "x", 1);
-    ASSERT_OK(store_partial_keep(s, "r-one", &err));
+    ASSERT_OK(store_partial_keep(s, "r-one", true, &err));
     ASSERT_OK(store_ingest_end(s, "r-one", &err));
     ASSERT_EQ(env_count(s, "ingest", true), 0);
     ASSERT_EQ(env_count(s, "partial", true), 2);
     ASSERT_TRUE(is_there(s, A, ".part") && is_there(s, A, ".map"));
     ASSERT_OK(store_partial_bytes(s, &all, &err));
     ASSERT_TRUE(all > 0);
+    ASSERT_OK(store_stats(s, &stats, &err));
+    ASSERT_EQ(stats.partial_layers, 1);
+    ASSERT_EQ(stats.partial_bytes, all);
     ASSERT_OK(store_ingest_begin(s, "r-two", 1234, 4321, &two, &err));
     ASSERT_EQ(store_partial_claim(s, "r-two", &a, &bytes, &err), 1);
     ASSERT_EQ(bytes, all);
@@ -58,7 +62,7 @@ TEST(partial_goes_from_one_pull_to_the_next) {
     ASSERT_EQ(st.st_mode & 07777, 0600);
     ASSERT_OK(fs_read_file(two, A ".part", 100, &text, NULL, &err));
     ASSERT_STREQ(text, "half");
-    ASSERT_OK(store_partial_keep(s, "r-two", &err));
+    ASSERT_OK(store_partial_keep(s, "r-two", true, &err));
     ASSERT_OK(fstatat(s->partial_fd, ENV_KEPT(A, ".map"), &st, AT_SYMLINK_NOFOLLOW));
     ASSERT_EQ(st.st_uid, 0);
     ASSERT_OK(store_ingest_end(s, "r-two", &err));
@@ -83,7 +87,7 @@ TEST(partial_is_for_the_same_repository) {
 
         put(from, A, "half");
         if (i == 0)
-            ASSERT_OK(store_partial_keep(s, name[0], &err));
+            ASSERT_OK(store_partial_keep(s, name[0], true, &err));
         else {
             store_close(s);
             s = env_open(dir);
@@ -143,12 +147,12 @@ TEST(partial_takes_nothing_that_is_not_as_it_should_be) {
         }
     }
     put(fd, B, "good");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 2);
     ASSERT_TRUE(is_there(s, B, ".part"));
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
-    ASSERT_ERR(store_partial_keep(s, "../p", &err), -EINVAL);
-    ASSERT_OK(store_partial_keep(s, "r-gone", &err));
+    ASSERT_ERR(store_partial_keep(s, "../p", true, &err), -EINVAL);
+    ASSERT_OK(store_partial_keep(s, "r-gone", true, &err));
 }
 
 TEST(partial_halves_are_dropped) {
@@ -161,7 +165,7 @@ TEST(partial_halves_are_dropped) {
 
     env_write(fd, A ".part", "x", 1);
     env_write(fd, B ".map", "x", 1);
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_EQ(store_partial_claim(s, "r-p", &a, &bytes, &err), 0);
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
@@ -176,7 +180,7 @@ TEST(partial_that_is_open_for_writing_is_not_kept) {
 
     put(fd, A, "half");
     writer = openat(fd, A ".part", O_WRONLY | O_CLOEXEC);
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
 }
@@ -230,11 +234,11 @@ TEST(partial_old_ones_and_too_many_go) {
     Err err = { "" };
 
     put(fd, A, "old");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     partial = openat(store_trees_fd(s), "../partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     ASSERT_OK(utimensat(partial, ENV_KEPT(A, ".part"), old, 0));
     put(fd, B, "first");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 2);
     ASSERT_TRUE(!is_there(s, A, ".part"));
     old[0].tv_sec = old[1].tv_sec = time(NULL) - 3600;
@@ -244,7 +248,7 @@ TEST(partial_old_ones_and_too_many_go) {
         (void)snprintf(hex, sizeof(hex), "%064x", i);
         put(fd, hex, "x");
     }
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 128);
     ASSERT_TRUE(!is_there(s, B, ".part"));
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
@@ -266,7 +270,7 @@ TEST(partial_of_one_pull_is_bounded) {
         (void)snprintf(hex, sizeof(hex), "%064x.part", N + i);
         env_write(fd, hex, "x", 1);
     }
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", false), 2 * 64);
     ASSERT_EQ(env_count(s, "ingest", false), 2 * (N - 64) + N);
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
@@ -287,7 +291,7 @@ _noreturn_ static void work_traced(const char *path) {
         _exit(EXIT_FAILURE);
     put(one, A, "half");
     env_trace_me();
-    if (store_partial_keep(s, "r-one", NULL) < 0 || store_ingest_end(s, "r-one", NULL) < 0 ||
+    if (store_partial_keep(s, "r-one", true, NULL) < 0 || store_ingest_end(s, "r-one", NULL) < 0 ||
         store_partial_claim(s, "r-two", &a, &bytes, NULL) != 1)
         _exit(EXIT_FAILURE);
     _exit(EXIT_SUCCESS);
@@ -339,7 +343,7 @@ TEST(partial_goes_when_the_blob_is_an_object_and_when_room_is_needed) {
     digest_of(&d, "12345", 5);
     put(fd, DIGEST_HEX(&d), "123");
     put(fd, A, "half");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 4);
     (void)env_artifact(s, "r-one", (const char *const[][2]){ { "a", "12345" } }, 1);
     ASSERT_EQ(env_count(s, "partial", true), 2);

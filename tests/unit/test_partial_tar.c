@@ -18,7 +18,7 @@ TEST(partial_tar_goes_from_one_pull_to_the_next) {
 
     put(one, A, "state");
     env_write(one, "other", "x", 1);
-    ASSERT_OK(store_partial_keep(s, "r-one", &err));
+    ASSERT_OK(store_partial_keep(s, "r-one", true, &err));
     ASSERT_OK(store_ingest_end(s, "r-one", &err));
     ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
     ASSERT_OK(fstatat(s->partial_fd, ENV_KEPT(A, ".tar"), &st, AT_SYMLINK_NOFOLLOW));
@@ -41,7 +41,7 @@ TEST(partial_tar_goes_from_one_pull_to_the_next) {
     ASSERT_OK(store_partial_bytes(s, &all, &err));
     ASSERT_EQ(all, 0);
     env_write(two, FILE_NAME(A, FILES), "more", 4);
-    ASSERT_OK(store_partial_keep(s, "r-two", &err));
+    ASSERT_OK(store_partial_keep(s, "r-two", true, &err));
     ASSERT_TRUE(is_kept(s, A));
     ASSERT_OK(store_partial_bytes(s, &all, &err));
     ASSERT_EQ(all, (FILES + 3) * 4096);
@@ -61,10 +61,10 @@ TEST(partial_tar_the_last_one_is_kept) {
     put(one, A, "first");
     env_write(one, FILE_NAME(A, 77), "x", 1);
     put(two, A, "second");
-    ASSERT_OK(store_partial_keep(s, "r-one", &err));
+    ASSERT_OK(store_partial_keep(s, "r-one", true, &err));
     ASSERT_EQ(env_count(s, "partial", false), FILES + 3);
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
-    ASSERT_OK(store_partial_keep(s, "r-two", &err));
+    ASSERT_OK(store_partial_keep(s, "r-two", true, &err));
     ASSERT_EQ(env_count(s, "partial", false), FILES + 2);
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     ASSERT_EQ(bytes, (FILES + 2) * 4096);
@@ -117,13 +117,13 @@ TEST(partial_tar_layers_whose_files_have_the_same_names_do_not_mix) {
     put(p, A, "a");
     put(p, B, "b");
     put(p, C, "c");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", false), FILES + 2);
     ASSERT_TRUE(is_kept(s, C));
     ASSERT_OK(unlinkat(p, CHECKPOINT(B), 0));
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     put(p, B, "b");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, A) && is_kept(s, B));
     ASSERT_EQ(store_partial_claim(s, "r-q", &a, &bytes, &err), 1);
     ASSERT_EQ(store_partial_claim(s, "r-q", &b, &bytes, &err), 0);
@@ -146,7 +146,7 @@ TEST(partial_tar_that_cannot_be_given_goes) {
         _cleanup_close_ int p = env_ingest(s, "r-p"), q = -EBADF;
 
         put(p, B, "state");
-        ASSERT_OK(store_partial_keep(s, "r-p", &err));
+        ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
         ASSERT_OK(store_ingest_end(s, "r-p", &err));
         q = env_ingest(s, "r-q");
         env_write(q, "other", "x", 1);
@@ -188,7 +188,7 @@ TEST(partial_tar_takes_no_file_that_is_not_as_it_should_be) {
     ASSERT_OK(fchmodat(fd, TAG "-15", 06777, 0));
     env_write(fd, TAG "-16", "x", 1);
     ASSERT_OK(fchmodat(fd, TAG "-16", 0466, 0));
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2 + 2);
     ASSERT_TRUE(is_kept(s, A));
     kept = openat(s->partial_fd, ENV_KEPT(A, ".tar"), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -227,7 +227,7 @@ TEST(partial_tar_is_not_kept_by_halves) {
         put(fd, A, "state");
         put(fd, C, "state");
         replace(fd, names[i % 3], i / 3);
-        ASSERT_OK(store_partial_keep(s, "r-p", &err));
+        ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
         ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
         ASSERT_TRUE(is_kept(s, C));
         ASSERT_OK(store_ingest_end(s, "r-p", &err));
@@ -251,7 +251,7 @@ TEST(partial_tar_that_is_being_written_is_not_kept) {
         first = openat(fd, name, O_WRONLY | O_CLOEXEC);
         second = openat(fd, FILE_NAME(C, 2), O_WRONLY | O_CLOEXEC);
         (void)clock_gettime(CLOCK_MONOTONIC, &start);
-        ASSERT_OK(store_partial_keep(s, "r-p", &err));
+        ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
         (void)clock_gettime(CLOCK_MONOTONIC, &end);
         ASSERT_TRUE((end.tv_sec - start.tv_sec) * 1000 + (end.tv_nsec - start.tv_nsec) / 1000000 <
                     1900);
@@ -282,7 +282,7 @@ TEST(partial_tar_of_a_writer_that_ends_is_kept) {
         _exit(EXIT_SUCCESS);
     }
     ASSERT_EQ(read(ready[0], &byte, 1), 1);
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, A));
     ASSERT_EQ(env_count(s, "partial", false), FILES + 3);
     ASSERT_EQ(waitpid(pid, &status, 0), pid);
@@ -306,9 +306,9 @@ TEST(partial_tar_counts_as_one_and_goes_like_a_blob) {
 
     put(fd, A, "state");
     put(fd, C, "state");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
-    ASSERT_OK(utimensat(s->partial_fd, ENV_KEPT(A, ".tar/checkpoint"), old, 0));
-    ASSERT_OK(utimensat(s->partial_fd, ENV_KEPT(C, ".tar/checkpoint"), hour, 0));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
+    ASSERT_OK(utimensat(s->partial_fd, ENV_KEPT(A, ".tar"), old, 0));
+    ASSERT_OK(utimensat(s->partial_fd, ENV_KEPT(C, ".tar"), hour, 0));
     for (unsigned i = 1; i <= 63; i++) {
         char name[80];
         (void)snprintf(name, sizeof(name), "%064x.part", i);
@@ -316,18 +316,18 @@ TEST(partial_tar_counts_as_one_and_goes_like_a_blob) {
         (void)snprintf(name, sizeof(name), "%064x.map", i);
         env_write(fd, name, "x", 1);
     }
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(!is_kept(s, A) && is_kept(s, C));
     ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2 + 2 * 63);
     put(fd, A, "state");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, A) && !is_kept(s, C));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     ASSERT_EQ(bytes, (FILES + 2 + 2 * 63) * 4096);
     partial_forget(s, ENV_PULL("r-p"), fd, &a);
     ASSERT_EQ(env_count(s, "partial", true), 2 * 63);
     put(fd, A, "state");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_OK(store_prune(s, &freed, &err));
     ASSERT_EQ(freed, bytes);
     ASSERT_EQ(env_count(s, "partial", true), 0);
@@ -344,13 +344,12 @@ TEST(partial_tar_only_the_newest_few_are_kept) {
         const struct timespec then[2] = { { .tv_sec = time(NULL) - 100 + i },
                                           { .tv_sec = time(NULL) - 100 + i } };
         _cleanup_close_ int fd = env_ingest(s, "r-p");
-        char hex[80], path[80];
+        char hex[80];
 
         (void)snprintf(hex, sizeof(hex), "%016x%048x", i, i);
         put(fd, hex, "state");
-        ASSERT_OK(store_partial_keep(s, "r-p", &err));
-        (void)snprintf(path, sizeof(path), "%s", ENV_KEPT(hex, ".tar/checkpoint"));
-        ASSERT_OK(utimensat(s->partial_fd, path, then, 0));
+        ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
+        ASSERT_OK(utimensat(s->partial_fd, ENV_KEPT(hex, ".tar"), then, 0));
         ASSERT_OK(store_ingest_end(s, "r-p", &err));
     }
     for (unsigned i = 0; i < PARTIAL_TARS + 2; i++) {
@@ -375,7 +374,7 @@ TEST(partial_tar_of_too_many_files_is_not_kept) {
             openat(fd, FILE_NAME(A, i), O_WRONLY | O_CREAT | O_CLOEXEC, 0444);
         ASSERT_OK(file);
     }
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, C));
     ASSERT_EQ(env_count(s, "partial", true), 1 + FILES + 2);
     ASSERT_OK(store_ingest_end(s, "r-p", &err));
@@ -396,7 +395,7 @@ TEST(partial_tar_that_was_kept_by_halves_is_counted_as_a_whole) {
     ASSERT_OK(renameat(fd, LIST(A), kept, LIST(A)));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     ASSERT_EQ(bytes, 0);
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, A));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     ASSERT_EQ(bytes, (FILES + 2) * 4096);
@@ -423,7 +422,7 @@ TEST(partial_tar_start_removes_what_is_not_whole) {
     ASSERT_EQ(env_count(s, "partial", true), 0);
     ASSERT_OK(symlinkat(outside, s->partial_fd, ENV_KEPT(A, ".tar")));
     put(fd, A, "state");
-    ASSERT_OK(store_partial_keep(s, "r-p", &err));
+    ASSERT_OK(store_partial_keep(s, "r-p", true, &err));
     ASSERT_TRUE(is_kept(s, A));
     ASSERT_OK(symlinkat(outside, s->partial_fd, B ".tar"));
     env_write(s->partial_fd, C ".tar", "x", 1);
