@@ -53,9 +53,9 @@ static unsigned range_pieces(const Fetch *f) {
     return MAX(MIN(buffers * 2 / n, buffers), 1U);
 }
 
-/* The first ones of several are shorter, each by a step: so they end one after the other, and while
- * the lowest ends the highest has just begun, which halves the buffers that hold bytes out of
- * order.  Where fewer connections do, ranges become longer. */
+/* The first ones of a blob that begins with several are shorter, each by a step: so they end one
+ * after the other, and while the lowest ends the highest has just begun, which halves the buffers
+ * that hold bytes out of order.  Where fewer connections do, ranges become longer. */
 static unsigned next_pieces(const Fetch *f) {
     unsigned pieces = range_pieces(f);
     unsigned n = MIN(f->ramp.wanted, count_possible(f));
@@ -101,11 +101,11 @@ static uint64_t shared_pieces(const Fetch *f, uint64_t begin) {
     return MAX((take + f->window.piece_bytes / 2) / f->window.piece_bytes, (uint64_t)1);
 }
 
-/* A second range costs one connection nothing but the wait for its answer.  (When it turns out that
- * more are needed, it is dropped: fetch_stream.c.) */
+/* A second range would bring one connection nothing but the wait for its answer.  (When others can
+ * help: share_long() in fetch_stream.c.) */
 static bool is_in_one(const Fetch *f) {
     return f->mode == FETCH_PLAIN || f->mode == FETCH_WHOLE ||
-           (f->mode == FETCH_RANGES && f->ramp.wanted == 1);
+           (f->mode == FETCH_RANGES && (f->ramp.wanted == 1 || count_possible(f) == 1));
 }
 
 bool fetch_choose_range(const Fetch *f, Extent *ret) {

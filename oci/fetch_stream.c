@@ -340,14 +340,38 @@ static void drop_slow(Fetch *f) {
 
 /* Is, or was since the last look, something else slower than the network? */
 static bool is_ahead(const Fetch *f) {
-    return f->hashing > RAMP_BACKLOG || f->reading > 0 || f->was_full || is_full(f);
+    bool paused = false;
+
+    for (unsigned i = 0; i < f->n_streams; i++)
+        paused = paused || f->streams[i]->paused_usec > 0;
+    return paused || f->hashing > RAMP_BACKLOG || f->reading > 0 || f->was_full || is_full(f);
 }
 
 static bool may_ramp(const Fetch *f) {
-    return fetch_is_ranged(f) && f->n_streams > 0 && f->n_streams <= f->ramp.wanted;
+    return fetch_is_ranged(f) && f->n_streams > 0 && f->n_streams <= f->ramp.wanted &&
+           !traffic_is_limited(f->c->traffic);
 }
 
-/* The first time that one connection is not enough, it may have been asked for all. */
+/* Waits one of them for its answer? */
+static bool is_asking(const Fetch *f) {
+    for (unsigned i = 0; i < f->n_streams; i++)
+        if (f->streams[i]->fresh == 0)
+            return true;
+    return false;
+}
+
+/* One connection was asked for all the rest (fetch_range.c), and now more are wanted, and to be
+ * had: it is dropped, and then all share that. */
+static void share_long(Fetch *f) {
+    FetchStream *s = f->n_streams == 1 && f->ramp.wanted > 1 ? f->streams[0] : NULL;
+
+    if (!s || !may_ramp(f) || f->resting || traffic_is_held(f->c->traffic) ||
+        traffic_free_for(f->c->traffic, false) == 0 || !fetch_stream_is_long(s))
+        return;
+    note_rate(s);
+    remove_stream(s);
+}
+
 static void look(Fetch *f) {
     RampLook look = { .now_usec = now_usec(),
                       .received = f->received,
@@ -355,18 +379,17 @@ static void look(Fetch *f) {
                       .hash_usec = f->hash_usec,
                       .waited_usec = f->waited_usec,
                       .ahead = is_ahead(f),
+                      .running = f->n_streams,
                       .most = traffic_connections(f->c->traffic) };
-    bool one = f->ramp.wanted == 1;
 
     for (unsigned i = 0; i < f->n_streams; i++)
         look.waited_usec += fetch_stream_idle_usec(f->streams[i], look.now_usec);
-    if (may_ramp(f))
+    if (may_ramp(f) && (f->ramp.looks > 0 || !is_asking(f)))
         ramp_look(&f->ramp, &look);
     else
         ramp_skip(&f->ramp, &look);
-    if (one && f->ramp.wanted > 1 && fetch_stream_is_long(f->streams[0]))
-        remove_stream(f->streams[0]);
     f->was_full = false;
+    share_long(f);
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {

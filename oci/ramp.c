@@ -36,6 +36,7 @@ static void go_to(Ramp *r, const RampLook *look, uint64_t n) {
     r->since_received = r->received;
     r->best = 0;
     r->looks = r->hungry = 0;
+    r->needed = r->needed && n <= r->wanted;
     r->wanted = (unsigned)n;
 }
 
@@ -75,6 +76,7 @@ static void judge(Ramp *r, const RampLook *look) {
     uint64_t before = r->rate_before,
              least = r->was < r->wanted ? before + before / WORTH : before - before / WORTH;
     unsigned was = r->was;
+    bool needed;
 
     r->was = 0;
     if (rate(r) >= least) {
@@ -82,14 +84,13 @@ static void judge(Ramp *r, const RampLook *look) {
             r->enough = rate(r);
         return;
     }
-    if (was < r->wanted)
-        r->settled = true;
-    else
-        r->needed = true;
+    r->settled = r->settled || was < r->wanted;
+    needed = r->needed || was > r->wanted;
     go_to(r, look, was);
+    r->needed = needed;
 }
 
-/* So many could go: all together waited as long as so many of them last. */
+/* So many of those that run could go: all together waited as long as so many of them last. */
 static unsigned count_spare(Ramp *r, const RampLook *look) {
     uint64_t n;
 
@@ -98,7 +99,14 @@ static unsigned count_spare(Ramp *r, const RampLook *look) {
     r->waits_looks += look->now_usec > r->waits_usec;
     n = r->waits_looks < LOOKS_JUDGE || r->waits_of == 0 ? 0 : r->waits / r->waits_of;
     mark_waits(r, look, r->waits_looks == LOOKS_JUDGE);
-    return (unsigned)MIN(n, (uint64_t)r->wanted - 1);
+    return (unsigned)MIN(n, (uint64_t)look->running - 1);
+}
+
+/* More did not bring more, as long as the network is the same. */
+static bool is_enough(Ramp *r) {
+    if (r->best < r->enough / 2 || r->best / 2 > r->enough)
+        r->enough = 0;
+    return r->enough > 0;
 }
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
@@ -114,14 +122,12 @@ void ramp_look(Ramp *r, const RampLook *look) {
         return;
     note(r, look);
     spare = count_spare(r, look);
-    if (r->best < r->enough / 2)
-        r->enough = 0; /* that was another network */
     if (r->was > 0) {
         if (r->looks >= LOOKS_JUDGE)
             judge(r, look);
     } else if (spare > 0 && !r->needed) {
-        try(r, look, r->wanted - spare);
-    } else if (r->hungry < LOOKS_DOUBLE || r->wanted >= look->most || r->enough > 0) {
+        try(r, look, look->running - spare);
+    } else if (is_enough(r) || r->hungry < LOOKS_DOUBLE || r->wanted >= look->most) {
         return;
     } else if (r->best <= speed / 3 || speed == 0) {
         go_to(r, look, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most));
@@ -132,8 +138,8 @@ void ramp_look(Ramp *r, const RampLook *look) {
 
 void ramp_skip(Ramp *r, const RampLook *look) {
     mark_waits(r, look, false);
-    if (r->looks == 0) { /* what others bring is not for the judge */
-        r->usec = r->since_usec = look->now_usec;
-        r->received = r->since_received = look->received;
-    }
+    r->usec = r->since_usec = look->now_usec;
+    r->received = r->since_received = look->received;
+    r->best = 0;
+    r->looks = r->hungry = 0;
 }

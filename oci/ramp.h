@@ -14,22 +14,22 @@
  * the connections wait for us, together as long as some of them last, so many fewer should bring as
  * much, which is tried. */
 typedef struct Ramp {
-    unsigned wanted;   /* connections */
-    bool begun;        /* bytes came */
-    unsigned was;      /* … before, when it has yet to be proved that now it is better; or 0 */
-    bool settled;      /* one more was not: no other one is tried */
-    uint64_t enough;   /* so many bytes a second came with more, too; 0: not known */
-    bool needed;       /* fewer were not: as many are kept */
-    unsigned looks;    /* with so many connections … */
-    unsigned hungry;   /* … and the last of them in a row in which nothing was ahead */
-    uint64_t usec;     /* the last look: when … */
+    unsigned wanted; /* connections … */
+    unsigned was;    /* … and before, when it has yet to be proved that now it is better; or 0 */
+    bool begun;      /* bytes came */
+    bool settled;    /* one more brought nothing: no other one is tried */
+    bool needed;     /* fewer brought less: so many are kept */
+    uint64_t enough; /* bytes a second that came with fewer just as well; 0: not known */
+    unsigned looks;  /* with so many connections … */
+    unsigned hungry; /* … and the last of them in a row in which nothing was ahead */
+    uint64_t usec;   /* the last look: when … */
     uint64_t received; /* … and what had been received */
     uint64_t best;     /* bytes a second between two looks, lately, with so many connections */
     uint64_t since_usec, since_received; /* the first look with so many */
+    uint64_t rate_before;                /* bytes a second before that */
     uint64_t waits_usec, waited_usec;    /* the last look or skip: when, and the waits until then */
     uint64_t waits, waits_of;            /* waits between looks, in so much time … */
     unsigned waits_looks;                /* … and so many looks */
-    uint64_t rate_before;                /* bytes a second before */
 } Ramp;
 
 /* What is known of the blob at a look. */
@@ -40,6 +40,7 @@ typedef struct RampLook {
     uint64_t hash_usec;   /* … in so much time of a processor */
     uint64_t waited_usec; /* of all its connections, so far, for a buffer, the hash or a decoder */
     bool ahead;           /* bytes wait for the hash or for a decoder: more are of no use */
+    unsigned running;     /* connections, at least 1 */
     unsigned most;        /* connections that are allowed, at least 1 */
 } RampLook;
 
@@ -51,5 +52,6 @@ void ramp_answered(Ramp *r, uint64_t usec, unsigned most);
 /* Looks again and sets `wanted`; to be called every few round trips or milliseconds while there are
  * connections.  Time and bytes never fall. */
 void ramp_look(Ramp *r, const RampLook *look);
-/* Other connections than are wanted run just now: nothing can be told from this look. */
+/* Something else decides just now how much comes: nothing can be told from this look, nor from
+ * those before, but for what they say of waits. */
 void ramp_skip(Ramp *r, const RampLook *look);

@@ -84,6 +84,10 @@ unsigned traffic_connections(const Traffic *t) {
     return t->connections;
 }
 
+bool traffic_is_limited(const Traffic *t) {
+    return t->rate > 0;
+}
+
 bool traffic_take(Traffic *t, bool extra) {
     if (t->used >= t->connections || (extra && t->extras >= t->extras_max)) {
         t->hungry = t->hungry || extra;

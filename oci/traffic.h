@@ -25,6 +25,8 @@ DEFINE_CLEANUP(Traffic, traffic_free);
  * limit). */
 void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second);
 unsigned traffic_connections(const Traffic *t);
+/* Are there only so many bytes a second? */
+bool traffic_is_limited(const Traffic *t);
 
 /* Takes a connection; false: none is free.  An `extra` one is the second or a later of one blob:
  * only up to traffic_limit_extras(). */

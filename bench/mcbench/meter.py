@@ -103,7 +103,7 @@ def measure(argv, standing=(), env=None, seconds=900, folder=None):
     if child.returncode != 0:
         raise Failed(f"{argv[0]} ended with {child.returncode}: {errors.decode(errors='replace').strip()[-400:]}")
     own = after.ru_utime + after.ru_stime - used.ru_utime - used.ru_stime
-    return Sample(wall, own + sum(cpu_of(pid) for pid in tree_of(standing)) - before, peak, busy / max(every, 1 / TICK))
+    return Sample(wall, own + sum(cpu_of(pid) for pid in tree_of(standing)) - before, peak, min(1.0, busy / max(every, 1 / TICK)))
 
 
 def shell(script, standing=(), **options):

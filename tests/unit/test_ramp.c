@@ -30,6 +30,7 @@ static void look(Run *r, uint64_t rate) {
     r->look.received += bytes;
     r->look.hashed += bytes;
     r->look.hash_usec += bytes * USEC_PER_SEC / HASH;
+    r->look.running = r->ramp.wanted;
     ramp_look(&r->ramp, &r->look);
 }
 
