@@ -299,7 +299,7 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
     ramp_begin(&f->ramp);
-    ramp_answered(&f->ramp, traffic_answer_usec(c->traffic), traffic_connections(c->traffic));
+    ramp_answered(&f->ramp, traffic_nearest_usec(c->traffic), traffic_connections(c->traffic));
     if (options->anew)
         f->mode = FETCH_WHOLE;
     else if (c->range_min_bytes > 0 && options->size >= c->range_min_bytes &&

@@ -164,7 +164,7 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         f->mode = FETCH_RANGES;
     if (f->mode == FETCH_RANGES && !f->ramp.begun) { /* one may have been slow by chance */
         traffic_answered(f->c->traffic, head->answer_usec, true);
-        ramp_answered(&f->ramp, traffic_answer_usec(f->c->traffic),
+        ramp_answered(&f->ramp, traffic_nearest_usec(f->c->traffic),
                       traffic_connections(f->c->traffic));
     }
 }

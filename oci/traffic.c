@@ -20,8 +20,8 @@ struct Traffic {
     uint64_t failing_usec; /* the first failure since the last new byte; 0: none */
     uint64_t armed_usec;   /* when the timer comes; UINT64_MAX: not at all */
     sd_event_source *timer;
-    uint64_t answer_usec;
-    bool blob_answered; /* that is of a blob */
+    uint64_t answer_usec, nearest_usec;
+    bool blob_answered; /* answer_usec is of a blob */
     bool ranges_bad;
 };
 
@@ -191,6 +191,7 @@ uint64_t traffic_give_up_usec(const Traffic *t) {
 
 void traffic_answered(Traffic *t, uint64_t usec, bool blob) {
     usec = MAX(usec, (uint64_t)1);
+    t->nearest_usec = t->nearest_usec > 0 ? MIN(t->nearest_usec, usec) : usec;
     if (blob && t->blob_answered)
         t->answer_usec = MIN(t->answer_usec, usec);
     else if (blob || !t->blob_answered)
@@ -200,6 +201,10 @@ void traffic_answered(Traffic *t, uint64_t usec, bool blob) {
 
 uint64_t traffic_answer_usec(const Traffic *t) {
     return t->answer_usec;
+}
+
+uint64_t traffic_nearest_usec(const Traffic *t) {
+    return t->nearest_usec;
 }
 
 void traffic_mark_ranges_bad(Traffic *t) {

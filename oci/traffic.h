@@ -66,6 +66,9 @@ uint64_t traffic_give_up_usec(const Traffic *t);
 void traffic_answered(Traffic *t, uint64_t usec, bool blob);
 /* 0: there was none. */
 uint64_t traffic_answer_usec(const Traffic *t);
+/* The least of all: how far away the registry is, when others took longer because somebody was
+ * busy.  0: there was none. */
+uint64_t traffic_nearest_usec(const Traffic *t);
 
 /* This registry was found to mishandle ranges. */
 void traffic_mark_ranges_bad(Traffic *t);

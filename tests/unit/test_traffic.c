@@ -147,6 +147,7 @@ TEST(answers_of_blobs_count_more_and_the_least_of_them) {
 
     open_traffic(&f);
     ASSERT_EQ(traffic_answer_usec(f.t), 0);
+    ASSERT_EQ(traffic_nearest_usec(f.t), 0);
     traffic_answered(f.t, 2000, false);
     ASSERT_EQ(traffic_answer_usec(f.t), 2000);
     traffic_answered(f.t, 80000, true); /* from elsewhere */
@@ -154,6 +155,9 @@ TEST(answers_of_blobs_count_more_and_the_least_of_them) {
     traffic_answered(f.t, 90000, true);
     traffic_answered(f.t, 2000, false);
     ASSERT_EQ(traffic_answer_usec(f.t), 70000);
+    ASSERT_EQ(traffic_nearest_usec(f.t), 2000);
+    traffic_answered(f.t, 1500, true);
+    ASSERT_EQ(traffic_nearest_usec(f.t), 1500);
     traffic_answered(f.t, 0, true);
     ASSERT_EQ(traffic_answer_usec(f.t), 1); /* there was one */
     close_traffic(&f);
