@@ -24,6 +24,7 @@ struct Checkpoint {
     uint64_t sequence; /* of the last message that was saved or loaded */
     pthread_mutex_t mutex;
     unsigned newest; /* guarded: the slot of the last one that was saved; DURABLE: none yet */
+    bool unsettled;  /* guarded: we have saved it, and it was not settled since */
 };
 
 void checkpoint_new(Checkpoint **ret, const CheckpointOptions *options) {
@@ -171,23 +172,30 @@ int checkpoint_save(Checkpoint *c, CheckpointMessage *m, Err *err) {
         return failed(r, err);
     (void)pthread_mutex_lock(&c->mutex);
     c->newest = slot;
+    c->unsettled = true;
     (void)pthread_mutex_unlock(&c->mutex);
     return 0;
 }
 
-/* Meanwhile the slot may be written anew: then it is not whole, and the next time does. */
+/* Meanwhile the slot may be written anew: then it is not whole, and the next time does.  What was
+ * loaded is not written once more: the store counts as progress what is none. */
 int checkpoint_settle(Checkpoint *c, Err *err) {
     _cleanup_free_ uint8_t *data = malloc(CHECKPOINT_SLOT_BYTES);
     _cleanup_close_ int fd = -EBADF; /* of this file, whatever becomes of it meanwhile */
     unsigned slot;
+    bool unsettled;
     size_t n;
     int r;
 
     (void)pthread_mutex_lock(&c->mutex);
+    unsettled = c->unsettled;
+    c->unsettled = false;
     slot = c->newest;
     if (slot != DURABLE)
         fd = fcntl(c->fd, F_DUPFD_CLOEXEC, 0);
     (void)pthread_mutex_unlock(&c->mutex);
+    if (slot != DURABLE && !unsettled)
+        return 0;
     n = data && fd >= 0 ? read_slot(fd, slot, data) : 0;
     if (n == 0)
         return failed(-ENOENT, err);

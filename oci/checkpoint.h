@@ -47,8 +47,9 @@ DEFINE_CLEANUP(CheckpointMessage, checkpoint_message_free);
 /* Notes `m`, of which it sets what CheckpointOptions say, and the sequence.  Blocks.  Errors:
  * -ENOSPC, -EIO, -E2BIG. */
 int checkpoint_save(Checkpoint *c, CheckpointMessage *m, Err *err) _must_check_;
-/* Makes the last one durable, with all that it speaks of.  Blocks long; for another thread than
- * that of checkpoint_save().  Errors: -ENOENT there is none; -EIO. */
+/* Makes the last one that was saved here durable, with all that it speaks of; not again until there
+ * is another.  Blocks long; for another thread than that of checkpoint_save().  Errors: -ENOENT
+ * there is none; -EIO. */
 int checkpoint_settle(Checkpoint *c, Err *err) _must_check_;
 /* Is there a file? */
 bool checkpoint_exists(const Checkpoint *c);

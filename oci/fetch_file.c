@@ -343,9 +343,11 @@ int fetch_file_finish(Fetch *f, Err *err) {
     file->made = false;
     if (file->map_fd < 0)
         return 0;
-    file->map.sequence++;
-    resume_encode(&file->map, file->slot);
-    if (!file->mapped || run_save(f, NULL) < 0)
+    if (file->dirty) {
+        file->map.sequence++;
+        resume_encode(&file->map, file->slot);
+    }
+    if (!file->mapped || (file->dirty && run_save(f, NULL) < 0))
         (void)unlinkat(f->o.dir_fd, f->map, 0); /* it does no harm, and goes with the folder */
     file->map_fd = safe_close(file->map_fd);
     return 0;

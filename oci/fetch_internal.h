@@ -85,7 +85,8 @@ struct Fetch {
     unsigned hashing, reading;
     uint64_t hash_bytes, hash_usec; /* hashed, and the processor's time for that */
     uint64_t waited_usec;           /* pauses of connections that are gone */
-    bool was_full;                  /* a connection had to wait for us since the last look */
+    bool was_full;                  /* a connection had to wait for us since the last look … */
+    bool throttled;                 /* … or for the bandwidth limit */
     bool small;                     /* one buffer is all of it */
     bool open;                      /* the file is, or none is needed yet */
     bool finishing, hashed, finished;

@@ -4,7 +4,7 @@
 #include "oci/fetch_internal.h"
 #include "oci/retry.h"
 
-#define RAMP_USEC     (10 * USEC_PER_MSEC) /* between two looks whether connections are added */
+#define RAMP_USEC     (10 * USEC_PER_MSEC) /* between two looks whether others are wanted */
 #define RAMP_BACKLOG  4  /* so many buffers wait for the hash: it has enough to do */
 #define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
@@ -115,7 +115,7 @@ static int on_data(void *arg, const uint8_t *data, size_t n) {
     bool gap = false;
 
     if (!traffic_may_receive(f->c->traffic)) {
-        f->was_full = true;
+        f->throttled = true;
         k = 0;
     }
     while (at < n && k > 0 && !(gap = has_gap(s))) {
@@ -272,8 +272,8 @@ static int start_stream(Fetch *f, const Extent *want, bool extra) {
 }
 
 /* Starts what may be started, the lowest missing bytes first; for them the highest range gives its
- * connection up.  (More than are wanted run when the registry turned out to be near: they end by
- * themselves.) */
+ * connection up.  (More than are wanted run when the registry turned out to be near, or fewer are
+ * tried: they end by themselves.) */
 static void start_streams(Fetch *f) {
     Traffic *t = f->c->traffic;
     Extent want;
@@ -318,8 +318,12 @@ static void resume_streams(Fetch *f) {
     for (unsigned i = 0; i < f->n_streams; i++) {
         FetchStream *s = f->streams[i];
 
-        if (s->paused_usec == 0 || !can_go_on(s) || !traffic_may_receive(f->c->traffic))
+        if (s->paused_usec == 0 || !can_go_on(s))
             continue;
+        if (!traffic_may_receive(f->c->traffic)) {
+            f->throttled = true;
+            continue;
+        }
         s->idle_usec += now - s->paused_usec;
         s->paused_usec = 0;
         registry_request_resume(s->request);
@@ -349,25 +353,33 @@ static bool is_ahead(const Fetch *f) {
 
 static bool may_ramp(const Fetch *f) {
     return fetch_is_ranged(f) && f->n_streams > 0 && f->n_streams <= f->ramp.wanted &&
-           !traffic_is_limited(f->c->traffic);
+           !f->throttled;
 }
 
-/* Waits one of them for its answer? */
+/* Waits one of them for its first byte? */
 static bool is_asking(const Fetch *f) {
     for (unsigned i = 0; i < f->n_streams; i++)
-        if (f->streams[i]->fresh == 0)
+        if (f->streams[i]->fresh == 0 && f->streams[i]->paused_usec == 0)
             return true;
     return false;
 }
 
-/* One connection was asked for all the rest (fetch_range.c), and now more are wanted, and to be
- * had: it is dropped, and then all share that. */
+static bool can_take(const Fetch *f) {
+    return traffic_free_for(f->c->traffic, !fetch_has_first(f)) > 0;
+}
+
+/* One connection was asked for all the rest (fetch_range.c), and now more are wanted: when they are
+ * to be had, it is dropped, and then all share that. */
 static void share_long(Fetch *f) {
     FetchStream *s = f->n_streams == 1 && f->ramp.wanted > 1 ? f->streams[0] : NULL;
 
-    if (!s || !may_ramp(f) || f->resting || traffic_is_held(f->c->traffic) ||
-        traffic_free_for(f->c->traffic, false) == 0 || !fetch_stream_is_long(s))
+    if (!s || s->paused_usec > 0 || !may_ramp(f) || f->resting || traffic_is_held(f->c->traffic) ||
+        !fetch_stream_is_long(s))
         return;
+    if (!can_take(f)) {
+        traffic_mark_hungry(f->c->traffic);
+        return;
+    }
     note_rate(s);
     remove_stream(s);
 }
@@ -380,16 +392,18 @@ static void look(Fetch *f) {
                       .waited_usec = f->waited_usec,
                       .ahead = is_ahead(f),
                       .running = f->n_streams,
+                      .asking = is_asking(f),
+                      .can_take = can_take(f),
                       .most = traffic_connections(f->c->traffic) };
 
     for (unsigned i = 0; i < f->n_streams; i++)
         look.waited_usec += fetch_stream_idle_usec(f->streams[i], look.now_usec);
-    if (may_ramp(f) && (f->ramp.looks > 0 || !is_asking(f)))
+    if (may_ramp(f))
         ramp_look(&f->ramp, &look);
     else
         ramp_skip(&f->ramp, &look);
-    f->was_full = false;
     share_long(f);
+    f->was_full = f->throttled = false;
 }
 
 static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {

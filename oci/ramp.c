@@ -8,8 +8,11 @@
 #define LOOKS_DOUBLE 3  /* in a row, before the number is doubled: some may have been unlucky */
 #define LOOKS_TRY    10 /* in a row, before one more is tried */
 #define LOOKS_JUDGE  5  /* before it is judged, and before fewer are taken to be enough */
-#define FORGET       8  /* this part of the best with each look */
-#define WORTH        8  /* it has to make the blob faster by this part */
+#define LOOKS_ENOUGH 32 /* in a row, before it is doubted that so many are enough … */
+#define TIMES_ENOUGH 8  /* … and twice as many each time, so often */
+#define FIRST_USEC   (100 * USEC_PER_MSEC) /* connections have so long for their first byte */
+#define FORGET       8                     /* this part of the best with each look */
+#define WORTH        8                     /* it has to make the blob faster by this part */
 
 void ramp_begin(Ramp *r) {
     *r = (Ramp){ .wanted = 1 };
@@ -32,7 +35,7 @@ static void mark_waits(Ramp *r, const RampLook *look, bool all) {
 static void go_to(Ramp *r, const RampLook *look, uint64_t n) {
     mark_waits(r, look, true);
     r->rate_before = rate(r);
-    r->since_usec = r->usec;
+    r->since_usec = r->changed_usec = r->usec;
     r->since_received = r->received;
     r->best = 0;
     r->looks = r->hungry = 0;
@@ -80,8 +83,10 @@ static void judge(Ramp *r, const RampLook *look) {
 
     r->was = 0;
     if (rate(r) >= least) {
-        if (was > r->wanted)
+        if (was > r->wanted) {
             r->enough = rate(r);
+            r->times_enough += r->times_enough < TIMES_ENOUGH;
+        }
         return;
     }
     r->settled = r->settled || was < r->wanted;
@@ -102,11 +107,17 @@ static unsigned count_spare(Ramp *r, const RampLook *look) {
     return (unsigned)MIN(n, (uint64_t)look->running - 1);
 }
 
-/* More did not bring more, as long as the network is the same. */
+/* More did not bring more, as long as the network, and what takes the bytes, are the same. */
 static bool is_enough(Ramp *r) {
-    if (r->best < r->enough / 2 || r->best / 2 > r->enough)
+    if ((r->looks >= LOOKS_JUDGE && (r->best < r->enough / 2 || r->best / 2 > r->enough)) ||
+        r->hungry >= (unsigned)LOOKS_ENOUGH << r->times_enough)
         r->enough = 0;
     return r->enough > 0;
+}
+
+/* Have those that were added lately not yet begun? */
+static bool is_beginning(const Ramp *r, const RampLook *look) {
+    return look->asking && r->looks == 0 && look->now_usec < r->changed_usec + FIRST_USEC;
 }
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
@@ -120,6 +131,10 @@ void ramp_look(Ramp *r, const RampLook *look) {
 
     if (r->begun && look->now_usec < r->usec + LOOK_USEC)
         return;
+    if (is_beginning(r, look)) {
+        ramp_skip(r, look);
+        return;
+    }
     note(r, look);
     spare = count_spare(r, look);
     if (r->was > 0) {
@@ -131,7 +146,8 @@ void ramp_look(Ramp *r, const RampLook *look) {
         return;
     } else if (r->best <= speed / 3 || speed == 0) {
         go_to(r, look, MIN((uint64_t)r->wanted * 2, (uint64_t)look->most));
-    } else if (!r->settled && r->hungry >= LOOKS_TRY && r->best <= speed / 4 * 3) {
+    } else if (!r->settled && look->running == r->wanted && look->can_take &&
+               r->hungry >= LOOKS_TRY && r->best <= speed / 4 * 3) {
         try(r, look, r->wanted + 1U);
     }
 }

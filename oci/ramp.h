@@ -20,13 +20,15 @@ typedef struct Ramp {
     bool settled;    /* one more brought nothing: no other one is tried */
     bool needed;     /* fewer brought less: so many are kept */
     uint64_t enough; /* bytes a second that came with fewer just as well; 0: not known */
-    unsigned looks;  /* with so many connections … */
-    unsigned hungry; /* … and the last of them in a row in which nothing was ahead */
-    uint64_t usec;   /* the last look: when … */
-    uint64_t received; /* … and what had been received */
-    uint64_t best;     /* bytes a second between two looks, lately, with so many connections */
+    unsigned times_enough; /* so often that was found */
+    unsigned looks;        /* with so many connections … */
+    unsigned hungry;       /* … and the last of them in a row in which nothing was ahead */
+    uint64_t usec;         /* the last look: when … */
+    uint64_t received;     /* … and what had been received */
+    uint64_t best;         /* bytes a second between two looks, lately, with so many connections */
     uint64_t since_usec, since_received; /* the first look with so many */
     uint64_t rate_before;                /* bytes a second before that */
+    uint64_t changed_usec;               /* when the number changed; 0: never */
     uint64_t waits_usec, waited_usec;    /* the last look or skip: when, and the waits until then */
     uint64_t waits, waits_of;            /* waits between looks, in so much time … */
     unsigned waits_looks;                /* … and so many looks */
@@ -40,7 +42,9 @@ typedef struct RampLook {
     uint64_t hash_usec;   /* … in so much time of a processor */
     uint64_t waited_usec; /* of all its connections, so far, for a buffer, the hash or a decoder */
     bool ahead;           /* bytes wait for the hash or for a decoder: more are of no use */
-    unsigned running;     /* connections, at least 1 */
+    unsigned running;     /* connections, at least 1 … */
+    bool asking;          /* … of which some wait for their first byte … */
+    bool can_take;        /* … and another one is to be had */
     unsigned most;        /* connections that are allowed, at least 1 */
 } RampLook;
 

@@ -84,10 +84,6 @@ unsigned traffic_connections(const Traffic *t) {
     return t->connections;
 }
 
-bool traffic_is_limited(const Traffic *t) {
-    return t->rate > 0;
-}
-
 bool traffic_take(Traffic *t, bool extra) {
     if (t->used >= t->connections || (extra && t->extras >= t->extras_max)) {
         t->hungry = t->hungry || extra;
@@ -120,6 +116,10 @@ unsigned traffic_free_for(const Traffic *t, bool first) {
 
 bool traffic_is_hungry(const Traffic *t) {
     return t->hungry;
+}
+
+void traffic_mark_hungry(Traffic *t) {
+    t->hungry = true;
 }
 
 void traffic_forget_hunger(Traffic *t) {

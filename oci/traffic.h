@@ -25,8 +25,6 @@ DEFINE_CLEANUP(Traffic, traffic_free);
  * limit). */
 void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second);
 unsigned traffic_connections(const Traffic *t);
-/* Are there only so many bytes a second? */
-bool traffic_is_limited(const Traffic *t);
 
 /* Takes a connection; false: none is free.  An `extra` one is the second or a later of one blob:
  * only up to traffic_limit_extras(). */
@@ -37,8 +35,9 @@ void traffic_limit_extras(Traffic *t, unsigned max);
 /* So many a blob could take now, one of them as its `first`, all others as extra ones. */
 unsigned traffic_free_for(const Traffic *t, bool first);
 unsigned traffic_used(const Traffic *t);
-/* Was an extra one refused, since traffic_forget_hunger()? */
+/* Was an extra one refused, or would have been, since traffic_forget_hunger()? */
 bool traffic_is_hungry(const Traffic *t);
+void traffic_mark_hungry(Traffic *t);
 void traffic_forget_hunger(Traffic *t);
 bool traffic_has_free(const Traffic *t);
 /* More are in use than may be, since the limit fell. */

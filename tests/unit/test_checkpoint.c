@@ -6,6 +6,7 @@
 #include "tests/unit/test.h"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 
 #define FILE_NAME "0700000000000000000000000000000000000000000000000000000000000000.tar"
 
@@ -112,6 +113,29 @@ TEST(after_a_boot_only_a_durable_one_counts) {
     save(&f, 9, 10); /* goes before it, though it has a new boot */
     load(&f);
     ASSERT_EQ(f.m[0]->offset, 9);
+    fixture_close(&f);
+}
+
+/* The time of the file is that of the last progress (cache/partial_tries.h). */
+TEST(one_that_was_only_loaded_is_not_written_again) {
+    struct stat before, after;
+    Fixture f;
+
+    fixture_open(&f);
+    save(&f, 1, 10);
+    load(&f);
+    ASSERT_EQ(fstatat(tmpdir_fd(f.dir), FILE_NAME, &before, 0), 0);
+    for (unsigned i = 0; i < 3; i++) {
+        (void)usleep(10000); /* a tick of the file system's clock */
+        ASSERT_OK(checkpoint_settle(f.c, &f.err));
+    }
+    ASSERT_EQ(fstatat(tmpdir_fd(f.dir), FILE_NAME, &after, 0), 0);
+    ASSERT_EQ(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
+    save(&f, 2, 10);
+    ASSERT_OK(checkpoint_settle(f.c, &f.err));
+    f.boot[0]++;
+    load(&f);
+    ASSERT_EQ(f.m[0]->offset, 2);
     fixture_close(&f);
 }
 

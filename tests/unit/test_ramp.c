@@ -31,6 +31,7 @@ static void look(Run *r, uint64_t rate) {
     r->look.hashed += bytes;
     r->look.hash_usec += bytes * USEC_PER_SEC / HASH;
     r->look.running = r->ramp.wanted;
+    r->look.can_take = r->ramp.wanted < r->look.most;
     ramp_look(&r->ramp, &r->look);
 }
 
@@ -210,6 +211,49 @@ TEST(ramp_does_not_swing) {
     r.look.ahead = false;
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = MiB(50) }, 50), 1);
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(20), .all = MiB(160) }, 50), 8);
+}
+
+/* What took the bytes was slow at first, and then waits for them. */
+TEST(ramp_doubts_what_was_enough) {
+    Run r = run_new_far();
+
+    ASSERT_EQ(run_waiting(&r, 70, 5), 1);
+    ASSERT_EQ(run_waiting(&r, 0, 5), 1);
+    r.look.ahead = false;
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 40), 1);
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(50), .all = GiB(10) }, 40), 8);
+}
+
+/* Those that were added are not judged before they have begun, but not waited for without end. */
+TEST(ramp_waits_for_the_first_byte) {
+    Run r = run_new_far();
+
+    ASSERT_EQ(run_waiting(&r, 55, 5), 3);
+    r.look.asking = true;
+    ASSERT_EQ(run(&r, &(Network){ .each = 0, .all = 0 }, 9), 3);
+    r.look.asking = false;
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(17), .all = MiB(50) }, 20), 3);
+    r = run_new_far();
+    ASSERT_EQ(run_waiting(&r, 55, 5), 3);
+    r.look.asking = true;
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(1), .all = GiB(10) }, 20), 8);
+}
+
+/* One more that is not to be had says nothing of its worth. */
+TEST(ramp_tries_only_what_is_to_be_had) {
+    Run r = run_new(8);
+
+    for (unsigned i = 0; i < 50; i++) {
+        uint64_t bytes = MiB(600) / 100;
+
+        r.look.now_usec += LOOK_USEC;
+        r.look.received += bytes;
+        r.look.hashed += bytes;
+        r.look.hash_usec += bytes * USEC_PER_SEC / HASH;
+        r.look.running = 1;
+        ramp_look(&r.ramp, &r.look);
+    }
+    ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(900) }, 20), 2);
 }
 
 TEST(ramp_keeps_to_what_is_allowed) {
