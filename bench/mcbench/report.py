@@ -44,13 +44,18 @@ def aligned(lines, words=1):
                                for i, (cell, width) in enumerate(zip(line, widths))).rstrip() for line in lines)
 
 
+def busy_text(row):
+    """In %; older results have none."""
+    return f"{row['machine_busy']['median'] * 100:.0f}" if "machine_busy" in row else "-"
+
+
 def case_table(name, case):
     lines = [("point", "contender", "mode", "wall s", "min", "max", "MiB/s", "CPU-s/GiB", "busy %", "peak MiB", "ratio")]
     for row in case["rows"]:
         wall = row["wall_seconds"]
         lines.append((row["point"], row["contender"], row["mode"], f"{wall['median']:.2f}", f"{wall['min']:.2f}",
                       f"{wall['max']:.2f}", f"{case['bytes'][row['point']] / MIB / wall['median']:.0f}",
-                      f"{row['cpu_seconds_per_gib']['median']:.2f}", f"{row['machine_busy']['median'] * 100:.0f}",
+                      f"{row['cpu_seconds_per_gib']['median']:.2f}", busy_text(row),
                       f"{row['peak_bytes']['max'] / MIB:.0f}", f"{row['ratio']:.2f}" if row["ratio"] else "-"))
     text = f"({name}) {case['title']}\n{aligned(lines, 3)}\n"
     for failure in case["failed"]:
