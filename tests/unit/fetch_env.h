@@ -39,7 +39,7 @@ struct Registry {
     uint64_t answer_usec;
     const char *etag;
     unsigned n_requests, n_before_head; /* before the first head came */
-    unsigned n_expecting, n_dropped;    /* requests that were ended before their end */
+    unsigned n_expecting, n_dropped;    /* requests that were ended before their last byte */
     uint64_t sent;
     unsigned turn_usec; /* each piece takes so long, behind the first range */
     unsigned chance;    /* not 0: some answers are much slower than others */
@@ -47,7 +47,7 @@ struct Registry {
 
 RegistryRequest *registry_request_free(RegistryRequest *q) {
     if (q) {
-        q->registry->n_dropped += !q->done;
+        q->registry->n_dropped += !q->done && q->at < q->n;
         (void)sd_event_source_disable_unref(q->source);
         free(q);
     }

@@ -163,3 +163,134 @@ TEST(a_registry_that_never_serves_a_range) {
     check_file(&f, MiB(1));
     fixture_close(&f);
 }
+
+/* A blob of a slow registry, of which all the rest was asked for with the second request: it may
+ * have no other connection.  From a far one it has always wanted more. */
+static void start_long(Fixture *f, size_t n, bool far, unsigned breaks) {
+    FetchOptions o;
+
+    fixture_open_at(f, n, far ? 20 * USEC_PER_MSEC : 2 * USEC_PER_MSEC);
+    traffic_limit_extras(f->traffic, 0);
+    f->registry.turn_usec = 4000;
+    f->registry.piece = KiB(16);
+    f->registry.breaks_at = n / 6 * 5;
+    f->registry.n_breaks = breaks;
+    o = options(f, n);
+    ASSERT_OK(fetch_new(&f->fetch, &o, &f->err));
+    while (f->registry.n_requests < 2)
+        ASSERT_OK(sd_event_run(f->event, UINT64_MAX));
+    traffic_forget_hunger(f->traffic);
+}
+
+/* Until it would share that request. */
+static void run_until_hungry(Fixture *f) {
+    while (!f->ended && !traffic_is_hungry(f->traffic))
+        ASSERT_OK(sd_event_run(f->event, UINT64_MAX));
+    ASSERT_TRUE(!f->ended);
+    ASSERT_EQ(f->registry.n_requests, 2);
+    ASSERT_EQ(f->registry.n_dropped, 0);
+}
+
+static void run_to_end(Fixture *f, size_t n) {
+    while (!f->ended)
+        ASSERT_OK(sd_event_run(f->event, UINT64_MAX));
+    ASSERT_OK(f->r);
+    ASSERT_EQ(ring_buffers_free(f->ring), N_BUFFERS);
+    check_file(f, n);
+}
+
+/* A request more would cost it the wait for an answer, also when the long one breaks. */
+TEST(a_blob_of_several_windows_without_more_connections_takes_two_requests) {
+    const size_t size = MiB(3);
+
+    for (unsigned far = 0; far < 2; far++)
+        for (unsigned breaks = 0; breaks < 2; breaks++) {
+            Fixture f;
+
+            start_long(&f, size, far, breaks);
+            run_until_hungry(&f);
+            run_to_end(&f, size);
+            ASSERT_TRUE(traffic_is_hungry(f.traffic));
+            ASSERT_EQ(f.registry.n_dropped, 0);
+            ASSERT_EQ(f.registry.n_requests, 2 + breaks);
+            ASSERT_EQ(f.registry.sent, size);
+            fixture_close(&f);
+        }
+}
+
+TEST(a_long_request_is_shared_once_there_are_more_connections) {
+    const size_t size = MiB(3);
+
+    for (unsigned far = 0; far < 2; far++) {
+        Fixture f;
+
+        start_long(&f, size, far, 0);
+        run_until_hungry(&f);
+        traffic_limit_extras(f.traffic, 2);
+        run_to_end(&f, size);
+        ASSERT_EQ(f.registry.n_dropped, 1);
+        ASSERT_TRUE(f.registry.n_requests > 4);
+        ASSERT_EQ(f.registry.sent, size); /* nothing twice */
+        fixture_close(&f);
+    }
+}
+
+/* What it gave up it could not ask for. */
+TEST(a_long_request_goes_on_while_nothing_may_be_asked_for) {
+    const size_t size = MiB(3);
+    Fixture f;
+
+    start_long(&f, size, true, 0);
+    traffic_hold(f.traffic, 250 * USEC_PER_MSEC);
+    traffic_limit_extras(f.traffic, 2);
+    while (traffic_is_held(f.traffic)) {
+        ASSERT_EQ(f.registry.n_dropped, 0);
+        ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
+    }
+    run_to_end(&f, size);
+    ASSERT_EQ(f.registry.n_dropped, 1);
+    ASSERT_EQ(f.registry.sent, size);
+    fixture_close(&f);
+}
+
+/* Other blobs have them all. */
+TEST(a_long_request_goes_on_while_no_connection_is_to_be_had) {
+    const size_t size = MiB(3);
+    Fixture f;
+
+    start_long(&f, size, true, 0);
+    ASSERT_TRUE(traffic_take(f.traffic, false));
+    ASSERT_TRUE(traffic_take(f.traffic, false));
+    traffic_limit_extras(f.traffic, 2);
+    run_until_hungry(&f);
+    for (unsigned i = 0; i < 2; i++) { /* and once more */
+        traffic_forget_hunger(f.traffic);
+        run_until_hungry(&f);
+    }
+    traffic_give(f.traffic, false);
+    run_to_end(&f, size);
+    ASSERT_EQ(f.registry.n_dropped, 1);
+    ASSERT_EQ(f.registry.sent, size);
+    traffic_give(f.traffic, false);
+    fixture_close(&f);
+}
+
+/* More connections would share the same bandwidth. */
+TEST(a_bandwidth_limit_leaves_a_near_blob_its_one_connection) {
+    const size_t size = MiB(1);
+    FetchOptions o;
+    Fixture f;
+
+    fixture_open_at(&f, size, 2 * USEC_PER_MSEC);
+    traffic_limit(f.traffic, 3, MiB(1));
+    o = options(&f, size);
+    ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+    while (f.registry.sent < size / 2)
+        ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
+    ASSERT_EQ(traffic_used(f.traffic), 1);
+    traffic_limit(f.traffic, 3, 0);
+    run_to_end(&f, size);
+    ASSERT_EQ(f.registry.n_dropped, 0);
+    ASSERT_EQ(f.registry.n_requests, 2);
+    fixture_close(&f);
+}
