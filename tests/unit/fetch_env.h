@@ -40,6 +40,7 @@ struct Registry {
     const char *etag;
     unsigned n_requests, n_before_head; /* before the first head came */
     unsigned n_expecting, n_dropped;    /* requests that were ended before their last byte */
+    unsigned n_paused;                  /* pieces that had to wait */
     uint64_t sent;
     unsigned turn_usec; /* each piece takes so long, behind the first range */
     unsigned chance;    /* not 0: some answers are much slower than others */
@@ -72,6 +73,7 @@ static inline int on_turn(sd_event_source *source, void *arg) {
     if (k > 0) {
         r = h.on_data(h.arg, q->body + q->at, k);
         if (r == 1) { /* until it is resumed */
+            q->registry->n_paused++;
             (void)sd_event_source_set_enabled(source, SD_EVENT_OFF);
             return 0;
         }

@@ -294,3 +294,37 @@ TEST(a_bandwidth_limit_leaves_a_near_blob_its_one_connection) {
     ASSERT_EQ(f.registry.n_requests, 2);
     fixture_close(&f);
 }
+
+/* A limit that never lasts, so that no look finds it waiting: it did, though, since the last one.
+ */
+TEST(a_bandwidth_limit_that_comes_and_goes_adds_no_connection) {
+    const size_t size = MiB(1);
+    uint64_t sent = 0;
+    FetchOptions o;
+    Fixture f;
+
+    fixture_open_at(&f, size, 2 * USEC_PER_MSEC);
+    f.registry.turn_usec = 200;
+    f.registry.piece = 4000;
+    o = options(&f, size);
+    ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+    while (!f.ended) {
+        unsigned n_paused = f.registry.n_paused;
+
+        ASSERT_OK(sd_event_run(f.event, UINT64_MAX));
+        if (f.registry.n_paused > n_paused) {
+            traffic_limit(f.traffic, 3, 0);
+            if (f.fetch)
+                fetch_wake(f.fetch);
+        } else if (f.registry.sent > sent) {
+            traffic_limit(f.traffic, 3, 1);
+        }
+        sent = f.registry.sent;
+    }
+    ASSERT_OK(f.r);
+    ASSERT_TRUE(f.registry.n_paused > 100);
+    ASSERT_EQ(f.registry.n_dropped, 0);
+    ASSERT_EQ(f.registry.n_requests, 2);
+    check_file(&f, size);
+    fixture_close(&f);
+}
