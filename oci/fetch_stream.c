@@ -356,12 +356,13 @@ static bool may_ramp(const Fetch *f) {
            !f->throttled;
 }
 
-/* Waits one of them for its first byte? */
-static bool is_asking(const Fetch *f) {
+/* So many wait for their first byte. */
+static unsigned count_asking(const Fetch *f) {
+    unsigned n = 0;
+
     for (unsigned i = 0; i < f->n_streams; i++)
-        if (f->streams[i]->fresh == 0 && f->streams[i]->paused_usec == 0)
-            return true;
-    return false;
+        n += f->streams[i]->fresh == 0 && f->streams[i]->paused_usec == 0;
+    return n;
 }
 
 static bool can_take(const Fetch *f) {
@@ -385,6 +386,7 @@ static void share_long(Fetch *f) {
 }
 
 static void look(Fetch *f) {
+    unsigned n_asking = count_asking(f);
     RampLook look = { .now_usec = now_usec(),
                       .received = f->received,
                       .hashed = f->hash_bytes,
@@ -392,13 +394,13 @@ static void look(Fetch *f) {
                       .waited_usec = f->waited_usec,
                       .ahead = is_ahead(f),
                       .running = f->n_streams,
-                      .asking = is_asking(f),
+                      .asking = n_asking > 0,
                       .can_take = can_take(f),
                       .most = traffic_connections(f->c->traffic) };
 
     for (unsigned i = 0; i < f->n_streams; i++)
         look.waited_usec += fetch_stream_idle_usec(f->streams[i], look.now_usec);
-    if (may_ramp(f))
+    if (may_ramp(f) && n_asking < f->n_streams)
         ramp_look(&f->ramp, &look);
     else
         ramp_skip(&f->ramp, &look);

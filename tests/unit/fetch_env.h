@@ -42,7 +42,8 @@ struct Registry {
     unsigned n_expecting, n_dropped;    /* requests that were ended before their last byte */
     unsigned n_paused;                  /* pieces that had to wait */
     uint64_t sent;
-    unsigned turn_usec; /* each piece takes so long, behind the first range */
+    unsigned turn_usec; /* each piece takes so long, behind the first range … */
+    bool turn_once;     /* … but only ten times, before the answer */
     unsigned chance;    /* not 0: some answers are much slower than others */
 };
 
@@ -65,6 +66,10 @@ static inline int on_turn(sd_event_source *source, void *arg) {
     if (++q->turns % q->every != 0)
         return 0;
     (void)usleep(q->turn_usec);
+    if (q->registry->turn_once && q->turns >= 10)
+        q->turn_usec = 0;
+    if (q->turn_usec > 0 && q->registry->turn_once)
+        return 0;
     if (!q->told && q->fail != REGISTRY_RANGE_IGNORED) {
         q->told = true;
         q->registry->n_before_head = q->registry->n_before_head ?: q->registry->n_requests;

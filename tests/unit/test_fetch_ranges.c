@@ -74,6 +74,23 @@ TEST(a_near_registry_that_is_slow_gets_more_connections) {
     fixture_close(&f);
 }
 
+/* Its answer to the second request takes long, once: that says nothing of connections. */
+TEST(a_near_registry_that_answers_late_gets_no_connection) {
+    Fixture f;
+    FetchOptions o;
+
+    fixture_open_at(&f, MiB(2), 2 * USEC_PER_MSEC);
+    f.registry.turn_usec = 15000;
+    f.registry.turn_once = true;
+    f.registry.piece = KiB(16);
+    o = options(&f, MiB(2));
+    ASSERT_OK(run(&f, &o));
+    ASSERT_EQ(f.registry.n_requests, 2);
+    ASSERT_EQ(f.registry.n_dropped, 0);
+    check_file(&f, MiB(2));
+    fixture_close(&f);
+}
+
 /* All connections begin before the first answer; it tells the others what they have to expect. */
 TEST(nothing_waits_for_the_first_answer_of_a_far_registry) {
     for (unsigned far = 0; far < 2; far++) {
