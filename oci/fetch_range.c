@@ -109,14 +109,15 @@ static bool is_in_one(const Fetch *f) {
 }
 
 bool fetch_choose_range(const Fetch *f, Extent *ret) {
-    unsigned pieces = is_in_one(f) ? f->window.span : next_pieces(f);
+    bool one = is_in_one(f);
+    unsigned pieces = one ? f->window.span : next_pieces(f);
     Extent taken[FETCH_STREAMS_MAX];
 
     for (unsigned i = 0; i < f->n_streams; i++)
         taken[i] = (Extent){ f->streams[i]->at, f->streams[i]->end };
     if (!window_claim(&f->window, taken, f->n_streams, pieces, ret))
         return false;
-    if (is_in_one(f))
+    if (one)
         widen(f, ret);
     else
         ret->end = MIN(ret->end, window_begin(&f->window, ret->begin / f->window.piece_bytes +

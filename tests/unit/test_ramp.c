@@ -23,16 +23,20 @@ static Run run_new(unsigned most) {
     return r;
 }
 
-static void look(Run *r, uint64_t rate) {
+static void look_at(Run *r, unsigned running, bool can_take, uint64_t rate) {
     uint64_t bytes = rate * LOOK_USEC / USEC_PER_SEC;
 
     r->look.now_usec += LOOK_USEC;
     r->look.received += bytes;
     r->look.hashed += bytes;
     r->look.hash_usec += bytes * USEC_PER_SEC / HASH;
-    r->look.running = r->ramp.wanted;
-    r->look.can_take = r->ramp.wanted < r->look.most;
+    r->look.running = running;
+    r->look.can_take = can_take;
     ramp_look(&r->ramp, &r->look);
+}
+
+static void look(Run *r, uint64_t rate) {
+    look_at(r, r->ramp.wanted, r->ramp.wanted < r->look.most, rate);
 }
 
 /* Connections after so many looks. */
@@ -243,16 +247,8 @@ TEST(ramp_waits_for_the_first_byte) {
 TEST(ramp_tries_only_what_is_to_be_had) {
     Run r = run_new(8);
 
-    for (unsigned i = 0; i < 50; i++) {
-        uint64_t bytes = MiB(600) / 100;
-
-        r.look.now_usec += LOOK_USEC;
-        r.look.received += bytes;
-        r.look.hashed += bytes;
-        r.look.hash_usec += bytes * USEC_PER_SEC / HASH;
-        r.look.running = 1;
-        ramp_look(&r.ramp, &r.look);
-    }
+    for (unsigned i = 0; i < 50; i++)
+        look_at(&r, 1, false, MiB(600));
     ASSERT_EQ(run(&r, &(Network){ .each = MiB(600), .all = MiB(900) }, 20), 2);
 }
 
