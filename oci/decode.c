@@ -21,6 +21,7 @@ struct Decoder {
     bool in_frame;            /* within a gzip member or a zstd frame */
     uint64_t skip;            /* bytes of the source that were decoded already, by another one */
     uint8_t head[HEAD_BYTES]; /* the first bytes, when the source gave them in pieces */
+    uint64_t given;           /* bytes of the source behind these */
     const uint8_t *in;        /* borrowed from the source, or `head` */
     size_t n_in;
     const uint8_t *later; /* behind `head` */
@@ -76,8 +77,13 @@ static int refill(Decoder *d, Err *err) {
             d->source_ended = true;
         }
         skip(d);
+        d->given += d->n_in;
     }
     return 0;
+}
+
+uint64_t decoder_used(const Decoder *d) {
+    return d->given - d->n_in - d->n_later;
 }
 
 /* RFC 1952 2.3.1; RFC 8878 3.1.1 and 3.1.2 (skippable frames). */

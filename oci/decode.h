@@ -21,6 +21,8 @@ DEFINE_CLEANUP(Decoder, decoder_free);
  * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; and those of the source.
  * Blocks as the source does: for a thread of its own. */
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
+/* Bytes of the source that all it gave was of; what another one had decoded does not count. */
+uint64_t decoder_used(const Decoder *d);
 #define DECODER_BUILD_MAX 32
 /* Where a decoder is, between two calls: all it gave was of the bytes before the last `left` that
  * the source gave. */

@@ -394,12 +394,10 @@ uint64_t layer_job_resumed(const LayerJob *j) {
     return j->fetch ? fetch_resumed(j->fetch) : MAX(j->resumed, (uint64_t)atomic_load(&j->proved));
 }
 
-/* The blob may have fewer bytes than the tar. */
 uint64_t layer_job_ahead(const LayerJob *j) {
-    uint64_t ahead = atomic_load(&j->now.ahead), decoded = atomic_load(&j->now.decoded);
-    uint64_t bytes = layer_job_bytes(j);
+    uint64_t there = atomic_load(&j->now.there);
 
-    return decoded > bytes ? (uint64_t)((double)ahead / (double)decoded * (double)bytes) : ahead;
+    return there - MIN(there, layer_job_bytes(j));
 }
 
 bool layer_job_is_composed(const LayerJob *j) {

@@ -98,6 +98,7 @@ static void get_place(const CheckpointMessage *m, Restored *ret) {
                                  .n = m->decoder.len };
     memcpy(u->decoder.build, m->decoder_build.data, sizeof(u->decoder.build));
     u->decoded = m->decoded;
+    u->blob = m->offset + m->skip;
     u->pax = m->pax;
     u->used = (UnpackUsed){ m->content_bytes, m->entries, m->files };
     u->entry = (LayerEntry){

@@ -21,9 +21,11 @@ typedef struct Unpack {
     UnpackUsed *used;
     Writers *writers;
     struct archive *archive;
-    uint64_t decoded;    /* bytes the decoder gave */
-    uint64_t fed;        /* those that libarchive was given */
-    const uint8_t *rest; /* those that it is to be given first … */
+    uint64_t decoded;                 /* bytes the decoder gave … */
+    uint64_t blob;                    /* … and those of the blob that another one had decoded */
+    uint64_t file_decoded, file_blob; /* both, where the open file began, or is gone on with */
+    uint64_t fed;                     /* those that libarchive was given */
+    const uint8_t *rest;              /* those that it is to be given first … */
     size_t n_rest;
     bool pax; /* … behind a header that tells it what another one knew: hard links may have contents
                */
@@ -44,8 +46,6 @@ static int next_bytes(Unpack *u, const uint8_t **ret, size_t *ret_n, Err *err) {
     if (r <= 0)
         return r;
     u->decoded += *ret_n;
-    if (u->o->now)
-        atomic_store(&u->o->now->decoded, u->decoded);
     if (u->decoded - MIN(u->decoded, u->used->bytes) > DECODED_EXTRA_BYTES)
         return err_set(err, -E2BIG, "the tar has more than %llu GiB that are not content",
                        (unsigned long long)(DECODED_EXTRA_BYTES >> 30));
@@ -114,6 +114,11 @@ static int refuse(const char *name, const char *what, Err *err) {
                    what);
 }
 
+/* Bytes of the blob that all of `decoded` is of. */
+static uint64_t blob_bytes(const Unpack *u) {
+    return u->blob + decoder_used(u->decoder);
+}
+
 /* Takes `n` from what is left; false when there is less. */
 static bool take(atomic_uint_fast64_t *left, uint64_t n) {
     uint_fast64_t now = atomic_load(left);
@@ -153,7 +158,9 @@ static int ends_early(const char *path, Err *err) {
 
 /* All that the decoder gave is in the file `e`: tells the place, if it is time for that. */
 static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
-    UnpackPlace place = { .decoded = u->decoded, .pax = u->pax, .used = *u->used, .entry = *e };
+    UnpackPlace place = {
+        .decoded = u->decoded, .blob = blob_bytes(u), .pax = u->pax, .used = *u->used, .entry = *e
+    };
     int r;
 
     if (!u->o->on_place || now_usec() < u->told_usec + u->o->place_usec ||
@@ -168,10 +175,23 @@ static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
     return r;
 }
 
-/* A file takes its space with its first chunk; one that is a single chunk is there with it. */
-static void tell_ahead(const Unpack *u, const LayerEntry *e, uint64_t left) {
-    if (u->o->now)
-        atomic_store(&u->o->now->ahead, e->size - left > UNPACK_FILE_WHOLE ? left : 0);
+/* What is to come of a file was allocated with its first chunk; one that is a single chunk is there
+ * with it.  In the blob the rest is taken to be as long as what has come of it: other files of the
+ * tar may be compressed better, or worse. */
+static void tell_there(const Unpack *u, const LayerEntry *e, uint64_t left) {
+    uint64_t there = blob_bytes(u), blob = there - u->file_blob,
+             decoded = u->decoded - u->file_decoded;
+
+    if (!u->o->now)
+        return;
+    if (e->size - left > UNPACK_FILE_WHOLE)
+        there += blob < decoded ? (uint64_t)((double)left / (double)decoded * (double)blob) : left;
+    atomic_store(&u->o->now->there, there);
+}
+
+static void begin_file(Unpack *u) {
+    u->file_decoded = u->decoded;
+    u->file_blob = blob_bytes(u);
 }
 
 /* Has libarchive handed on all that it was given, with the `n` bytes that it gave last? */
@@ -197,7 +217,7 @@ static int copy_data(Unpack *u, const LayerEntry *e, Err *err) {
             return refuse(u->name.path, "a sparse file", err);
         r = writers_write(u->writers, data, n, err);
         at += n;
-        tell_ahead(u, e, size - at);
+        tell_there(u, e, size - at);
         if (r >= 0 && at < size && is_drained(u, n))
             r = tell_place(u, e, err);
         if (r < 0)
@@ -221,6 +241,7 @@ static int take_file(Unpack *u, struct archive_entry *entry, LayerEntry *e, Err 
     e->size = (uint64_t)size;
     e->executable = (archive_entry_mode(entry) & 0111) != 0;
     r = writers_add(u->writers, e, u->used->files++, err);
+    begin_file(u);
     return r < 0 ? r : copy_data(u, e, err);
 }
 
@@ -347,7 +368,7 @@ static int read_rest(Unpack *u, const LayerEntry *e, uint64_t left, Err *err) {
         u->n_rest -= n;
         left -= n;
         if (e)
-            tell_ahead(u, e, left);
+            tell_there(u, e, left);
         if (r >= 0 && e && left > 0)
             r = tell_place(u, e, err);
     }
@@ -365,6 +386,8 @@ static int go_on(Unpack *u, const UnpackPlace *from, Err *err) {
     if (r < 0)
         return r;
     u->decoded = from->decoded;
+    u->blob = from->blob;
+    begin_file(u);
     u->pax = from->pax;
     r = writers_resume(u->writers, e, from->used.files - 1, &from->open, err);
     if (r >= 0)

@@ -28,7 +28,8 @@ typedef struct UnpackUsed {
 /* In the middle of a file: all before it is written and told, and another one can go on there. */
 typedef struct UnpackPlace {
     DecoderState decoder;
-    uint64_t decoded; /* bytes of the tar */
+    uint64_t decoded; /* bytes of the tar … */
+    uint64_t blob;    /* … and of the blob that they are of */
     bool pax;         /* it has been found to be a pax archive */
     UnpackUsed used;
     LayerEntry entry; /* the file, of which its name is the last that was given … */
@@ -37,8 +38,8 @@ typedef struct UnpackPlace {
 
 /* For who asks meanwhile. */
 typedef struct UnpackNow {
-    atomic_uint_fast64_t decoded; /* bytes of the tar */
-    atomic_uint_fast64_t ahead;   /* bytes to come of the open file, which has its space on disk */
+    atomic_uint_fast64_t there; /* bytes of the blob, from its start, about: those of which the
+                                   content has its space on disk, as all of the open file has */
 } UnpackNow;
 
 typedef struct UnpackOptions {
