@@ -482,11 +482,18 @@ void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed) 
     rate_add(&p->rate, now_usec(), p->bytes_done - p->bytes_resumed);
 }
 
+void flight_own_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed,
+                         uint64_t ahead) {
+    flight_progress(p, layer, bytes, resumed);
+    p->layers[layer].ahead = ahead;
+    if (bytes + ahead == 0) /* what was there is of no use */
+        p->layers[layer].claimed = 0;
+}
+
 static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead) {
     Flight *p = arg;
 
-    flight_progress(p, layer, bytes, resumed);
-    p->layers[layer].ahead = ahead;
+    flight_own_progress(p, layer, bytes, resumed, ahead);
     sharer_progress(p->sharer, layer, bytes, resumed);
 }
 

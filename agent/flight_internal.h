@@ -13,8 +13,8 @@
 typedef struct FlightLayer {
     uint64_t bytes;   /* received, by this pull or the one that has the layer */
     uint64_t resumed; /* of these, found on disk */
-    uint64_t claimed; /* on disk since it is ours to fetch; of a tar, content */
-    uint64_t ahead;   /* bytes to come that have their space there: of a tar, in its open file */
+    uint64_t claimed; /* on disk since it is ours to fetch, until more comes; of a tar, content */
+    uint64_t ahead;   /* bytes to come that have their space there, as our worker says */
     ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */
@@ -97,6 +97,8 @@ void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg);
 bool flight_step_ended(Flight *p, int r, const Err *err);
 void flight_finish(Flight *p, int r, const Err *err);
 void flight_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed);
+/* The same of a layer that is ours; `ahead` more have their space there. */
+void flight_own_progress(Flight *p, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
 /* The layer is in: by our worker, or by another pull. */
 void flight_layer_in(Flight *p, size_t layer);
 

@@ -8,16 +8,17 @@ bool flight_fetches(const Flight *p, size_t layer) {
     return l->role == SHARE_FETCH && !l->left_out && !l->cached && !l->done;
 }
 
-/* What of the layer is on disk, or has its space there: a raw one takes all of that before its
- * first byte comes, a tar for each of its large files.  What was claimed is received again, as it
- * is read back. */
+/* What of the blob is on disk, or has its space there: a raw one takes all of that before its
+ * first byte comes, a tar for each of its large files.  Of what was claimed of a tar the worker
+ * knows how much of the blob it is, and says so before it reads it back; until then it may be less.
+ */
 static uint64_t taken(const Flight *p, size_t layer) {
     const FlightLayer *l = &p->layers[layer];
     const Layer *what = &p->manifest->layers[layer];
 
     if (l->came || (what->kind == LAYER_KIND_RAW && l->bytes > 0))
         return what->size;
-    return l->claimed > 0 ? MAX(l->bytes, l->claimed) : l->bytes + l->ahead;
+    return l->bytes + l->ahead > 0 ? l->bytes + l->ahead : l->claimed;
 }
 
 uint64_t flight_promised(const Flight *p) {
@@ -47,7 +48,7 @@ uint64_t flight_content_max(const Flight *p) {
 
     for (size_t i = 0; i < p->manifest->n_layers; i++)
         if (flight_fetches(p, i) && !p->layers[i].came)
-            sum += taken(p, i);
+            sum += MAX(taken(p, i), p->layers[i].claimed);
     return sum;
 }
 

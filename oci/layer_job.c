@@ -285,6 +285,7 @@ static int run_restore(void *arg, Err *err) {
         .seen = j->seen,
         .cancelled = &j->cancelled,
         .proved = &j->proved,
+        .now = &j->now,
     };
     int r = 0;
 

@@ -33,9 +33,9 @@ typedef struct PullLayer {
     const ManifestLayer *layer; /* borrowed from the manifest */
     PullLayerState state;
     LayerJob *job;
-    bool anew;            /* what came the last time was wrong */
-    uint64_t bytes, told; /* that are there, and what the daemon knows of it */
-    uint64_t resumed;
+    bool anew;                 /* what came the last time was wrong */
+    uint64_t bytes, resumed;   /* that are there … */
+    uint64_t told, told_ahead; /* … and what the daemon knows of it */
 } PullLayer;
 
 struct Pull {

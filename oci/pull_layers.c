@@ -122,19 +122,21 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
     (void)usec;
     for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
         PullLayer *l = p->order[i];
+        uint64_t ahead = l->job ? layer_job_ahead(l->job) : 0;
 
         if (l->job) {
             l->bytes = layer_job_bytes(l->job);
             l->resumed = layer_job_resumed(l->job);
         }
-        if (l->bytes == l->told)
+        if (l->bytes == l->told && ahead == l->told_ahead)
             continue;
         l->told = l->bytes;
+        l->told_ahead = ahead;
         modelcached__worker__layer_progress__init(&items[i]);
         items[i].index = l->index;
         items[i].bytes = l->bytes;
         items[i].resumed = l->resumed;
-        items[i].ahead = l->job ? layer_job_ahead(l->job) : 0;
+        items[i].ahead = ahead;
         pointers[progress.n_layers++] = &items[i];
     }
     if (progress.n_layers > 0) {

@@ -183,6 +183,7 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     ret->place = (UnpackPlace){ 0 };
     if (!m->complete)
         get_place(m, ret);
+    atomic_store(&r->o->now->there, m->complete ? m->size : unpack_there(&ret->place));
     if (!decoder_state_is_ours(&ret->place.decoder))
         return err_set(err, -EBADMSG, "another build of the decoder was here before");
     from.mark.bytes = m->list_bytes;
@@ -226,6 +227,7 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
     }
     if (r == 0) { /* what was proved in vain */
         seen_clear(o->seen);
+        atomic_store(&o->now->there, 0);
         *ret = (Restored){ 0 };
     }
     free(restore.wanted);

@@ -16,7 +16,8 @@ typedef struct RestoreOptions {
     size_t buffer_bytes; /* a stream goes on after whole buffers only */
     Seen *seen;
     const atomic_bool *cancelled;
-    atomic_uint_fast64_t *proved; /* for who asks meanwhile: bytes of the blob, about */
+    atomic_uint_fast64_t *proved; /* for who asks meanwhile: bytes of the blob, about … */
+    UnpackNow *now;               /* … and what is there, when all of it is proved */
 } RestoreOptions;
 
 /* What there is. */

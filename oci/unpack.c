@@ -175,18 +175,28 @@ static int tell_place(Unpack *u, const LayerEntry *e, Err *err) {
     return r;
 }
 
+/* How long the rest of a file is in the blob, as what has come of it says. */
+static uint64_t scale(uint64_t left, uint64_t decoded, uint64_t blob) {
+    return blob < decoded ? (uint64_t)((double)left / (double)decoded * (double)blob) : left;
+}
+
 /* What is to come of a file was allocated with its first chunk; one that is a single chunk is there
- * with it.  In the blob the rest is taken to be as long as what has come of it: other files of the
- * tar may be compressed better, or worse. */
+ * with it.  Other files of the tar may be compressed better, or worse. */
 static void tell_there(const Unpack *u, const LayerEntry *e, uint64_t left) {
-    uint64_t there = blob_bytes(u), blob = there - u->file_blob,
-             decoded = u->decoded - u->file_decoded;
+    uint64_t there = blob_bytes(u);
 
     if (!u->o->now)
         return;
     if (e->size - left > UNPACK_FILE_WHOLE)
-        there += blob < decoded ? (uint64_t)((double)left / (double)decoded * (double)blob) : left;
+        there += scale(left, u->decoded - u->file_decoded, there - u->file_blob);
     atomic_store(&u->o->now->there, there);
+}
+
+uint64_t unpack_there(const UnpackPlace *place) {
+    uint64_t written = place->open.written.bytes;
+    uint64_t left = place->entry.size - written - place->open.n_pending;
+
+    return place->blob + (written > 0 ? scale(left, place->decoded, place->blob) : 0);
 }
 
 static void begin_file(Unpack *u) {

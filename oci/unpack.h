@@ -42,6 +42,9 @@ typedef struct UnpackNow {
                                    content has its space on disk, as all of the open file has */
 } UnpackNow;
 
+/* As much is there at that place. */
+uint64_t unpack_there(const UnpackPlace *place);
+
 typedef struct UnpackOptions {
     int dir_fd;       /* where files go, borrowed */
     const char *name; /* the files' names begin with it: "<name>-<sequence>"; borrowed */

@@ -154,6 +154,22 @@ def test_kill_at_many_moments_of_one_pull(served, start, codec):
     assert total < size + 0.75 * before
 
 
+@pytest.mark.parametrize("codec", ["tar", "tar+gzip"])
+def test_what_has_its_space_is_told_at_once(served, start, codec):
+    """Before anything comes: the file of 40 MiB that was open has all of its own."""
+    registry, artifact, _, reference = pulled = served(codec)
+    registry.rate = 8 * MIB
+    folder = killed(start, pulled, 20 * MIB)
+    registry.fault("/blobs/", "delay", seconds=60)
+    worker = start(reference, **JOB)
+    move(folder, worker.folder, artifact)
+    worker.until("resolved").plan(0)
+    worker.until("progress")
+    assert 0 < worker.resumed[0] == worker.progress[0] < 30 * MIB
+    assert 40 * MIB <= worker.progress[0] + worker.ahead[0] < 42 * MIB
+    worker.close()
+
+
 @pytest.mark.parametrize("memory", [4 * MIB, 64 * MIB])
 def test_other_buffers_go_on_or_begin_anew(served, start, memory):
     registry, artifact, tar, reference = pulled = served("tar+gzip")

@@ -117,27 +117,37 @@ static void cancel(Fixture *f) {
 /* Each as it is read back, and after it. */
 static void check_promised(Flight *p, uint64_t all, uint64_t claimed) {
     ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(1), MiB(1));
+    flight_own_progress(p, 0, MiB(1), MiB(1), 0);
     ASSERT_EQ(flight_promised(p), all - GiB(1)); /* the file has all its space */
-    flight_progress(p, 0, 0, 0);                 /* it was of no use */
+    flight_own_progress(p, 0, 0, 0, 0);          /* it was of no use */
     ASSERT_EQ(flight_promised(p), all);
-    p->manifest->layers[0].kind = LAYER_KIND_TAR; /* more is on disk than the blob had */
+}
+
+/* Of a tar more is on disk than the blob had. */
+static void check_promised_tar(Flight *p, uint64_t all, uint64_t claimed) {
     p->layers[0].claimed = claimed;
-    flight_progress(p, 0, MiB(100), MiB(100));
     ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_progress(p, 0, MiB(100) + 1, MiB(100));
-    p->layers[0].ahead = MiB(500); /* its open file has all its space */
+    flight_own_progress(p, 0, 0, 0, MiB(60)); /* the worker has looked how much of the blob it is */
+    ASSERT_EQ(flight_promised(p), all - MiB(60));
+    flight_own_progress(p, 0, MiB(40), MiB(40), MiB(20));
+    ASSERT_EQ(flight_promised(p), all - MiB(60));
+    ASSERT_EQ(flight_content_max(p), ROOM_BYTES + claimed);
+    flight_own_progress(p, 0, MiB(100) + 1, MiB(60), MiB(500)); /* its open file */
     ASSERT_EQ(flight_promised(p), all - MiB(600) - 1);
-    p->layers[0].ahead = 0;
+    flight_own_progress(p, 0, MiB(100) + 1, MiB(60), 0);
     ASSERT_EQ(flight_promised(p), all - MiB(100) - 1);
+    flight_own_progress(p, 0, 0, 0, MiB(60));
+    p->layers[0].claimed = claimed;
+    flight_own_progress(p, 0, 0, 0, 0); /* it was of no use */
+    ASSERT_EQ(flight_promised(p), all);
     p->layers[0].came = true;
     ASSERT_EQ(flight_promised(p), all - GiB(1));
     p->layers[0].came = false;
-    p->manifest->layers[0].kind = LAYER_KIND_RAW;
 }
 
 TEST(flight_what_an_earlier_pull_left_needs_no_room_again) {
     STORE_TEST_DIR(dir);
+    const uint64_t all = GiB(1) + strlen(fake_content(1));
     uint64_t claimed;
     Fixture f;
 
@@ -149,7 +159,10 @@ TEST(flight_what_an_earlier_pull_left_needs_no_room_again) {
     claimed = leave_part(f.e.store);
     start(&f);
     ASSERT_EQ(f.n, 3); /* for the check, for that after room was made, and for the plan */
-    check_promised(f.p, GiB(1) + strlen(fake_content(1)), claimed);
+    check_promised(f.p, all, claimed);
+    f.p->manifest->layers[0].kind = LAYER_KIND_TAR;
+    check_promised_tar(f.p, all, claimed);
+    f.p->manifest->layers[0].kind = LAYER_KIND_RAW;
     cancel(&f);
     ASSERT_EQ(flight_promised(f.p), 0);
     ASSERT_EQ(env_count(f.e.store, "partial", true), 2);

@@ -20,6 +20,7 @@ typedef struct Fixture {
     Restored restored;
     atomic_bool cancelled;
     atomic_uint_fast64_t proved;
+    UnpackNow now;
     size_t buffer_bytes;
     Err err;
 } Fixture;
@@ -97,7 +98,8 @@ static int restore(Fixture *f) {
                          .layer = LAYER,
                          .buffer_bytes = f->buffer_bytes,
                          .cancelled = &f->cancelled,
-                         .proved = &f->proved };
+                         .proved = &f->proved,
+                         .now = &f->now };
 
     restored_done(&f->restored);
     f->seen = seen_free(f->seen);
@@ -135,7 +137,9 @@ TEST(what_was_noted_comes_back) {
     ASSERT_EQ(u->open.written.digest.bytes[0], 77);
     ASSERT_EQ(u->open.n_pending, 2);
     ASSERT_EQ(u->open.pending[1], 2);
+    ASSERT_EQ(u->blob, 2 * BUFFER + 13);
     ASSERT_EQ(atomic_load(&f.proved), 22);
+    ASSERT_EQ(atomic_load(&f.now.there), 2 * BUFFER + 13 + 9000 - 4096 - 2);
     digest_of(&digest, "content two", 11);
     ASSERT_TRUE(seen_test_and_add(f.seen, &digest, true)); /* it is known again */
     fixture_close(&f);
@@ -149,6 +153,7 @@ TEST(a_complete_layer_needs_nothing_more) {
     ASSERT_OK(restore_note_complete(f.c, &f.list, &f.err));
     ASSERT_EQ(restore(&f), 1);
     ASSERT_TRUE(f.restored.complete);
+    ASSERT_EQ(atomic_load(&f.now.there), 100000);
     ASSERT_EQ(f.restored.list.bytes, f.list.bytes);
     ASSERT_EQ(f.restored.used.bytes, 22); /* two have a file */
     ASSERT_EQ(f.restored.used.entries, 4);
@@ -183,6 +188,7 @@ TEST(what_is_not_as_it_was_is_not_gone_on_with) {
         (void)close(fd);
         ASSERT_EQ(restore(&f), 0);
         ASSERT_TRUE(!f.restored.log && !f.restored.message);
+        ASSERT_EQ(atomic_load(&f.now.there), 0);
         fixture_close(&f);
     }
 }

@@ -35,7 +35,7 @@ class Worker:
         self.pb, self.folder, self.no_uring = pb, folder, no_uring
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
-        self.resumed, self.content_max = {}, 1 << 40
+        self.resumed, self.ahead, self.content_max = {}, {}, 1 << 40
         os.makedirs(folder, mode=0o700, exist_ok=True)
         if os.geteuid() == 0:
             os.chown(folder, UID, UID)
@@ -86,6 +86,7 @@ class Worker:
         if kind == "progress":
             self.progress.update({item.index: item.bytes for item in message.progress.layers})
             self.resumed.update({item.index: item.resumed for item in message.progress.layers})
+            self.ahead.update({item.index: item.ahead for item in message.progress.layers})
             self.waiting += [message.progress.waiting] if message.progress.waiting else []
         elif kind == "entries":
             assert len(message.entries.entries) <= 1000
