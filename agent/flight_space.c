@@ -8,16 +8,14 @@ bool flight_fetches(const Flight *p, size_t layer) {
     return l->role == SHARE_FETCH && !l->left_out && !l->cached && !l->done;
 }
 
-/* What of the blob is on disk, or has its space there: a raw one takes all of that before its
- * first byte comes, a tar for each of its large files.  Of what was claimed of a tar the worker
+/* What of the blob is on disk, or has its space there.  Of what was claimed of a tar the worker
  * knows how much of the blob it is, and says so before it reads it back; until then it may be less.
  */
 static uint64_t taken(const Flight *p, size_t layer) {
     const FlightLayer *l = &p->layers[layer];
-    const Layer *what = &p->manifest->layers[layer];
 
-    if (l->came || (what->kind == LAYER_KIND_RAW && l->bytes > 0))
-        return what->size;
+    if (l->came)
+        return p->manifest->layers[layer].size;
     return l->bytes + l->ahead > 0 ? l->bytes + l->ahead : l->claimed;
 }
 

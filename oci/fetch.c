@@ -349,6 +349,10 @@ uint64_t fetch_resumed(const Fetch *f) {
     return f->resumed;
 }
 
+bool fetch_has_space(const Fetch *f) {
+    return f->open && !f->o.feed && !f->small;
+}
+
 bool fetch_is_composed(const Fetch *f) {
     return f->resumed > 0 || f->n_requests > 1;
 }

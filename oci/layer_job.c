@@ -398,6 +398,8 @@ uint64_t layer_job_resumed(const LayerJob *j) {
 uint64_t layer_job_ahead(const LayerJob *j) {
     uint64_t there = atomic_load(&j->now.there);
 
+    if (j->fetch && fetch_has_space(j->fetch))
+        there = j->o.layer->layer.size;
     return there - MIN(there, layer_job_bytes(j));
 }
 

@@ -43,8 +43,9 @@ DEFINE_CLEANUP(LayerJob, layer_job_free);
 void layer_job_wake(LayerJob *j);
 uint64_t layer_job_bytes(const LayerJob *j);
 uint64_t layer_job_resumed(const LayerJob *j);
-/* Of a tar layer: about how many of the blob's bytes that are to come have their space on disk, in
- * the file that is being written. */
+/* How many of the blob's bytes that are to come have their space on disk: of a raw layer all, once
+ * it has a file; of a tar about those of files that are not proved yet, and of the one that is
+ * being written. */
 uint64_t layer_job_ahead(const LayerJob *j);
 /* In `done`: see fetch_is_composed(). */
 bool layer_job_is_composed(const LayerJob *j);

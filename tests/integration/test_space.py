@@ -2,6 +2,7 @@
 """Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
 import os
 import signal
+import time
 
 import pytest
 
@@ -64,6 +65,18 @@ def test_what_a_running_pull_has_allocated_is_counted_once(daemon, faulty, work,
     assert large.is_alive() and bytes_of(daemon, references[0]) < LARGE
     faulty.rate = 0
     large.good()
+
+
+def test_what_is_allocated_before_the_first_byte_is_counted_once(daemon, faulty, work):
+    large, other = artifact(work, large=LARGE), artifact(work, other=MIB)
+    references = [faulty.add(large, "team/large", "v1"), faulty.add(other, "team/other", "v1")]
+    faulty.fault(f"/blobs/{large.layers[0]['digest']}", "delay", seconds=8, times=1)
+    pull = Pull(daemon, references[0])
+    wait_for(lambda: daemon.disk_bytes() > LARGE, "its space")
+    time.sleep(0.5)  # until that is told, with the next progress
+    Pull(daemon, references[1]).good()
+    assert pull.is_alive() and bytes_of(daemon, references[0]) == 0
+    pull.good()
 
 
 @CODECS

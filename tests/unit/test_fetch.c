@@ -106,6 +106,30 @@ TEST(another_size_is_refused) {
     fixture_close(&f);
 }
 
+/* A small one becomes a file when it is there. */
+TEST(a_blob_has_all_its_space_before_it_comes) {
+    static const size_t sizes[] = { BUFFER_BYTES, BUFFER_BYTES + 1 };
+
+    for (size_t i = 0; i < ELEMENTSOF(sizes); i++) {
+        FetchOptions o;
+        struct stat st;
+        Fixture f;
+
+        fixture_open(&f, sizes[i]);
+        o = options(&f, sizes[i]);
+        ASSERT_OK(fetch_new(&f.fetch, &o, &f.err));
+        ASSERT_TRUE(!fetch_has_space(f.fetch));
+        while (f.registry.n_requests == 0)
+            ASSERT_OK(sd_event_run(f.event, 1000));
+        ASSERT_EQ(fetch_bytes(f.fetch), 0);
+        ASSERT_EQ(fetch_has_space(f.fetch), i == 1);
+        ASSERT_EQ(fstatat(tmpdir_fd(f.dir), "blob", &st, 0), i == 1 ? 0 : -1);
+        ASSERT_TRUE(i == 0 || st.st_size == (off_t)sizes[i]);
+        f.fetch = fetch_free(f.fetch);
+        fixture_close(&f);
+    }
+}
+
 /* A file with its map, or neither. */
 TEST(a_cancelled_fetch_says_nothing_and_leaves_what_can_be_gone_on_with) {
     for (unsigned turns = 0; turns < 200; turns += 9) {

@@ -117,9 +117,11 @@ static void cancel(Fixture *f) {
 /* Each as it is read back, and after it. */
 static void check_promised(Flight *p, uint64_t all, uint64_t claimed) {
     ASSERT_EQ(flight_promised(p), all - claimed);
-    flight_own_progress(p, 0, MiB(1), MiB(1), 0);
-    ASSERT_EQ(flight_promised(p), all - GiB(1)); /* the file has all its space */
-    flight_own_progress(p, 0, 0, 0, 0);          /* it was of no use */
+    flight_own_progress(p, 0, 0, 0, GiB(1)); /* the file has all its space */
+    ASSERT_EQ(flight_promised(p), all - GiB(1));
+    flight_own_progress(p, 0, MiB(1), MiB(1), GiB(1) - MiB(1));
+    ASSERT_EQ(flight_promised(p), all - GiB(1));
+    flight_own_progress(p, 0, 0, 0, 0); /* it was of no use */
     ASSERT_EQ(flight_promised(p), all);
 }
 
@@ -183,8 +185,9 @@ TEST(flight_content_has_the_room_that_is_left) {
     claimed = leave_part(f.e.store);
     start(&f);
     ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + claimed);
-    flight_progress(f.p, 0, MiB(1), 0);
+    flight_own_progress(f.p, 0, MiB(1), 0, GiB(1) - MiB(1));
     ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + GiB(1));
+    flight_own_progress(f.p, 0, MiB(1), 0, 0);
     f.p->manifest->layers[0].kind = LAYER_KIND_TAR;
     ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + claimed);
     f.p->layers[0].came = true;
