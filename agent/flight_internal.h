@@ -60,6 +60,7 @@ struct Flight {
     int ingest_fd;       /* until the worker has it */
     uint64_t file_max;   /* bytes of a file */
     uint64_t room;       /* bytes that may be written, when it was looked last */
+    uint64_t passed_on;  /* bytes of layers by another pull, while the store is asked about them */
     uint64_t content;    /* bytes of the files of layers that came */
     uint64_t freed;      /* by the end of it */
     bool made_room;      /* it was tried */

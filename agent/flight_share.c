@@ -9,7 +9,9 @@ typedef struct LateWork {
     Flight *pull;
     size_t layer;
     bool ours;              /* to fetch, when it is not stored … */
-    uint64_t claimed, room; /* … with this of it, beside this */
+    uint64_t need, others;  /* … and then, with all else that we and others have to write, … */
+    uint64_t claimed, room; /* … with this of it, beside this … */
+    uint64_t freed;         /* … of which so much was made */
 } LateWork;
 
 static int run_late(void *arg, Err *err) {
@@ -20,9 +22,14 @@ static int run_late(void *arg, Err *err) {
     int r = flight_look_up(p->context->store, &pull, p->id, &p->manifest->layers[w->layer],
                            w->ours ? &w->claimed : NULL, err);
 
-    if (r == 0 && w->ours)
+    if (r != 0 || !w->ours)
+        return r;
+    w->room = flight_room(p->context->store);
+    if (w->need > w->claimed + w->room - MIN(w->room, w->others)) {
+        w->freed = flight_make_room(p->context->store);
         w->room = flight_room(p->context->store);
-    return r;
+    }
+    return 0;
 }
 
 static void on_late(void *arg, int r, const Err *err);
@@ -31,6 +38,11 @@ static void ask_store(Flight *p, size_t layer, bool ours) {
     LateWork *w = xnew(LateWork);
 
     *w = (LateWork){ .pull = p, .layer = layer, .ours = ours };
+    if (ours) {
+        p->passed_on += p->manifest->layers[layer].size;
+        w->need = flight_promised(p);
+        w->others = p->context->promised(p->context->arg, p);
+    }
     flight_submit(p, run_late, on_late, w);
 }
 
@@ -63,6 +75,9 @@ static void on_late(void *arg, int r, const Err *err) {
     size_t same;
 
     free(arg);
+    if (w.ours)
+        p->passed_on -= p->manifest->layers[w.layer].size;
+    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE), w.freed);
     if (!flight_step_ended(p, r, err))
         return;
     if (r > 0) {

@@ -20,7 +20,7 @@ static uint64_t taken(const Flight *p, size_t layer) {
 }
 
 uint64_t flight_promised(const Flight *p) {
-    uint64_t sum = 0;
+    uint64_t sum = p->passed_on;
 
     if (!p->planned || p->state == FLIGHT_DONE)
         return 0;

@@ -15,7 +15,8 @@ typedef struct Fixture {
     Pool *pool; /* one thread: works end in the order in which they began */
     Sharer *other;
     FlightContext context;
-    unsigned n; /* how often room was asked for */
+    unsigned n;      /* how often room was asked for */
+    uint64_t others; /* bytes that other pulls have to write */
     unsigned done;
     int r;
     Err err;
@@ -229,4 +230,45 @@ TEST(flight_fetches_what_becomes_its_own_while_room_is_made) {
     ASSERT_STRSTR(log ? log : "", "large plan 2 1152\n");
     cancel(&f);
     fixture_close(&f);
+}
+
+static uint64_t promised_others(void *arg, const Flight *except) {
+    (void)except;
+    return ((Fixture *)arg)->others;
+}
+
+/* What came in part gives way, if it has to.  (It counts as room, which `others` takes.) */
+TEST(flight_makes_room_for_what_becomes_its_own_late) {
+    const uint64_t second_bytes = strlen(fake_content(1));
+
+    for (int full = 0; full < 2; full++) {
+        STORE_TEST_DIR(dir);
+        const SharerHandlers none = { 0 };
+        Layer second = { .kind = LAYER_KIND_RAW };
+        size_t same;
+        Fixture f;
+
+        fixture_open(&f, dir);
+        f.context.promised = promised_others;
+        digest_of(&second.digest, fake_content(1), second_bytes);
+        f.other = sharer_new(f.shares, ORIGIN, 1, &none);
+        ASSERT_EQ(sharer_take(f.other, 0, &second, &same), SHARE_FETCH);
+        if (!has_room(&f)) {
+            fixture_close(&f);
+            SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
+        }
+        start(&f);
+        ASSERT_EQ(f.p->n_own, 1);
+        (void)leave_part(f.e.store);
+        ASSERT_EQ(env_count(f.e.store, "partial", true), 2);
+        f.others = full ? UINT64_MAX : 0;
+        f.other = sharer_free(f.other);
+        ASSERT_EQ(flight_promised(f.p), GiB(1) + second_bytes); /* nobody else gets it */
+        while (f.p->n_own < 2 && !f.done)
+            (void)sd_event_run(f.e.event, 50 * USEC_PER_MSEC);
+        ASSERT_EQ(flight_promised(f.p), GiB(1) + second_bytes);
+        ASSERT_EQ(env_count(f.e.store, "partial", true), full ? 0 : 2);
+        cancel(&f);
+        fixture_close(&f);
+    }
 }
