@@ -67,6 +67,7 @@ static int run_batch(void *arg, Err *err) {
     for (size_t i = 0; i < b->n; i++)
         if (b->commits[i].r < 0) {
             *err = b->commits[i].err;
+            (void)flight_explain_space(p->context->store, b->commits[i].r, err);
             return err_prefix(err, b->commits[i].r, "layer %zu of %zu of %s",
                               b->layers[i].layer + 1, p->manifest->n_layers, p->reference_text);
         }

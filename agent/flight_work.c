@@ -2,6 +2,7 @@
 /* flight_work: the blocking steps of a pull, each for a thread of the pool: they know the store and
  * no Flight. */
 #include "agent/flight_work.h"
+#include "base/fs.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/parse.h"
@@ -50,11 +51,20 @@ int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) {
                    FORMAT_BYTES(need), FORMAT_BYTES(room), store_path(s));
 }
 
+int flight_explain_space(Store *s, int r, Err *err) {
+    Err old = *err;
+
+    if (r != -ENOSPC || !fs_lacks_inodes(store_trees_fd(s)))
+        return r;
+    return err_set(err, r, "%s: %s", old.text, fs_space_advice(store_trees_fd(s)));
+}
+
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
     bool root = geteuid() == 0;
+    int r = store_ingest_begin(s, name, root ? NOBODY : geteuid(), root ? NOBODY : getegid(),
+                               ret_fd, err);
 
-    return store_ingest_begin(s, name, root ? NOBODY : geteuid(), root ? NOBODY : getegid(), ret_fd,
-                              err);
+    return flight_explain_space(s, r, err);
 }
 
 static int check_digest(const FlightPlan *plan, Err *err) {
@@ -222,6 +232,6 @@ int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *r
     if (r == -ENOSPC && flight_make_room(s) > 0)
         r = store_commit_manifest(s, m, grant->origin, NULL, err);
     if (r < 0)
-        return r;
+        return flight_explain_space(s, r, err);
     return set_reference(s, grant, m, reference, platform, err);
 }

@@ -16,6 +16,9 @@ uint64_t flight_file_max(Store *s);
  * `room`. */
 int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_check_;
 
+/* Says of -ENOSPC that it is inodes that are missing, when it is; returns `r`. */
+int flight_explain_space(Store *s, int r, Err *err);
+
 /* Drops what only serves another try.  Returns the bytes that this freed. */
 uint64_t flight_make_room(Store *s);
 

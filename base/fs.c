@@ -179,6 +179,22 @@ int fs_allocate(int fd, uint64_t n) {
     return fallocate(fd, 0, 0, (off_t)n) < 0 && (errno == ENOSPC || errno == EDQUOT) ? -ENOSPC : 0;
 }
 
+/* One that is full of bytes may have no inodes either, as it makes them of free space (XFS); others
+ * do not count them (btrfs). */
+bool fs_lacks_inodes(int fd) {
+    struct statfs fs;
+
+    return fstatfs(fd, &fs) == 0 && fs.f_files > 0 && fs.f_ffree == 0 &&
+           (uint64_t)fs.f_bavail * (uint64_t)fs.f_bsize >= MiB(1);
+}
+
+const char *fs_space_advice(int fd) {
+    return fs_lacks_inodes(fd)
+               ? "no inodes are left on its file system, though bytes are; remove artifacts with "
+                 "cache-ctl rm, or make it with more inodes"
+               : "free space on its file system";
+}
+
 int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) {
     _cleanup_close_ int fd = -EBADF;
 

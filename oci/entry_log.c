@@ -55,6 +55,9 @@ int entry_log_new(EntryLog **ret, int dir_fd, const char *name, unsigned layer, 
     make(&l, dir_fd, name, layer);
     entry_log_remove(l); /* of an earlier try */
     l->fd = openat(dir_fd, l->file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (l->fd < 0 && (errno == ENOSPC || errno == EDQUOT))
+        return err_set(err, -ENOSPC, "no space left in the store for the list of a tar's files: %s",
+                       fs_space_advice(dir_fd));
     if (l->fd < 0)
         return err_errno(err, "cannot make the list of entries of layer %u in the store", layer);
     *ret = TAKE_PTR(l);

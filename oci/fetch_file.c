@@ -26,10 +26,15 @@ static size_t padded(const Fetch *f, size_t n) {
 }
 
 static int no_space(const Fetch *f, Err *err) {
-    return err_set(err, -ENOSPC,
-                   "no space left in the store for a blob of %llu bytes: free space on its file "
-                   "system",
-                   (unsigned long long)f->o.size);
+    return err_set(err, -ENOSPC, "no space left in the store for a blob of %llu bytes: %s",
+                   (unsigned long long)f->o.size, fs_space_advice(f->o.dir_fd));
+}
+
+/* open(2) of the blob's file failed. */
+static int not_made(const Fetch *f, Err *err) {
+    return errno == ENOSPC || errno == EDQUOT
+               ? no_space(f, err)
+               : err_errno(err, "cannot create the file of a blob in the store");
 }
 
 /* What an earlier pull left, as far as its map tells. */
@@ -66,7 +71,7 @@ static int make_file(Fetch *f, Err *err) {
         (void)unlinkat(f->o.dir_fd, f->name, 0); /* open(2) may have made it all the same */
         f->file.fd = openat(f->o.dir_fd, f->name, flags, 0600);
     }
-    return f->file.fd < 0 ? err_errno(err, "cannot create the file of a blob in the store") : 0;
+    return f->file.fd < 0 ? not_made(f, err) : 0;
 }
 
 static void open_map(Fetch *f) {
@@ -319,9 +324,7 @@ int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err) {
         fd = openat(f->o.dir_fd, f->name, flags, 0600);
     }
     if (fd < 0)
-        return errno == ENOSPC || errno == EDQUOT
-                   ? no_space(f, err)
-                   : err_errno(err, "cannot create the file of a blob in the store");
+        return not_made(f, err);
     f->file.made = true;
     r = fs_write_all(fd, data, n, err);
     if (r == -ENOSPC || r == -EDQUOT)

@@ -9,7 +9,7 @@ import pytest
 from lib.artifacts import Builder, modelpack_annotations
 from lib.check import assert_store_good, running_daemon, wait_idle
 from lib.content import Random, Tar, assert_tree
-from lib.disk import MIB, small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.disk import MIB, mounted_disk, small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.kills import PREFIX, Pull, tree_of
 from lib.sandbox import wait_for
 
@@ -28,6 +28,14 @@ def artifact(folder, codec="raw", **sizes):
             tar.add_file(path, blob)
             out.tar(f"{PREFIX}.weight.v1.{codec}", tar)
     return out.done(f"{PREFIX}.config.v1+json", {"of": list(sizes)}, f"{PREFIX}.manifest.v1+json")
+
+
+def many_files(folder, n):
+    out, tar = Builder(folder), Tar(folder, "tar")
+    for i in range(n):
+        tar.add_file(f"f{i}", Random(100 + i, f"many{i}"))
+    out.tar(f"{PREFIX}.weight.v1.tar", tar)
+    return out.done(f"{PREFIX}.config.v1+json", {"of": n}, f"{PREFIX}.manifest.v1+json")
 
 
 @pytest.fixture(name="daemon")
@@ -110,3 +118,37 @@ def test_what_gives_way_is_room_for_the_pull(daemon, faulty, work):
     reference = faulty.add(next_one, "team/next", "v1")
     Pull(daemon, reference).good()
     assert_tree(tree_of(daemon, reference), next_one.tree)
+
+
+def take_inodes(folder):
+    """Takes the last one as well; returns the files that have them."""
+    files = []
+    while True:
+        files.append(os.path.join(folder, f"empty{len(files)}"))
+        try:
+            open(files[-1], "x", encoding="ascii").close()
+        except OSError:
+            return files[:-1]
+
+
+def test_a_disk_without_inodes_says_so(faulty, work):
+    """Neither for a tar of many files nor for as many layers; what fits comes all the same."""
+    references = [faulty.add(made, f"team/{tag}", tag) for tag, made in
+                  (("tar", many_files(work, 600)), ("raw", artifact(work, **{f"f{i}": 100 + i for i in range(600)})),
+                   ("few", artifact(work, "tar", few=MIB)))]
+    with mounted_disk(work, "-N", "512") as point:
+        with running_daemon(os.path.join(work, "d"), [faulty.config()], store=os.path.join(point, "store")) as daemon:
+            def lacks_inodes(reference):
+                result = daemon.ctl("pull", reference)
+                print(result.stderr)
+                assert result.code == 6 and "no inodes are left" in result.stderr, result
+                wait_idle(daemon)
+
+            lacks_inodes(references[0])
+            lacks_inodes(references[1])
+            files = take_inodes(point)
+            lacks_inodes(references[2])
+            for file in files:
+                os.unlink(file)
+            Pull(daemon, references[2]).good()
+            assert_store_good(daemon)

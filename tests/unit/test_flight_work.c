@@ -4,6 +4,10 @@
 
 #include "tests/unit/store_env.h"
 
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+
 #define BLOB "00000000000000aa000000000000000000000000000000000000000000000000"
 
 /* The folder of a pull that ended early, with both kinds of partial layers of that digest. */
@@ -55,4 +59,29 @@ TEST(flight_look_up_gives_what_came_in_part) {
         ASSERT_EQ(env_count(s, "partial", false), cases[i].left);
         ASSERT_OK(store_ingest_end(s, "r-two", &err));
     }
+}
+
+/* The store's folders are of a file system that has one inode, for its root. */
+TEST(flight_says_when_inodes_are_missing) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int full = -EBADF;
+    const char *path = tmpdir_join(dir, "full");
+    Err err = { "it failed" };
+    int fd;
+
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        SKIP("a mount namespace of its own is refused");
+    ASSERT_ERR(flight_explain_space(s, -ENOSPC, &err), -ENOSPC);
+    ASSERT_STREQ(err.text, "it failed");
+    ASSERT_OK(mkdir(path, 0700));
+    ASSERT_OK(mount("none", path, "tmpfs", 0, "size=64m,nr_inodes=1"));
+    full = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_OK(umount2(path, MNT_DETACH));
+    ASSERT_OK(dup3(full, s->ingest_fd, O_CLOEXEC));
+    ASSERT_OK(dup3(full, s->trees_fd, O_CLOEXEC));
+    ASSERT_ERR(flight_explain_space(s, -EIO, &err), -EIO);
+    ASSERT_STREQ(err.text, "it failed");
+    ASSERT_ERR(flight_make_folder(s, "r-one", &fd, &err), -ENOSPC);
+    ASSERT_STRSTR(err.text, "No space left on device: no inodes are left on its file system");
 }
