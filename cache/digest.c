@@ -7,6 +7,7 @@
 #include "cache/digest.h"
 
 #include "base/parse.h"
+#include "cache/sha256_pair.h"
 
 #include <openssl/sha.h>
 
@@ -71,6 +72,30 @@ void hasher_update(Hasher *h, const void *data, size_t n) {
     must(SHA256_Update(&h->ctx, data, n));
 }
 
+static uint64_t bytes_of(const Hasher *h) {
+    return ((uint64_t)h->ctx.Nh << 32 | h->ctx.Nl) >> 3; /* they are bits */
+}
+
+static void set_bytes(Hasher *h, uint64_t bytes) {
+    h->ctx.Nl = (SHA_LONG)(bytes << 3);
+    h->ctx.Nh = (SHA_LONG)(bytes >> 29);
+}
+
+void hasher_update_pair(Hasher *const h[2], const uint8_t *const data[2], const size_t n[2]) {
+    size_t done = 0;
+
+    if (h[0]->ctx.num == 0 && h[1]->ctx.num == 0 && sha256_pair_supported()) {
+        size_t n_blocks = MIN(n[0], n[1]) / HASHER_BLOCK_BYTES;
+
+        done = n_blocks * HASHER_BLOCK_BYTES;
+        sha256_pair((uint32_t *[]){ h[0]->ctx.h, h[1]->ctx.h }, data, n_blocks);
+    }
+    for (int i = 0; i < 2; i++) {
+        set_bytes(h[i], bytes_of(h[i]) + done);
+        hasher_update(h[i], data[i] + done, n[i] - done);
+    }
+}
+
 void hasher_final(Hasher *h, Digest *ret) {
     must(SHA256_Final(ret->bytes, &h->ctx));
     start(h);
@@ -91,8 +116,7 @@ void hasher_restore(Hasher *h, const HasherState *state, uint64_t bytes) {
     assert(bytes % HASHER_BLOCK_BYTES == 0);
     start(h);
     memcpy(h->ctx.h, state->words, sizeof(state->words));
-    h->ctx.Nl = (SHA_LONG)(bytes << 3); /* bits */
-    h->ctx.Nh = (SHA_LONG)(bytes >> 29);
+    set_bytes(h, bytes);
 }
 
 Hasher *hasher_free(Hasher *h) {
