@@ -87,7 +87,7 @@ void ring_pump(Ring *r) {
         ring_retry_later(r);
         return;
     }
-    while (r->n_running < r->depth && (op = r->queue.first)) {
+    while (r->n_running < MIN(r->depth, r->limit) && (op = r->queue.first)) {
         ring_ops_remove(&r->queue, op);
         ring_ops_push(&r->running, op);
         r->n_running++;
@@ -232,6 +232,7 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
         .pool = options->pool,
         .mode = RING_THREADS,
         .depth = options->depth,
+        .limit = options->depth,
         .n_buffers = options->n_buffers,
         .buffer_bytes = options->buffer_bytes,
         .event_fd = -EBADF,
@@ -250,6 +251,12 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
                        r->why ? r->why : "io_uring was not asked for");
     *ret = TAKE_PTR(r);
     return 0;
+}
+
+void ring_limit(Ring *r, unsigned depth) {
+    assert(depth > 0);
+    r->limit = depth;
+    ring_pump(r);
 }
 
 RingMode ring_mode(const Ring *r, const char **ret_why) {

@@ -45,8 +45,9 @@ struct Ring {
     sd_event *event;
     Pool *pool; /* borrowed; threads only */
     RingMode mode;
-    char *why; /* why threads, when they were not asked for */
-    unsigned depth;
+    char *why;       /* why threads, when they were not asked for */
+    unsigned depth;  /* the kernel takes so many … */
+    unsigned limit;  /* … and so many are wanted */
     RingOps queue;   /* not started */
     RingOps running; /* in the hands of the kernel or the pool */
     unsigned n_running;

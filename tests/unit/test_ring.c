@@ -4,6 +4,7 @@
 #include "base/ring.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -130,6 +131,30 @@ static void check_direct(RingMode mode) {
     bench_done(&b);
 }
 
+/* Fewer than the depth, and what waits for that goes on when more are allowed. */
+static void check_limit(RingMode mode) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    Bench b = { 0 };
+    Err err = { 0 };
+
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, mode, 6, 16, &err));
+    ring_limit(b.ring, 2);
+    for (unsigned i = 0; i < 8; i++)
+        put(&b, fd, i, BUFFER);
+    ASSERT_EQ(b.ring->n_running, 2);
+    run_until(&b, 8);
+    ASSERT_EQ(b.max_running, 2);
+    for (unsigned i = 8; i < 16; i++)
+        put(&b, fd, i, BUFFER);
+    ring_limit(b.ring, UINT_MAX);
+    ASSERT_EQ(b.ring->n_running, 6);
+    run_until(&b, 16);
+    ASSERT_TRUE(content_is(fd, 16, BUFFER));
+    bench_done(&b);
+}
+
 /* What is written in spans comes back, also in short reads; the end of the file ends a read. */
 static void check_reading(RingMode mode) {
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
@@ -245,6 +270,7 @@ static void check_free_waits(RingMode mode) {
     }
 
 BOTH_MODES(direct)
+BOTH_MODES(limit)
 BOTH_MODES(errors)
 BOTH_MODES(short_and_again)
 BOTH_MODES(free_waits)
