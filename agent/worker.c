@@ -40,6 +40,7 @@ struct Worker {
     uint64_t later_usec;    /* after the first one */
     uint64_t heard_usec;    /* when it said the last */
     Buf out;                /* framed, not sent yet; may hold credentials */
+    bool background;        /* its io class is that of … */
     bool closed;            /* the socket gave its last byte */
     int r;                  /* < 0: it broke the protocol, or the socket did */
     Err err;
@@ -320,11 +321,12 @@ void worker_plan(Worker *w, const WorkerPlan *plan) {
 
 /* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
  * reaches each of its threads. */
-static void set_io_class(const Worker *w, bool background) {
+static void set_io_class(Worker *w, bool background) {
     /* Of constants: what types the macro wants differs from header to header. */
     int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
     int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
 
+    w->background = background;
     if (w->pid > 0 &&
         syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0)
         log_debug("cannot change the io priority of pull worker %d: %s", (int)w->pid,
@@ -341,10 +343,11 @@ void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits 
 void worker_limits(Worker *w, const WorkerLimits *limits) {
     Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
     Modelcached__Worker__Limits message;
-    Err err;
+    Err err = { "" };
     int r;
 
-    set_io_class(w, limits->background);
+    if (w->background != limits->background)
+        set_io_class(w, limits->background);
     worker_limits_message(&message, limits);
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS;
     m.limits = &message;

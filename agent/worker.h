@@ -54,6 +54,7 @@ typedef struct WorkerLimits {
     uint64_t bytes_per_second; /* 0: no limit */
     bool background; /* its disk accesses come after those of everybody else, and are few at once */
 } WorkerLimits;
+/* As both the job and worker_limits() tell them. */
 void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits *limits);
 /* From now on; those to begin with are in the job. */
 void worker_limits(Worker *w, const WorkerLimits *limits);

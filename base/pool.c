@@ -48,6 +48,7 @@ struct Pool {
     WorkQueue queue;
     WorkQueue ended;
     unsigned n_pairable; /* strands that are */
+    unsigned n_idle;     /* threads that wait for work, or for the time of one */
     size_t n_pending;    /* accepted and not yet handed to `done` */
     bool stop;
 };
@@ -129,7 +130,8 @@ static uint64_t patience(const Pool *p, const Work *w) {
 }
 
 /* Takes what is to be run next from the queue, with its partner; or there is nothing before
- * `*ret_usec` (UINT64_MAX: before more is queued). */
+ * `*ret_usec` (UINT64_MAX: before more is queued).  A work that waits for a partner is passed over
+ * for another one only when a thread is left for it. */
 static Work *take(Pool *p, Work **ret_partner, uint64_t *ret_usec) {
     Work *before = NULL, *w = p->queue.first;
     uint64_t now = w && w->run_pair ? now_usec() : 0;
@@ -144,6 +146,10 @@ static Work *take(Pool *p, Work **ret_partner, uint64_t *ret_usec) {
             break;
         *ret_usec = MIN(*ret_usec, until);
     }
+    if (w && before && !*ret_partner && p->n_idle == 0) {
+        before = NULL;
+        w = p->queue.first;
+    }
     if (w)
         queue_remove(&p->queue, before, w);
     return w;
@@ -153,10 +159,12 @@ static void wait_until(Pool *p, uint64_t usec) {
     struct timespec until = { .tv_sec = (time_t)(usec / USEC_PER_SEC),
                               .tv_nsec = (long)(usec % USEC_PER_SEC * 1000) };
 
+    p->n_idle++;
     if (usec == UINT64_MAX)
         (void)pthread_cond_wait(&p->queued, &p->mutex);
     else
         (void)pthread_cond_clockwait(&p->queued, &p->mutex, CLOCK_MONOTONIC, &until);
+    p->n_idle--;
 }
 
 static void run_taken(Pool *p, Work *w, Work *partner) {

@@ -21,8 +21,9 @@ typedef struct PoolStrand PoolStrand;
 PoolStrand *pool_strand_new(Pool *p);
 void pool_strand_submit(PoolStrand *s, PoolRun run, PoolDone done, void *arg);
 /* For works of which two cost less together than one after the other.  `run_pair` stands for the
- * `run` of two, of different strands, with results of 0.  While more than one strand has such
- * works, each waits for 2 ms at most for another one, but not when its strand is behind. */
+ * `run` of two, of different strands, with results of 0; NULL: each runs alone.  While there is
+ * another strand that had such works, each waits 2 ms at most for one of them, but not when its own
+ * strand is behind. */
 typedef void (*PoolRunPair)(void *const args[2]);
 void pool_strand_submit_pairable(PoolStrand *s, PoolRun run, PoolRunPair run_pair, PoolDone done,
                                  void *arg);

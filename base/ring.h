@@ -21,8 +21,8 @@ typedef struct RingOptions {
     sd_event *event; /* a reference is kept */
     Pool *pool;      /* borrowed; used by RING_THREADS */
     RingMode mode;
-    unsigned depth;      /* operations in flight at most, whatever ring_limit() says; more are
-                            queued */
+    unsigned depth; /* operations in flight at most, whatever ring_limit() says; more are queued.
+                       Beyond 16 only as many as the disk does in 100 ms */
     unsigned n_buffers;  /* buffers of the pool … */
     size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
     bool restrict_ops;   /* only writes, reads and fdatasync may ever be submitted

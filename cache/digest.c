@@ -10,6 +10,7 @@
 #include "cache/sha256_pair.h"
 
 #include <openssl/sha.h>
+#include <stdatomic.h>
 
 struct Hasher {
     SHA256_CTX ctx;
@@ -81,10 +82,19 @@ static void set_bytes(Hasher *h, uint64_t bytes) {
     h->ctx.Nh = (SHA_LONG)(bytes >> 29);
 }
 
+bool hasher_pairs(void) {
+    static atomic_int known; /* 0: not yet */
+
+    if (known == 0)
+        known = sha256_pair_supported() ? 1 : -1;
+    return known > 0;
+}
+
 void hasher_update_pair(Hasher *const h[2], const uint8_t *const data[2], const size_t n[2]) {
     size_t done = 0;
 
-    if (h[0]->ctx.num == 0 && h[1]->ctx.num == 0 && sha256_pair_supported()) {
+    assert(h[0] != h[1]);
+    if (h[0]->ctx.num == 0 && h[1]->ctx.num == 0 && hasher_pairs()) {
         size_t n_blocks = MIN(n[0], n[1]) / HASHER_BLOCK_BYTES;
 
         done = n_blocks * HASHER_BLOCK_BYTES;

@@ -4,6 +4,7 @@
 
 #if defined(__x86_64__)
 
+#include <cpuid.h>
 #include <immintrin.h>
 
 #define LANES        2
@@ -76,7 +77,8 @@ _target_sha_ static inline __m128i lane_schedule(Lane *l, const uint8_t *block, 
 /* The loops have to be unrolled, so that all of both lanes lies in registers. */
 _target_sha_ static inline void add_block(Lane lanes[static LANES],
                                           const uint8_t *const blocks[static LANES]) {
-    Lane old[LANES] = { lanes[0], lanes[1] };
+    const __m128i abef[LANES] = { lanes[0].abef, lanes[1].abef };
+    const __m128i cdgh[LANES] = { lanes[0].cdgh, lanes[1].cdgh };
 
 #pragma GCC unroll 16
     for (int step = 0; step < STEPS; step++) {
@@ -90,13 +92,17 @@ _target_sha_ static inline void add_block(Lane lanes[static LANES],
         }
     }
     for (int i = 0; i < LANES; i++) {
-        lanes[i].abef = _mm_add_epi32(lanes[i].abef, old[i].abef);
-        lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, old[i].cdgh);
+        lanes[i].abef = _mm_add_epi32(lanes[i].abef, abef[i]);
+        lanes[i].cdgh = _mm_add_epi32(lanes[i].cdgh, cdgh[i]);
     }
 }
 
+/* Intel SDM, CPUID leaf 7: the compilers' own way knows of SHA only since clang 18.  What has SHA
+ * has SSE 4.1. */
 bool sha256_pair_supported(void) {
-    return __builtin_cpu_supports("sha") && __builtin_cpu_supports("sse4.1");
+    unsigned a, b, c, d;
+
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
 }
 
 _target_sha_ void sha256_pair(uint32_t *const words[2], const uint8_t *const data[2],

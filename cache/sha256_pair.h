@@ -3,8 +3,8 @@
  *
  * The rounds of one hash wait for each other: each needs the result of the one before, four cycles
  * later, and a core could begin one every second cycle.  So two hashes whose rounds take turns are
- * done in little more than the time of one.  No library of Debian does that for a hash that goes on
- * (OpenSSL has it, but for TLS records only and for itself). */
+ * done in little more than the time of one.  No library of Debian 12 does that for a hash that goes
+ * on (OpenSSL has it, but for TLS records only and for itself). */
 #pragma once
 
 #include "base/macro.h"

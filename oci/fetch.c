@@ -211,7 +211,7 @@ void fetch_hand_on(Fetch *f) {
             f->finishing = true;
             pool_submit(f->c->pool, run_small, on_small, h);
         } else {
-            pool_strand_submit_pairable(f->strand, run_hash, run_hash_pair, on_hashed, h);
+            pool_strand_submit_pairable(f->strand, run_hash, f->run_pair, on_hashed, h);
         }
         window_advance(&f->window);
     }
@@ -313,6 +313,7 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->file.fd = f->file.map_fd = -EBADF;
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
+    f->run_pair = hasher_pairs() ? run_hash_pair : NULL;
     ramp_begin(&f->ramp);
     ramp_answered(&f->ramp, traffic_nearest_usec(c->traffic), traffic_connections(c->traffic));
     if (options->anew)

@@ -155,6 +155,40 @@ static void check_limit(RingMode mode) {
     bench_done(&b);
 }
 
+static unsigned put_all(Bench *b, int fd, unsigned n) {
+    int done = b->done;
+
+    b->max_running = 0;
+    for (unsigned i = 0; i < n; i++)
+        put(b, fd, i, BUFFER);
+    run_until(b, done + (int)n);
+    return b->max_running;
+}
+
+/* As many as the depth allows while the disk is quick, few when it is slow, and again many. */
+static void check_fitting(RingMode mode) {
+    enum { DEPTH = 40 };
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    Bench b = { 0 };
+    Err err = { 0 };
+    unsigned tries = 0;
+
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, mode, DEPTH, DEPTH, &err));
+    ASSERT_EQ(put_all(&b, fd, DEPTH) >= 16, 1);
+    while (put_all(&b, fd, DEPTH) < DEPTH) /* a busy machine may seem to be a slow disk */
+        ASSERT_TRUE(++tries < 1000);
+    b.ring->faults.late_usec = USEC_PER_SEC;
+    (void)put_all(&b, fd, DEPTH);
+    ASSERT_EQ(put_all(&b, fd, DEPTH), 16);
+    b.ring->faults.late_usec = 0;
+    while (put_all(&b, fd, DEPTH) < DEPTH)
+        ASSERT_TRUE(++tries < 1000);
+    ASSERT_TRUE(content_is(fd, DEPTH, BUFFER));
+    bench_done(&b);
+}
+
 /* What is written in spans comes back, also in short reads; the end of the file ends a read. */
 static void check_reading(RingMode mode) {
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
@@ -271,6 +305,7 @@ static void check_free_waits(RingMode mode) {
 
 BOTH_MODES(direct)
 BOTH_MODES(limit)
+BOTH_MODES(fitting)
 BOTH_MODES(errors)
 BOTH_MODES(short_and_again)
 BOTH_MODES(free_waits)
