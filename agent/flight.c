@@ -215,16 +215,14 @@ void flight_want(Flight *p) {
     p->wanted = true;
 }
 
-void flight_set_limits(Flight *p, const FlightLimits *l) {
-    FlightLimits old = p->limits;
+void flight_set_limits(Flight *p, const WorkerLimits *l) {
+    WorkerLimits old = p->limits;
 
     p->limits = *l;
-    if (!p->worker || p->worker_ended)
-        return;
-    if (old.connections != l->connections || old.bytes_per_second != l->bytes_per_second)
-        worker_limits(p->worker, l->connections, l->bytes_per_second);
-    if (old.background != l->background)
-        worker_set_background(p->worker, l->background);
+    if (p->worker && !p->worker_ended &&
+        (old.connections != l->connections || old.bytes_per_second != l->bytes_per_second ||
+         old.background != l->background))
+        worker_limits(p->worker, l);
 }
 
 void flight_cancel(Flight *p, int r, const Err *err) {
@@ -246,8 +244,7 @@ static int start_worker(Flight *p, Err *err) {
         .platform = &p->platform,
         .credential = p->credentials.n > 0 ? p->credentials.items : NULL,
         .file_max_bytes = p->file_max,
-        .connections = p->limits.connections,
-        .bytes_per_second = p->limits.bytes_per_second,
+        .limits = p->limits,
         .patience_seconds = p->open ? OPEN_PATIENCE_SECONDS : 0,
     };
     WorkerOptions options = {
@@ -272,8 +269,6 @@ static int start_worker(Flight *p, Err *err) {
     options.job = &job.message;
     r = worker_new(&p->worker, &options, err);
     flight_job_done(&job);
-    if (r >= 0 && p->limits.background)
-        worker_set_background(p->worker, true);
     return r;
 }
 

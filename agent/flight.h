@@ -80,12 +80,7 @@ uint64_t flight_promised(const Flight *p);
 uint64_t flight_freed(const Flight *p);
 
 /* What it may use; to be set before flight_start(), and at any time. */
-typedef struct FlightLimits {
-    unsigned connections;
-    uint64_t bytes_per_second; /* 0: no limit */
-    bool background;
-} FlightLimits;
-void flight_set_limits(Flight *p, const FlightLimits *limits);
+void flight_set_limits(Flight *p, const WorkerLimits *limits);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

@@ -85,7 +85,7 @@ struct Flight {
     size_t n_reported;            /* layers that have come and are not in */
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
     bool wanted;
-    FlightLimits limits;
+    WorkerLimits limits;
     Rate rate;
     uint64_t started_usec;
     char *waiting; /* as the worker says */

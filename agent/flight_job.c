@@ -69,9 +69,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->give_up_seconds = patient(s, s->options->give_up_seconds);
     m->page_cache = s->options->page_cache;
     m->debug = log_enabled(LOG_DEBUG);
-    modelcached__worker__limits__init(&job->limits);
-    job->limits.connections = s->connections;
-    job->limits.bytes_per_second = s->bytes_per_second;
+    worker_limits_message(&job->limits, &s->limits);
     m->limits = &job->limits;
     m->file_max_bytes = s->file_max_bytes;
     m->user_agent = text("modelcached/" MC_VERSION);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "agent/pull_options.h"
+#include "agent/worker.h"
 #include "oci/ref.h"
 
 typedef struct FlightJob {
@@ -19,8 +20,7 @@ typedef struct FlightJobSources {
     const Platform *platform;
     const Credential *credential; /* NULL: none */
     uint64_t file_max_bytes;      /* 0: no limit */
-    unsigned connections;         /* to begin with */
-    uint64_t bytes_per_second;    /* the same; 0: no limit */
+    WorkerLimits limits;          /* to begin with */
     unsigned patience_seconds; /* with a registry that cannot be reached; 0: as the options say */
 } FlightJobSources;
 

@@ -277,7 +277,7 @@ static void set_limits(Puller *p) {
         const Entry *f = p->entries[i];
         bool wanted = flight_is_wanted(f->pull), fetching = flight_is_fetching(f->pull);
         uint64_t bandwidth = p->options->background_bandwidth;
-        FlightLimits limits = { .connections = 1, .background = !wanted };
+        WorkerLimits limits = { .connections = 1, .background = !wanted };
 
         if (!f->running)
             continue;

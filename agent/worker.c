@@ -40,6 +40,7 @@ struct Worker {
     uint64_t later_usec;    /* after the first one */
     uint64_t heard_usec;    /* when it said the last */
     Buf out;                /* framed, not sent yet; may hold credentials */
+    bool background;        /* its io class is that of … */
     bool closed;            /* the socket gave its last byte */
     int r;                  /* < 0: it broke the protocol, or the socket did */
     Err err;
@@ -318,32 +319,41 @@ void worker_plan(Worker *w, const WorkerPlan *plan) {
         worker_break(w, r, &err);
 }
 
-void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second) {
-    Modelcached__Worker__Limits limits = MODELCACHED__WORKER__LIMITS__INIT;
-    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
-    Err err = { "" };
-    int r;
-
-    limits.connections = connections;
-    limits.bytes_per_second = bytes_per_second;
-    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS;
-    m.limits = &limits;
-    r = send_message(w, &m, &err);
-    if (r < 0)
-        worker_break(w, r, &err);
-}
-
 /* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
  * reaches each of its threads. */
-void worker_set_background(Worker *w, bool background) {
+static void set_io_class(Worker *w, bool background) {
     /* Of constants: what types the macro wants differs from header to header. */
     int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
     int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
 
+    w->background = background;
     if (w->pid > 0 &&
         syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0)
         log_debug("cannot change the io priority of pull worker %d: %s", (int)w->pid,
                   strerror(errno)); /* without CAP_SYS_NICE it only is not as polite */
+}
+
+void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits *limits) {
+    modelcached__worker__limits__init(ret);
+    ret->connections = limits->connections;
+    ret->bytes_per_second = limits->bytes_per_second;
+    ret->background = limits->background;
+}
+
+void worker_limits(Worker *w, const WorkerLimits *limits) {
+    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
+    Modelcached__Worker__Limits message;
+    Err err = { "" };
+    int r;
+
+    if (w->background != limits->background)
+        set_io_class(w, limits->background);
+    worker_limits_message(&message, limits);
+    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS;
+    m.limits = &message;
+    r = send_message(w, &m, &err);
+    if (r < 0)
+        worker_break(w, r, &err);
 }
 
 static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
@@ -393,6 +403,8 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
         r = watch_silence(w);
     if (r < 0)
         return err_errnum(err, r, "cannot watch the pull worker");
+    if (o->job->limits && o->job->limits->background)
+        set_io_class(w, true);
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB;
     m.job = (Modelcached__Worker__Job *)o->job;
     r = send_message(w, &m, err);

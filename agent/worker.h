@@ -48,15 +48,21 @@ typedef struct WorkerPlan {
 } WorkerPlan;
 /* Answers on_resolved; may be called later, and, after one with `more`, again. */
 void worker_plan(Worker *w, const WorkerPlan *plan);
-/* What it may use from now on; 0 bytes per second: no limit. */
-void worker_limits(Worker *w, unsigned connections, uint64_t bytes_per_second);
+/* What it may use. */
+typedef struct WorkerLimits {
+    unsigned connections;
+    uint64_t bytes_per_second; /* 0: no limit */
+    bool background; /* its disk accesses come after those of everybody else, and are few at once */
+} WorkerLimits;
+/* As both the job and worker_limits() tell them. */
+void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits *limits);
+/* From now on; those to begin with are in the job. */
+void worker_limits(Worker *w, const WorkerLimits *limits);
 /* Within on_end: as inbox_was_answered(). */
 bool worker_was_answered(const Worker *w);
 /* Within on_end, of one that failed: did it say why itself?  Else it crashed, was killed, or had to
  * be. */
 bool worker_said_why(const Worker *w);
-/* Its disk accesses come after those of everybody else, or (false) in turn. */
-void worker_set_background(Worker *w, bool background);
 /* Kills it if it still runs; no callback after it.  NULL is fine.  Returns its pid when it is still
  * to be waited for, else 0. */
 pid_t worker_release(Worker *w) _must_check_;

@@ -7,12 +7,17 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 
+#define PATIENCE_USEC (2 * USEC_PER_MSEC) /* a work waits so long for one to run it with */
+#define BEHIND_MAX    4                   /* with so many of its strand behind it, not at all */
+
 typedef struct Work {
     struct Work *next;
     PoolRun run;
+    PoolRunPair run_pair; /* NULL: only alone */
     PoolDone done;
     void *arg;
-    PoolStrand *strand; /* NULL: any order */
+    PoolStrand *strand;   /* NULL: any order */
+    uint64_t queued_usec; /* since when it is in the pool's hands; with a `run_pair` only */
     int r;
     Err err;
 } Work;
@@ -24,7 +29,9 @@ typedef struct WorkQueue {
 struct PoolStrand {
     Pool *pool;        /* borrowed */
     WorkQueue waiting; /* behind the one that is in the pool's hands */
-    bool busy;         /* one work of the strand is queued or runs */
+    unsigned n_waiting;
+    bool busy;     /* one work of the strand is queued or runs */
+    bool pairable; /* it had works with a `run_pair`, and may have more */
 };
 
 struct Pool {
@@ -40,7 +47,9 @@ struct Pool {
     pthread_cond_t result; /* `ended` grew; pool_free() waits for it */
     WorkQueue queue;
     WorkQueue ended;
-    size_t n_pending; /* accepted and not yet handed to `done` */
+    unsigned n_pairable; /* strands that are */
+    unsigned n_idle;     /* threads that wait for work, or for the time of one */
+    size_t n_pending;    /* accepted and not yet handed to `done` */
     bool stop;
 };
 
@@ -64,19 +73,34 @@ static Work *queue_pop(WorkQueue *q) {
     return w;
 }
 
-/* With the mutex held: the result goes to the loop, the next work of the strand to the queue.
- * Nobody is woken for that one: the thread that calls this takes it from the queue next, or leaves
- * it to threads that are busy. */
+static void queue_remove(WorkQueue *q, Work *before, Work *w) {
+    if (before)
+        before->next = w->next;
+    else
+        q->first = w->next;
+    if (q->last == w)
+        q->last = before;
+}
+
+/* What follows, up to the threads, has the mutex. */
+static void enqueue(Pool *p, Work *w) {
+    if (w->run_pair)
+        w->queued_usec = now_usec();
+    queue_push(&p->queue, w);
+}
+
+/* The result goes to the loop, the next work of the strand to the queue, where the thread that
+ * calls this looks next. */
 static void work_ended(Pool *p, Work *w) {
     PoolStrand *s = w->strand;
     bool first = !p->ended.first;
+    Work *next = s ? queue_pop(&s->waiting) : NULL;
 
-    if (s) {
-        Work *next = queue_pop(&s->waiting);
-        if (next)
-            queue_push(&p->queue, next);
-        else
-            s->busy = false;
+    if (next) {
+        s->n_waiting--;
+        enqueue(p, next);
+    } else if (s) {
+        s->busy = false;
     }
     queue_push(&p->ended, w);
     if (first)
@@ -85,20 +109,91 @@ static void work_ended(Pool *p, Work *w) {
     (void)pthread_cond_signal(&p->result);
 }
 
+/* Takes the first work that `w` can be run with from behind it in the queue.  That is of another
+ * strand: of each only one is there. */
+static Work *take_partner(Pool *p, Work *w) {
+    Work *before = w, *o = w->next;
+
+    while (o && o->run_pair != w->run_pair) {
+        before = o;
+        o = o->next;
+    }
+    if (o)
+        queue_remove(&p->queue, before, o);
+    return o;
+}
+
+/* Until when a work waits for another strand to bring a partner; 0: it does not. */
+static uint64_t patience(const Pool *p, const Work *w) {
+    return p->n_pairable > 1 && w->strand->n_waiting < BEHIND_MAX ? w->queued_usec + PATIENCE_USEC
+                                                                  : 0;
+}
+
+/* Takes what is to be run next from the queue, with its partner; or there is nothing before
+ * `*ret_usec` (UINT64_MAX: before more is queued).  A work that waits for a partner is passed over
+ * for another one only when a thread is left for it. */
+static Work *take(Pool *p, Work **ret_partner, uint64_t *ret_usec) {
+    Work *before = NULL, *w = p->queue.first;
+    uint64_t now = w && w->run_pair ? now_usec() : 0;
+
+    *ret_partner = NULL;
+    *ret_usec = UINT64_MAX;
+    for (; w && w->run_pair; before = w, w = w->next) {
+        uint64_t until = patience(p, w);
+
+        *ret_partner = take_partner(p, w);
+        if (*ret_partner || until <= now)
+            break;
+        *ret_usec = MIN(*ret_usec, until);
+    }
+    if (w && before && !*ret_partner && p->n_idle == 0) {
+        before = NULL;
+        w = p->queue.first;
+    }
+    if (w)
+        queue_remove(&p->queue, before, w);
+    return w;
+}
+
+static void wait_until(Pool *p, uint64_t usec) {
+    struct timespec until = { .tv_sec = (time_t)(usec / USEC_PER_SEC),
+                              .tv_nsec = (long)(usec % USEC_PER_SEC * 1000) };
+
+    p->n_idle++;
+    if (usec == UINT64_MAX)
+        (void)pthread_cond_wait(&p->queued, &p->mutex);
+    else
+        (void)pthread_cond_clockwait(&p->queued, &p->mutex, CLOCK_MONOTONIC, &until);
+    p->n_idle--;
+}
+
+static void run_taken(Pool *p, Work *w, Work *partner) {
+    /* What is left has perhaps woken nobody, or only this thread, which waited for its time. */
+    if (p->queue.first)
+        (void)pthread_cond_signal(&p->queued);
+    (void)pthread_mutex_unlock(&p->mutex);
+    if (partner)
+        w->run_pair((void *[]){ w->arg, partner->arg });
+    else
+        w->r = w->run(w->arg, &w->err);
+    (void)pthread_mutex_lock(&p->mutex);
+    work_ended(p, w);
+    if (partner)
+        work_ended(p, partner);
+}
+
 static void *worker(void *arg) {
     Pool *p = arg;
-    Work *w;
+    Work *w, *partner;
+    uint64_t usec;
 
     (void)pthread_mutex_lock(&p->mutex);
     for (;;) {
-        while (!(w = queue_pop(&p->queue)) && !p->stop)
-            (void)pthread_cond_wait(&p->queued, &p->mutex);
+        while (!(w = take(p, &partner, &usec)) && !p->stop)
+            wait_until(p, usec);
         if (!w)
             break;
-        (void)pthread_mutex_unlock(&p->mutex);
-        w->r = w->run(w->arg, &w->err);
-        (void)pthread_mutex_lock(&p->mutex);
-        work_ended(p, w);
+        run_taken(p, w, partner);
     }
     (void)pthread_mutex_unlock(&p->mutex);
     return NULL;
@@ -178,26 +273,33 @@ int pool_new(Pool **ret, sd_event *event, unsigned n_threads, Err *err) {
     return 0;
 }
 
-static void submit(Pool *p, PoolStrand *s, PoolRun run, PoolDone done, void *arg) {
+static void submit(Pool *p, Work work) {
     Work *w = xnew(Work);
+    PoolStrand *s = work.strand;
 
-    *w = (Work){ .run = run, .done = done, .arg = arg, .strand = s };
+    *w = work;
     (void)pthread_mutex_lock(&p->mutex);
     assert(!p->stop);
     p->n_pending++;
+    if (w->run_pair && !s->pairable) {
+        s->pairable = true;
+        p->n_pairable++;
+    }
     if (s && s->busy) {
         queue_push(&s->waiting, w);
+        if (++s->n_waiting == BEHIND_MAX) /* that ends the patience of the one before */
+            (void)pthread_cond_signal(&p->queued);
     } else {
         if (s)
             s->busy = true;
-        queue_push(&p->queue, w);
+        enqueue(p, w);
         (void)pthread_cond_signal(&p->queued);
     }
     (void)pthread_mutex_unlock(&p->mutex);
 }
 
 void pool_submit(Pool *p, PoolRun run, PoolDone done, void *arg) {
-    submit(p, NULL, run, done, arg);
+    submit(p, (Work){ .run = run, .done = done, .arg = arg });
 }
 
 PoolStrand *pool_strand_new(Pool *p) {
@@ -208,13 +310,20 @@ PoolStrand *pool_strand_new(Pool *p) {
 }
 
 void pool_strand_submit(PoolStrand *s, PoolRun run, PoolDone done, void *arg) {
-    submit(s->pool, s, run, done, arg);
+    submit(s->pool, (Work){ .run = run, .done = done, .arg = arg, .strand = s });
+}
+
+void pool_strand_submit_pairable(PoolStrand *s, PoolRun run, PoolRunPair run_pair, PoolDone done,
+                                 void *arg) {
+    submit(s->pool,
+           (Work){ .run = run, .run_pair = run_pair, .done = done, .arg = arg, .strand = s });
 }
 
 PoolStrand *pool_strand_free(PoolStrand *s) {
     if (s) {
         (void)pthread_mutex_lock(&s->pool->mutex);
         assert(!s->busy);
+        s->pool->n_pairable -= s->pairable;
         (void)pthread_mutex_unlock(&s->pool->mutex);
         free(s);
     }

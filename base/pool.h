@@ -20,6 +20,13 @@ void pool_submit(Pool *p, PoolRun run, PoolDone done, void *arg);
 typedef struct PoolStrand PoolStrand;
 PoolStrand *pool_strand_new(Pool *p);
 void pool_strand_submit(PoolStrand *s, PoolRun run, PoolDone done, void *arg);
+/* For works of which two cost less together than one after the other.  `run_pair` stands for the
+ * `run` of two, of different strands, with results of 0; NULL: each runs alone.  While there is
+ * another strand that had such works, each waits 2 ms at most for one of them, but not when its own
+ * strand is behind. */
+typedef void (*PoolRunPair)(void *const args[2]);
+void pool_strand_submit_pairable(PoolStrand *s, PoolRun run, PoolRunPair run_pair, PoolDone done,
+                                 void *arg);
 PoolStrand *pool_strand_free(PoolStrand *s);
 /* Waits for what runs and what is queued (also by a done), calls every `done`, ends the threads.
  * Not from within a done. NULL is fine; returns NULL. */

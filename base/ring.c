@@ -12,6 +12,9 @@
 #define HUGE_BYTES   MiB(2) /* of a huge page: of x86-64, and of arm64 with 4 KiB pages */
 #define READ_ALIGN   512U
 
+#define FITTING_LEAST 16U                   /* operations in flight, however slow the disk is */
+#define LATE_USEC     (100 * USEC_PER_MSEC) /* of a write */
+
 void ring_ops_push(RingOps *ops, RingOp *op) {
     op->next = NULL;
     op->prev = ops->last;
@@ -50,6 +53,17 @@ static void finish(RingOp *op, int result) {
     free(op);
 }
 
+/* What others want from the disk waits behind all that is in flight: no more than it does in
+ * LATE_USEC.  Less makes it wait for us: a busy loop comes to look only every 5 to 10 ms. */
+static void adapt(Ring *r, const RingOp *op) {
+    uint64_t usec = now_usec() - op->started_usec + r->faults.late_usec;
+
+    if (usec > LATE_USEC)
+        r->fitting = MAX(r->fitting - r->fitting / 8, MIN(r->depth, FITTING_LEAST));
+    else if (r->n_running >= r->fitting)
+        r->fitting = MIN(r->fitting + 1, r->depth);
+}
+
 void ring_op_ended(RingOp *op, int result) {
     Ring *r = op->ring;
 
@@ -57,6 +71,8 @@ void ring_op_ended(RingOp *op, int result) {
         r->faults.again--;
         result = -EAGAIN;
     }
+    if (op->kind == RING_WRITE && result > 0)
+        adapt(r, op);
     ring_ops_remove(&r->running, op);
     r->n_running--;
     op->taken = false;
@@ -87,10 +103,11 @@ void ring_pump(Ring *r) {
         ring_retry_later(r);
         return;
     }
-    while (r->n_running < r->depth && (op = r->queue.first)) {
+    while (r->n_running < MIN(r->fitting, r->limit) && (op = r->queue.first)) {
         ring_ops_remove(&r->queue, op);
         ring_ops_push(&r->running, op);
         r->n_running++;
+        op->started_usec = now_usec();
         if (r->mode == RING_URING)
             ring_uring_start(op);
         else
@@ -232,6 +249,8 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
         .pool = options->pool,
         .mode = RING_THREADS,
         .depth = options->depth,
+        .limit = options->depth,
+        .fitting = MIN(options->depth, FITTING_LEAST),
         .n_buffers = options->n_buffers,
         .buffer_bytes = options->buffer_bytes,
         .event_fd = -EBADF,
@@ -250,6 +269,12 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
                        r->why ? r->why : "io_uring was not asked for");
     *ret = TAKE_PTR(r);
     return 0;
+}
+
+void ring_limit(Ring *r, unsigned depth) {
+    assert(depth > 0);
+    r->limit = depth;
+    ring_pump(r);
 }
 
 RingMode ring_mode(const Ring *r, const char **ret_why) {

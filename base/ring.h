@@ -21,7 +21,8 @@ typedef struct RingOptions {
     sd_event *event; /* a reference is kept */
     Pool *pool;      /* borrowed; used by RING_THREADS */
     RingMode mode;
-    unsigned depth;      /* operations in flight at most; more are queued */
+    unsigned depth; /* operations in flight at most, whatever ring_limit() says; more are queued.
+                       Beyond 16 only as many as the disk does in 100 ms */
     unsigned n_buffers;  /* buffers of the pool … */
     size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
     bool restrict_ops;   /* only writes, reads and fdatasync may ever be submitted
@@ -36,6 +37,9 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) _must_check_;
 /* RING_URING or RING_THREADS, and with threads one sentence that says why (NULL when it was asked
  * for). */
 RingMode ring_mode(const Ring *r, const char **ret_why);
+
+/* So many operations are in flight at most from now on. */
+void ring_limit(Ring *r, unsigned depth);
 
 /* One aligned buffer of the fixed set; NULL when all are in use.  Two users may hold one: every ref
  * needs an unref. */

@@ -24,6 +24,7 @@ typedef struct RingOp {
     size_t n, at;       /* bytes to write or read, and done */
     size_t from;        /* … from this byte of the buffer on */
     uint64_t offset;
+    uint64_t started_usec;
     RingDone done;
     void *arg;
     bool taken; /* io_uring: the kernel has it */
@@ -36,19 +37,22 @@ typedef struct RingOps {
 
 /* For the test only; all zero otherwise. */
 typedef struct RingFaults {
-    size_t max_write; /* at most so many bytes in one submission: makes short writes and reads */
-    unsigned again;   /* so many results are replaced by -EAGAIN */
-    int submit;       /* io_uring: the result of the next submission, negative */
+    size_t max_write;   /* at most so many bytes in one submission: makes short writes and reads */
+    unsigned again;     /* so many results are replaced by -EAGAIN */
+    uint64_t late_usec; /* writes seem to have taken so much longer */
+    int submit;         /* io_uring: the result of the next submission, negative */
 } RingFaults;
 
 struct Ring {
     sd_event *event;
     Pool *pool; /* borrowed; threads only */
     RingMode mode;
-    char *why; /* why threads, when they were not asked for */
-    unsigned depth;
-    RingOps queue;   /* not started */
-    RingOps running; /* in the hands of the kernel or the pool */
+    char *why;        /* why threads, when they were not asked for */
+    unsigned depth;   /* so many at most … */
+    unsigned limit;   /* … of which so many are wanted … */
+    unsigned fitting; /* … and so many the disk does soon enough */
+    RingOps queue;    /* not started */
+    RingOps running;  /* in the hands of the kernel or the pool */
     unsigned n_running;
     sd_event_source *retry; /* timer: tries again what was refused for the moment */
     bool retrying;          /* the timer runs; nothing is started until it ends */

@@ -2,8 +2,9 @@
 /* bound: the least that a verified download costs: receive over plain HTTP, SHA-256, O_DIRECT
  * writes by io_uring, one fsync.  No resume, no limits, no errors handled but by ending.
  *
- * bound [-n] THREADS DIRECTORY PORT REPOSITORY {DIGEST SIZE}...   (a registry on 127.0.0.1)
- * -n: nothing is hashed, which shows what the server and the disk alone allow. */
+ * bound [-n|-w] THREADS DIRECTORY PORT REPOSITORY {DIGEST SIZE}...   (a registry on 127.0.0.1)
+ * -n: nothing is hashed, which shows what the server and the disk alone allow.
+ * -w: nor is anything received: what the disk alone allows. */
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
@@ -36,7 +37,7 @@ typedef struct Job {
     int n_blobs;
     const char *directory, *repository;
     uint16_t port;
-    bool hash;
+    bool receive, hash;
     atomic_int next;
 } Job;
 
@@ -154,7 +155,7 @@ static void prove(Lane *l, const char *digest) {
 
 static void fetch(Lane *l, const char *digest, uint64_t size) {
     char path[4096];
-    int from;
+    int from = -1;
 
     (void)snprintf(path, sizeof(path), "%s/%s", l->job->directory, digest + strlen("sha256:"));
     l->fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_DIRECT, 0644);
@@ -162,7 +163,8 @@ static void fetch(Lane *l, const char *digest, uint64_t size) {
         err(1, "%s", path);
     if (fallocate(l->fd, 0, 0, (off_t)size) < 0)
         err(1, "fallocate");
-    from = ask(l->job, digest);
+    if (l->job->receive)
+        from = ask(l->job, digest);
     EVP_DigestInit_ex(l->hash, EVP_sha256(), NULL);
     for (uint64_t at = 0; at < size;) {
         size_t n = size - at < BUFFER_BYTES ? (size_t)(size - at) : BUFFER_BYTES;
@@ -171,7 +173,8 @@ static void fetch(Lane *l, const char *digest, uint64_t size) {
         if (l->n_idle == 0)
             reap(l);
         buffer = l->idle[--l->n_idle];
-        fill(l, from, l->memory + (size_t)buffer * BUFFER_BYTES, n);
+        if (l->job->receive)
+            fill(l, from, l->memory + (size_t)buffer * BUFFER_BYTES, n);
         write_out(l, buffer, n, at);
         at += n;
     }
@@ -182,7 +185,8 @@ static void fetch(Lane *l, const char *digest, uint64_t size) {
     if (ftruncate(l->fd, (off_t)size) < 0 || fsync(l->fd) < 0)
         err(1, "%s", path);
     (void)close(l->fd);
-    (void)close(from);
+    if (from >= 0)
+        (void)close(from);
 }
 
 static void *run(void *arg) {
@@ -199,19 +203,21 @@ static void *run(void *arg) {
 
 int main(int argc, char **argv) {
     pthread_t threads[THREADS_MAX];
-    bool hash = argc < 2 || strcmp(argv[1], "-n") != 0;
+    bool writes = argc > 1 && strcmp(argv[1], "-w") == 0;
+    bool hash = !writes && (argc < 2 || strcmp(argv[1], "-n") != 0);
     Job job;
     int n;
 
     argc -= !hash;
     argv += !hash;
     if (argc < 5 || argc % 2 == 0 || strncmp(argc > 5 ? argv[5] : "sha256:", "sha256:", 7) != 0)
-        errx(2, "usage: bound [-n] THREADS DIRECTORY PORT REPOSITORY {DIGEST SIZE}...");
+        errx(2, "usage: bound [-n|-w] THREADS DIRECTORY PORT REPOSITORY {DIGEST SIZE}...");
     job = (Job){ .blobs = argv + 5,
                  .n_blobs = argc - 5,
                  .directory = argv[2],
                  .repository = argv[4],
                  .port = (uint16_t)strtoul(argv[3], NULL, 10),
+                 .receive = !writes,
                  .hash = hash };
     n = atoi(argv[1]);
     if (n < 1 || n > THREADS_MAX)

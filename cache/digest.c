@@ -7,8 +7,10 @@
 #include "cache/digest.h"
 
 #include "base/parse.h"
+#include "cache/sha256_pair.h"
 
 #include <openssl/sha.h>
+#include <stdatomic.h>
 
 struct Hasher {
     SHA256_CTX ctx;
@@ -71,6 +73,39 @@ void hasher_update(Hasher *h, const void *data, size_t n) {
     must(SHA256_Update(&h->ctx, data, n));
 }
 
+static uint64_t bytes_of(const Hasher *h) {
+    return ((uint64_t)h->ctx.Nh << 32 | h->ctx.Nl) >> 3; /* they are bits */
+}
+
+static void set_bytes(Hasher *h, uint64_t bytes) {
+    h->ctx.Nl = (SHA_LONG)(bytes << 3);
+    h->ctx.Nh = (SHA_LONG)(bytes >> 29);
+}
+
+bool hasher_pairs(void) {
+    static atomic_int known; /* 0: not yet */
+
+    if (known == 0)
+        known = sha256_pair_supported() ? 1 : -1;
+    return known > 0;
+}
+
+void hasher_update_pair(Hasher *const h[2], const uint8_t *const data[2], const size_t n[2]) {
+    size_t done = 0;
+
+    assert(h[0] != h[1]);
+    if (h[0]->ctx.num == 0 && h[1]->ctx.num == 0 && hasher_pairs()) {
+        size_t n_blocks = MIN(n[0], n[1]) / HASHER_BLOCK_BYTES;
+
+        done = n_blocks * HASHER_BLOCK_BYTES;
+        sha256_pair((uint32_t *[]){ h[0]->ctx.h, h[1]->ctx.h }, data, n_blocks);
+    }
+    for (int i = 0; i < 2; i++) {
+        set_bytes(h[i], bytes_of(h[i]) + done);
+        hasher_update(h[i], data[i] + done, n[i] - done);
+    }
+}
+
 void hasher_final(Hasher *h, Digest *ret) {
     must(SHA256_Final(ret->bytes, &h->ctx));
     start(h);
@@ -91,8 +126,7 @@ void hasher_restore(Hasher *h, const HasherState *state, uint64_t bytes) {
     assert(bytes % HASHER_BLOCK_BYTES == 0);
     start(h);
     memcpy(h->ctx.h, state->words, sizeof(state->words));
-    h->ctx.Nl = (SHA_LONG)(bytes << 3); /* bits */
-    h->ctx.Nh = (SHA_LONG)(bytes >> 29);
+    set_bytes(h, bytes);
 }
 
 Hasher *hasher_free(Hasher *h) {

@@ -36,6 +36,11 @@ static inline bool digest_is_zero(const Digest *d) {
 typedef struct Hasher Hasher;
 Hasher *hasher_new(void);
 void hasher_update(Hasher *h, const void *data, size_t n);
+/* Can this processor hash two at once (sha256_pair.h)? */
+bool hasher_pairs(void);
+/* Adds `data[i]` of `n[i]` bytes to `h[i]`, two that are not the same.  Where hasher_pairs(), that
+ * takes little longer than the longer one of them alone, else as long as both. */
+void hasher_update_pair(Hasher *const h[2], const uint8_t *const data[2], const size_t n[2]);
 /* The digest of all so far; the hasher starts anew. */
 void hasher_final(Hasher *h, Digest *ret);
 /* The digest of all so far; the hasher goes on. */

@@ -66,16 +66,31 @@ void fetch_fail(Fetch *f, int r, const Err *err) {
     window_done(&f->window);
 }
 
+static void hash_ended(FetchHash *h, uint64_t begin) {
+    h->usec = now_thread_usec() - begin;
+    if (h->n % HASHER_BLOCK_BYTES == 0)
+        hasher_save(h->fetch->hasher, &h->state);
+}
+
 static int run_hash(void *arg, Err *err) {
     FetchHash *h = arg;
     uint64_t begin = now_thread_usec();
 
     (void)err;
     hasher_update(h->fetch->hasher, h->buffer->data, h->n);
-    h->usec = now_thread_usec() - begin;
-    if (h->n % HASHER_BLOCK_BYTES == 0)
-        hasher_save(h->fetch->hasher, &h->state);
+    hash_ended(h, begin);
     return 0;
+}
+
+static void run_hash_pair(void *const args[2]) {
+    FetchHash *a = args[0], *b = args[1];
+    uint64_t begin = now_thread_usec();
+
+    hasher_update_pair((Hasher *[]){ a->fetch->hasher, b->fetch->hasher },
+                       (const uint8_t *[]){ a->buffer->data, b->buffer->data },
+                       (size_t[]){ a->n, b->n });
+    hash_ended(a, begin);
+    hash_ended(b, begin);
 }
 
 static void on_hashed(void *arg, int r, const Err *err) {
@@ -196,7 +211,7 @@ void fetch_hand_on(Fetch *f) {
             f->finishing = true;
             pool_submit(f->c->pool, run_small, on_small, h);
         } else {
-            pool_strand_submit(f->strand, run_hash, on_hashed, h);
+            pool_strand_submit_pairable(f->strand, run_hash, f->run_pair, on_hashed, h);
         }
         window_advance(&f->window);
     }
@@ -298,6 +313,7 @@ int fetch_new(Fetch **ret, const FetchOptions *options, Err *err) {
     f->file.fd = f->file.map_fd = -EBADF;
     f->hasher = hasher_new();
     f->strand = pool_strand_new(c->pool);
+    f->run_pair = hasher_pairs() ? run_hash_pair : NULL;
     ramp_begin(&f->ramp);
     ramp_answered(&f->ramp, traffic_nearest_usec(c->traffic), traffic_connections(c->traffic));
     if (options->anew)

@@ -65,8 +65,9 @@ struct Fetch {
     const FetchContext *c;
     char *name, *map;
     PoolStrand *strand;
-    Hasher *hasher; /* the strand's */
-    Digest got;     /* the strand's last work sets it */
+    PoolRunPair run_pair; /* of the strand's works; NULL: the processor cannot */
+    Hasher *hasher;       /* the strand's */
+    Digest got;           /* the strand's last work sets it */
     FetchFile file;
     Window window;
     FetchMode mode;

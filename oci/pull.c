@@ -4,6 +4,10 @@
 
 #include "base/log.h"
 
+#include <limits.h>
+
+#define BACKGROUND_DEPTH 16 /* writes at once of a pull that nobody waits for */
+
 /* The states of a pull, each with the moves it allows. */
 static const struct {
     const char *name;
@@ -83,6 +87,7 @@ void pull_finish(Pull *p, int r, const Err *err) {
 
 static void obey(Pull *p, const Modelcached__Worker__Limits *limits) {
     traffic_limit(p->traffic, limits->connections, limits->bytes_per_second);
+    ring_limit(p->o.ring, limits->background ? BACKGROUND_DEPTH : UINT_MAX);
 }
 
 static void on_traffic(void *arg) {

@@ -13,7 +13,7 @@
 #define SYSTEM_CA_FILE      "/etc/ssl/certs/ca-certificates.crt"
 #define BUFFER_BYTES        MiB(1)
 #define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
-#define RING_DEPTH          16
+#define THREADS_DEPTH       16       /* with more, the hash would wait long for its threads */
 #define HASH_THREADS_MAX    8
 #define DECODERS_MAX        4
 #define LISTS_BYTES         (2 * LIMIT_WORKER_ENTRY_BYTES)
@@ -133,10 +133,12 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
 
 static int open_ring(PullSetup *s, const Job *job, RingMode mode, Err *err) {
     RingOptions options = {
-        .event = s->event, .pool = s->pool, .mode = mode, .depth = RING_DEPTH, .restrict_ops = true
+        .event = s->event, .pool = s->pool, .mode = mode, .restrict_ops = true
     };
 
     pull_setup_buffers(job->memory_bytes, &options.buffer_bytes, &options.n_buffers);
+    /* All at once, so that the disk has enough to do until we come to look again. */
+    options.depth = mode == RING_URING ? options.n_buffers : THREADS_DEPTH;
     return ring_new(&s->ring, &options, err);
 }
 

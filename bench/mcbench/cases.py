@@ -3,7 +3,7 @@
 import dataclasses
 
 from mcbench import inputs, peers
-from mcbench.contender import (Bound, BoundTwo, BoundTwoUnhashed, Modelcached, ModelcachedRead,
+from mcbench.contender import (Bound, BoundTwo, BoundTwoUnhashed, BoundTwoWrites, Modelcached, ModelcachedRead,
                                ModelcachedReadCached, ModelcachedThreads)
 from mcbench.inputs import GIB, MIB
 
@@ -42,7 +42,8 @@ CASES = (
     Case("a", "one raw layer of 1.5 GiB and 5 small ones", [Point("", raw(1536 * MIB, small=5))],
          (*OURS, Bound, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
     Case("b", "8 raw layers of 256 MiB", [Point("", raw(*[256 * MIB] * 8))],
-         (*OURS, BoundTwo, BoundTwoUnhashed, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras)),
+         (*OURS, BoundTwo, BoundTwoUnhashed, BoundTwoWrites, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2,
+          peers.Crane, peers.Oras)),
     Case("c", "an image of 1 GiB in 20,000 files, half compressible, pull to mountable",
          [Point("gzip", image("tar+gzip")), Point("zstd", image("tar+zstd"))],
          (*OURS, *CONTAINERDS, peers.Curl), files=True),

@@ -149,3 +149,9 @@ class BoundTwoUnhashed(BoundTwo):
     """What the server and the disk allow: nothing is hashed."""
 
     name, flags = "lower bound, 2 threads, no SHA-256", ("-n",)
+
+
+class BoundTwoWrites(BoundTwo):
+    """What the disk alone allows: nothing is received."""
+
+    name, flags = "lower bound, 2 threads, writes alone", ("-w",)

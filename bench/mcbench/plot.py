@@ -5,7 +5,8 @@ from xml.sax.saxutils import escape
 GIB = 1 << 30
 LEFT, BAR, GAP, WIDTH, TOP = 250, 18, 8, 420, 46
 COLOURS = {"modelcached": "#1b6ca8", "modelcached, threads": "#5fa8d3", "lower bound": "#555555",
-           "lower bound, 2 threads": "#555555", "lower bound, 2 threads, no SHA-256": "#999999"}
+           "lower bound, 2 threads": "#555555", "lower bound, 2 threads, no SHA-256": "#999999",
+           "lower bound, 2 threads, writes alone": "#999999"}
 OTHER = "#c9a66b"
 
 

@@ -201,7 +201,8 @@ _unused_ static void fake_log(const char *how, const char *what, unsigned a, uns
 }
 
 _unused_ static void fake_log_limits(const char *how, const Modelcached__Worker__Limits *l) {
-    fake_log(how, "limits", l->connections, (unsigned)l->bytes_per_second);
+    fake_log(how, l->background ? "background" : "limits", l->connections,
+             (unsigned)l->bytes_per_second);
 }
 
 _unused_ static const char *fake_partial(unsigned layer, const char *suffix) {

@@ -103,3 +103,57 @@ TEST(a_hasher_goes_on_behind_four_gigabytes) {
     ASSERT_STREQ(DIGEST_HEX(&d),
                  "583515c30fbcd0f55bf4b334afb13c3d82cc0934d97ff1d5b029f9763430aeda");
 }
+
+static void hasher_begin(Hasher *h, uint64_t whole_bytes, const uint8_t *data, size_t rest) {
+    HasherState state;
+
+    hasher_save(h, &state);
+    hasher_restore(h, &state, whole_bytes);
+    hasher_update(h, data, rest);
+}
+
+/* Of lengths around a block, of what is not aligned, behind what was no whole block, and where the
+ * count of bits passes 32 bits. */
+TEST(two_hashers_at_once_give_what_each_gives_alone) {
+    static const struct {
+        uint64_t whole; /* hashed before … */
+        size_t rest;    /* … and behind that */
+        size_t at, n;
+    } sides[] = {
+        { 0, 0, 0, 0 },
+        { 0, 0, 0, 1 },
+        { 0, 0, 1, 63 },
+        { 0, 0, 0, 64 },
+        { 0, 0, 3, 65 },
+        { 0, 0, 0, 128 },
+        { 0, 64, 7, KiB(256) },
+        { 0, 1, 0, KiB(64) },
+        { MiB(512) - 64, 0, 0, 200 },
+        { MiB(9000), 0, 64, 999 },
+        { 0, 63, 5, 1 },
+        { 0, 128, 0, KiB(256) - 1 },
+    };
+    _cleanup_free_ uint8_t *data = xnew_n(uint8_t, KiB(257));
+
+    for (size_t i = 0; i < KiB(257); i++)
+        data[i] = (uint8_t)(i * 11 + (i >> 8));
+    for (size_t i = 0; i < ELEMENTSOF(sides) * ELEMENTSOF(sides); i++) {
+        size_t k[2] = { i / ELEMENTSOF(sides), i % ELEMENTSOF(sides) };
+        _cleanup_(hasher_freep) Hasher *a = hasher_new(), *b = hasher_new(), *alone = hasher_new();
+        Hasher *pair[2] = { a, b };
+        Digest want, got;
+
+        for (int j = 0; j < 2; j++)
+            hasher_begin(pair[j], sides[k[j]].whole, data, sides[k[j]].rest);
+        hasher_update_pair(pair,
+                           (const uint8_t *[]){ data + sides[k[0]].at, data + sides[k[1]].at },
+                           (size_t[]){ sides[k[0]].n, sides[k[1]].n });
+        for (int j = 0; j < 2; j++) {
+            hasher_begin(alone, sides[k[j]].whole, data, sides[k[j]].rest);
+            hasher_update(alone, data + sides[k[j]].at, sides[k[j]].n);
+            hasher_final(alone, &want);
+            hasher_final(pair[j], &got);
+            ASSERT_STREQ(DIGEST_HEX(&got), DIGEST_HEX(&want));
+        }
+    }
+}

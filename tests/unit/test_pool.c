@@ -13,6 +13,8 @@ typedef struct Job {
     PoolStrand *strand;
     pthread_t loop;
     atomic_int active, overlaps, ran; /* written by threads */
+    atomic_int paired;                /* works that were run by twos … */
+    useconds_t pair_usec;             /* … which takes so long more */
     int order, wrong;                 /* written by works of one strand, one after the other */
     int done;
     int r;
@@ -175,4 +177,182 @@ TEST(strand_is_freed_in_its_last_done) {
     (void)pool_free(pool);
     ASSERT_TRUE(j.strand == NULL);
     ASSERT_EQ(j.done, 3);
+}
+
+static void step_run_pair(void *const args[2]) {
+    Err err = { 0 };
+
+    for (int i = 0; i < 2; i++) {
+        Step *s = args[i];
+        s->job->paired++;
+        (void)usleep(s->job->pair_usec);
+        (void)step_run(s, &err);
+    }
+    if (((Step *)args[0])->job == ((Step *)args[1])->job) /* two of one strand */
+        abort();
+}
+
+typedef struct Pause {
+    atomic_int over;
+    bool done;
+} Pause;
+
+static int pause_run(void *arg, Err *err) {
+    Pause *p = arg;
+
+    (void)err;
+    while (!p->over)
+        (void)usleep(100);
+    return 0;
+}
+
+static void pause_done(void *arg, int r, const Err *err) {
+    Pause *p = arg;
+
+    (void)r;
+    (void)err;
+    p->done = true;
+}
+
+static void submit_step(Step *s, Job *job, int number) {
+    *s = (Step){ job, number };
+    pool_strand_submit_pairable(job->strand, step_run, step_run_pair, step_done, s);
+}
+
+typedef struct Pairs {
+    sd_event *event;
+    Pool *pool;
+    Job jobs[3];
+    Err err;
+} Pairs;
+
+static void pairs_begin(Pairs *p, unsigned n_threads) {
+    ASSERT_OK(sd_event_new(&p->event));
+    ASSERT_OK(pool_new(&p->pool, p->event, n_threads, &p->err));
+    for (size_t i = 0; i < ELEMENTSOF(p->jobs); i++)
+        p->jobs[i].strand = pool_strand_new(p->pool);
+}
+
+static void pairs_await(Pairs *p, size_t job, int n) {
+    while (p->jobs[job].done < n)
+        ASSERT_TRUE(sd_event_run(p->event, 5 * USEC_PER_SEC) > 0);
+    ASSERT_EQ(p->jobs[job].overlaps, 0);
+    ASSERT_EQ(p->jobs[job].wrong, 0);
+}
+
+static void pairs_end(Pairs *p) {
+    for (size_t i = 0; i < ELEMENTSOF(p->jobs); i++)
+        p->jobs[i].strand = pool_strand_free(p->jobs[i].strand);
+    p->pool = pool_free(p->pool);
+    p->event = sd_event_unref(p->event);
+}
+
+/* All are queued when the only thread comes to them: three strands, so one work of three steps is
+ * left over and takes the next step of another. */
+TEST(works_of_two_strands_run_at_once) {
+    enum { STEPS = 100 };
+    static Step steps[3][STEPS];
+    Pause pause = { 0 };
+    Pairs p = { 0 };
+
+    pairs_begin(&p, 1);
+    pool_submit(p.pool, pause_run, pause_done, &pause);
+    for (int i = 0; i < STEPS; i++)
+        for (int s = 0; s < 3; s++)
+            submit_step(&steps[s][i], &p.jobs[s], i);
+    pause.over = 1;
+    for (size_t s = 0; s < 3; s++)
+        pairs_await(&p, s, STEPS);
+    ASSERT_TRUE(p.jobs[0].paired + p.jobs[1].paired + p.jobs[2].paired >= 3 * STEPS * 2 / 3);
+    pairs_end(&p);
+}
+
+/* Half a millisecond is longer than a thread needs to take a work, if nothing makes it wait, and
+ * 2 ms are long enough most of the time. */
+TEST(a_work_waits_for_another_strand) {
+    enum { ROUNDS = 1000, LEAD = 10 };
+    static Step steps[2][ROUNDS];
+    Pairs p = { 0 };
+    int lead = 0;
+
+    pairs_begin(&p, 3);
+    for (int i = 0; i < ROUNDS && lead < LEAD; i++) {
+        int before = p.jobs[1].paired;
+
+        submit_step(&steps[0][i], &p.jobs[0], i);
+        (void)usleep(500);
+        submit_step(&steps[1][i], &p.jobs[1], i);
+        pairs_await(&p, 0, i + 1);
+        pairs_await(&p, 1, i + 1);
+        lead = MAX(lead + (p.jobs[1].paired > before ? 1 : -1), 0);
+    }
+    ASSERT_EQ(lead, LEAD);
+    pairs_end(&p);
+}
+
+/* Nobody comes: each has its end all the same, and one that is behind waits for nobody (5,000 times
+ * 2 ms would be 10 s). */
+TEST(a_work_does_not_wait_for_ever) {
+    enum { STEPS = 5000 };
+    static Step steps[2][STEPS];
+    Pairs p = { 0 };
+    uint64_t begin;
+
+    pairs_begin(&p, 2);
+    submit_step(&steps[1][0], &p.jobs[1], 0);
+    pairs_await(&p, 1, 1);
+    submit_step(&steps[0][0], &p.jobs[0], 0);
+    pairs_await(&p, 0, 1);
+    begin = now_usec();
+    for (int i = 1; i < STEPS; i++)
+        submit_step(&steps[0][i], &p.jobs[0], i);
+    pairs_await(&p, 0, STEPS);
+    ASSERT_TRUE(now_usec() - begin < 5 * USEC_PER_SEC);
+    pairs_end(&p);
+}
+
+/* Behind a pair that one thread has run come a work that waits for a partner and one that takes
+ * long: the other thread, which sleeps by then, has to see to one of them. */
+TEST(nothing_is_left_behind_a_pair) {
+    static Step steps[2][3];
+    Pause pause = { 0 };
+    Pairs p = { 0 };
+
+    pairs_begin(&p, 2);
+    for (int s = 0; s < 2; s++)
+        submit_step(&steps[s][0], &p.jobs[s], 0);
+    pairs_await(&p, 0, 1);
+    pairs_await(&p, 1, 1);
+    p.jobs[0].pair_usec = 20 * USEC_PER_MSEC;
+    for (int s = 0; s < 2; s++)
+        submit_step(&steps[s][1], &p.jobs[s], 1);
+    submit_step(&steps[0][2], &p.jobs[0], 2);
+    pool_strand_submit(p.jobs[1].strand, pause_run, pause_done, &pause);
+    pairs_await(&p, 0, 3);
+    pause.over = 1;
+    while (!pause.done)
+        ASSERT_TRUE(sd_event_run(p.event, 5 * USEC_PER_SEC) > 0);
+    pairs_end(&p);
+}
+
+/* The only thread may not pass over a work that waits for one that takes long. */
+TEST(a_work_that_waits_is_not_left_alone) {
+    static Step steps[2][2];
+    Pause before = { 0 }, behind = { 0 };
+    Pairs p = { 0 };
+
+    pairs_begin(&p, 1);
+    for (int s = 0; s < 2; s++)
+        submit_step(&steps[s][0], &p.jobs[s], 0);
+    pairs_await(&p, 0, 1);
+    pairs_await(&p, 1, 1);
+    pool_submit(p.pool, pause_run, pause_done, &before);
+    submit_step(&steps[0][1], &p.jobs[0], 1);
+    pool_submit(p.pool, pause_run, pause_done, &behind);
+    before.over = 1;
+    pairs_await(&p, 0, 2);
+    behind.over = 1;
+    while (!behind.done)
+        ASSERT_TRUE(sd_event_run(p.event, 5 * USEC_PER_SEC) > 0);
+    pairs_end(&p);
 }

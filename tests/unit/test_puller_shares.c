@@ -242,7 +242,7 @@ TEST(limits_are_divided_and_told_on_every_change) {
     ask(&e, &a[0], "r.example/sleep-a:1", false);
     wait_log(&e, "sleep-a limits 8 0\n");
     ask(&e, &a[1], "r.example/sleep-b:1", true);
-    wait_log(&e, "sleep-b limits 1 1000\n");
+    wait_log(&e, "sleep-b background 1 1000\n");
     wait_log(&e, "sleep-a limits 7 0\n");
     flight_view(find(&e, "r.example/sleep-b:1"), &v);
     ASSERT_TRUE(v.background);
@@ -268,7 +268,7 @@ TEST(limits_a_background_pull_that_another_one_waits_for_is_lifted) {
     agent_env_init(&e, dir, "pull.background_bandwidth=1000");
     ask(&e, &a, "r.example/tags:slow-a", true);
     run_until(&e, "r.example/tags:slow-a", FLIGHT_FETCHING);
-    wait_log(&e, "slow-a limits 8 1000\n");
+    wait_log(&e, "slow-a background 8 1000\n");
     ask(&e, &b, "r.example/tags:slow-b", false);
     run_until(&e, "r.example/tags:slow-b", FLIGHT_FETCHING);
     flight_view(find(&e, "r.example/tags:slow-a"), &v);

@@ -4,6 +4,7 @@
 #include "base/ring.h"
 
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -130,6 +131,64 @@ static void check_direct(RingMode mode) {
     bench_done(&b);
 }
 
+/* Fewer than the depth, and what waits for that goes on when more are allowed. */
+static void check_limit(RingMode mode) {
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    Bench b = { 0 };
+    Err err = { 0 };
+
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, mode, 6, 16, &err));
+    ring_limit(b.ring, 2);
+    for (unsigned i = 0; i < 8; i++)
+        put(&b, fd, i, BUFFER);
+    ASSERT_EQ(b.ring->n_running, 2);
+    run_until(&b, 8);
+    ASSERT_EQ(b.max_running, 2);
+    for (unsigned i = 8; i < 16; i++)
+        put(&b, fd, i, BUFFER);
+    ring_limit(b.ring, UINT_MAX);
+    ASSERT_EQ(b.ring->n_running, 6);
+    run_until(&b, 16);
+    ASSERT_TRUE(content_is(fd, 16, BUFFER));
+    bench_done(&b);
+}
+
+static unsigned put_all(Bench *b, int fd, unsigned n) {
+    int done = b->done;
+
+    b->max_running = 0;
+    for (unsigned i = 0; i < n; i++)
+        put(b, fd, i, BUFFER);
+    run_until(b, done + (int)n);
+    return b->max_running;
+}
+
+/* As many as the depth allows while the disk is quick, few when it is slow, and again many. */
+static void check_fitting(RingMode mode) {
+    enum { DEPTH = 40 };
+    _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+    _cleanup_close_ int fd = openat(tmpdir_fd(dir), "f", O_CREAT | O_RDWR | O_CLOEXEC, 0600);
+    Bench b = { 0 };
+    Err err = { 0 };
+    unsigned tries = 0;
+
+    ASSERT_OK(fd);
+    ASSERT_OK(bench_open(&b, mode, DEPTH, DEPTH, &err));
+    ASSERT_EQ(put_all(&b, fd, DEPTH) >= 16, 1);
+    while (put_all(&b, fd, DEPTH) < DEPTH) /* a busy machine may seem to be a slow disk */
+        ASSERT_TRUE(++tries < 1000);
+    b.ring->faults.late_usec = USEC_PER_SEC;
+    (void)put_all(&b, fd, DEPTH);
+    ASSERT_EQ(put_all(&b, fd, DEPTH), 16);
+    b.ring->faults.late_usec = 0;
+    while (put_all(&b, fd, DEPTH) < DEPTH)
+        ASSERT_TRUE(++tries < 1000);
+    ASSERT_TRUE(content_is(fd, DEPTH, BUFFER));
+    bench_done(&b);
+}
+
 /* What is written in spans comes back, also in short reads; the end of the file ends a read. */
 static void check_reading(RingMode mode) {
     _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
@@ -245,6 +304,8 @@ static void check_free_waits(RingMode mode) {
     }
 
 BOTH_MODES(direct)
+BOTH_MODES(limit)
+BOTH_MODES(fitting)
 BOTH_MODES(errors)
 BOTH_MODES(short_and_again)
 BOTH_MODES(free_waits)
