@@ -16,7 +16,7 @@ from lib.check import (assert_objects_good, assert_pulls, assert_store_good, pub
 from lib.content import Random, assert_tree
 from lib.daemon import program
 from lib.faulty import FaultyRegistry
-from lib.sandbox import wait_for
+from lib.sandbox import wait_ended, wait_for
 
 MOMENTS = 20
 RATE = 10 * MIB  # of one blob's body: the largest takes a third of a second
@@ -98,7 +98,7 @@ def test_kill_of_the_daemon(scene, number):
         daemon.kill9()
         output = pulling.communicate(timeout=20)[0]
     assert pulling.returncode in (0, 1, 3), output
-    wait_for(lambda: not [pid for pid in workers if os.path.exists(f"/proc/{pid}")], "the worker's end", 10)
+    wait_ended(workers, "the worker's end", 10)
     assert_objects_good(daemon)  # what is visible while no daemon runs
     scene.assert_kept_is_readable()
     daemon.start()

@@ -12,7 +12,7 @@ from lib.artifacts import MIB
 from lib.content import Random, Tar, assert_tree
 from lib.kills import SEND_BUFFER, Pull, artifact, killed_pull, tree_of
 from lib.metrics import scrape
-from lib.sandbox import pick_port, wait_for
+from lib.sandbox import pick_port, wait_ended, wait_for
 
 SIZE = 24 * MIB
 TRIES = 5  # PARTIAL_TRIES
@@ -60,7 +60,7 @@ class Scene:
         elif victim == "daemon":
             workers = self.daemon.worker_pids()
             self.daemon.kill9()
-            wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers), "the worker's end")
+            wait_ended(workers, "the worker's end")
             self.daemon.start()
         elif victim == "stop":
             self.daemon.restart()

@@ -15,6 +15,7 @@ from lib.sandbox import wait_for
 
 PREFIX = "application/vnd.cncf.model"
 JOB = {"range_min_bytes": 4 * MIB, "memory_bytes": 16 * MIB, "connections": 2}
+SMALL = {"range_min_bytes": 2 * MIB, "memory_bytes": 8 * MIB}  # less is lost at a kill
 CODECS = ["tar", "tar+gzip", "tar+zstd"]
 
 
@@ -68,7 +69,7 @@ def made(module_work):
 
 @pytest.fixture
 def served(make_faulty, made):
-    def serve(codec, large=40 * MIB, **more):
+    def serve(codec, large=20 * MIB, **more):
         registry, (artifact, tar) = make_faulty(**more), made(codec, large)
         return registry, artifact, tar, registry.add(artifact, "team/tar")
     return serve
@@ -96,10 +97,10 @@ def move(old, new, artifact):
             os.rename(os.path.join(old, name), os.path.join(new, name))
 
 
-def killed(start, pulled, more, folder=None):
+def killed(start, pulled, more, folder=None, **job):
     """A worker that goes on with `folder`, and is killed when so many `more` bytes went out; its folder."""
     registry, artifact, _, reference = pulled
-    worker = start(reference, **JOB)
+    worker = start(reference, **{**JOB, **job})
     if folder:
         move(folder, worker.folder, artifact)
     until = wire(registry, artifact) + more
@@ -138,14 +139,14 @@ def check(worker, tar):
 
 @pytest.mark.parametrize("codec", CODECS)
 def test_kill_at_many_moments_of_one_pull(served, start, codec):
-    registry, artifact, tar, reference = pulled = served(codec)
+    registry, artifact, tar, reference = pulled = served(codec, send_buffer=SEND_BUFFER)
     registry.rate = 4 * MIB  # a connection
     pick, folder = random.Random(codec), None
     for _ in range(5):
-        folder = killed(start, pulled, pick.randrange(10 * MIB, 16 * MIB), folder)
+        folder = killed(start, pulled, pick.randrange(5 * MIB, 8 * MIB), folder, **SMALL)
     before = wire(registry, artifact)
     registry.rate = 0
-    worker = finished(start, reference, artifact, folder)
+    worker = finished(start, reference, artifact, folder, **SMALL)
     check(worker, tar)
     total, size = wire(registry, artifact), size_of(artifact)
     print(f"{codec}: {before / size:.2f} of the size before, {total / size:.3f} in all; "
@@ -174,7 +175,7 @@ def test_what_has_its_space_is_told_at_once(served, start, codec):
 def test_other_buffers_go_on_or_begin_anew(served, start, memory):
     registry, artifact, tar, reference = pulled = served("tar+gzip")
     registry.rate = 8 * MIB
-    folder = killed(start, pulled, 20 * MIB)
+    folder = killed(start, pulled, 16 * MIB)
     registry.rate = 0
     check(finished(start, reference, artifact, folder, memory_bytes=memory), tar)
 
@@ -266,8 +267,8 @@ def flip(path, at):
 def test_what_is_on_disk_is_not_believed(served, start, name):
     """Until the first large file is done, and until some small ones are, too."""
     registry, artifact, tar, reference = pulled = served("tar+gzip", large=8 * MIB)
-    for part in (0.45, 0.8):
-        registry.rate = 4 * MIB
+    for part in (0.45, 0.84):
+        registry.rate = 8 * MIB
         folder = killed(start, pulled, int(part * size_of(artifact)))
         prefix = digest_of(artifact).partition(":")[2]
         DAMAGE[name](large_file(folder, artifact), os.path.join(folder, prefix[:16] + "-entries"),
@@ -277,7 +278,7 @@ def test_what_is_on_disk_is_not_believed(served, start, name):
 
 
 def test_a_failed_pull_keeps_what_it_unpacked(served, start):
-    registry, artifact, tar, reference = served("tar+gzip")
+    registry, artifact, tar, reference = served("tar+gzip", 40 * MIB)
     registry.rate = 16 * MIB
     registry.fault(digest_of(artifact), "status", status=500, skip=4)
     worker = start(reference, **JOB, give_up_seconds=1)

@@ -76,10 +76,10 @@ class Text(Blob):
         self.seed = str(seed)
 
     def chunks(self):
-        words = [f"{random.Random(f'{self.seed}/{i}').getrandbits(40):x}" for i in range(200)]
         pick, left = random.Random(self.seed), self.size
+        words = [f"{pick.getrandbits(40):x}" for _ in range(200)]
         while left > 0:
-            text = " ".join(pick.choice(words) for _ in range(8192)).encode()[:left]
+            text = " ".join(pick.choices(words, k=min(8192, left))).encode()[:left]
             left -= len(text)
             yield text
 

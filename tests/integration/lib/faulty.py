@@ -16,6 +16,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from lib.registry import make_ca
 
+# As on a network.  Those of loopback, 64 KiB, are larger than a small send buffer: none is ever full, so the client's kernel
+# waits 40 ms before it acknowledges, and with it whoever writes.
+SEGMENT = 1448
+
 
 @dataclasses.dataclass
 class Fault:
@@ -111,6 +115,7 @@ class FaultyRegistry:
         self.server.registry = self
         if send_buffer:
             self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+            self.server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
         self.port = self.server.server_address[1]
         self.host, self.ca_file = f"127.0.0.1:{self.port}", None
         if tls:

@@ -9,7 +9,7 @@ import time
 from lib.artifacts import MIB, Builder, modelpack_annotations
 from lib.check import running_daemon
 from lib.content import Bytes, Random, assert_tree
-from lib.sandbox import wait_for
+from lib.sandbox import wait_ended, wait_for
 
 PREFIX = "application/vnd.cncf.model"
 SEND_BUFFER = 16 * 1024  # little is lost on the way of each connection
@@ -65,7 +65,7 @@ def killed_pull(daemon, registry, reference, victim, more):
     assert daemon.worker_pids() == workers, "the pull has ended: it has to be slower"
     if victim == "daemon":
         daemon.kill9()
-        wait_for(lambda: not os.path.exists(f"/proc/{workers[0]}"), "the worker's end")
+        wait_ended(workers, "the worker's end")
         daemon.start()
     else:
         os.kill(workers[0], signal.SIGKILL)

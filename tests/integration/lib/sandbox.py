@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Folders, ports and child processes that a test session leaves nothing of."""
+import contextlib
 import ctypes
 import errno
 import glob
 import os
+import select
 import shutil
 import signal
 import socket
@@ -101,6 +103,16 @@ def wait_for(condition, what, seconds=20.0, interval=0.02):
         if time.monotonic() > end:
             raise TimeoutError(f"waited {seconds:g} s for {what}")
         time.sleep(interval)
+
+
+def wait_ended(pids, what, seconds=20.0):
+    """Waits until the processes have ended with all their threads.  They need not be our children; init, whose they are then,
+    may take its time to collect them, which is not waited for."""
+    end = time.monotonic() + seconds
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError), os.fdopen(os.pidfd_open(pid)) as process:
+            if not select.select([process], [], [], max(0.0, end - time.monotonic()))[0]:
+                raise TimeoutError(f"waited {seconds:g} s for {what}")
 
 
 def answers(port):

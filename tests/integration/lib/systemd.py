@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from lib.csi import CsiClient
-from lib.sandbox import PREFIX, Process, children, need, remove_cgroups, wait_for
+from lib.sandbox import PREFIX, Process, children, need, remove_cgroups, wait_ended, wait_for
 
 UNIT = "modelcached"
 CGROUP2 = ("/sys/fs/cgroup", "/sys/fs/cgroup/unified")
@@ -78,7 +78,7 @@ class Host:
     def close(self):
         if self.process:
             self.process.stop(signal.SIGKILL)  # and with it, all
-            wait_for(lambda: not os.path.exists(f"/proc/{self.pid}"), "the end of systemd")
+            wait_ended([self.pid], "the end of systemd")
         remove_cgroups(os.getpid())
 
     def at(self, path):
