@@ -40,7 +40,7 @@ struct Worker {
     uint64_t later_usec;    /* after the first one */
     uint64_t heard_usec;    /* when it said the last */
     Buf out;                /* framed, not sent yet; may hold credentials */
-    bool background;        /* its io class is that of … */
+    bool background;        /* the io class that was asked for last */
     bool closed;            /* the socket gave its last byte */
     int r;                  /* < 0: it broke the protocol, or the socket did */
     Err err;

@@ -54,7 +54,8 @@ static void finish(RingOp *op, int result) {
 }
 
 /* What others want from the disk waits behind all that is in flight: no more than it does in
- * LATE_USEC.  Less makes it wait for us: a busy loop comes to look only every 5 to 10 ms. */
+ * LATE_USEC.  Less makes it wait for us: a busy loop comes to look only every 5 to 10 ms.  (One
+ * that is later than that takes itself for a slow disk, for some writes.) */
 static void adapt(Ring *r, const RingOp *op) {
     uint64_t usec = now_usec() - op->started_usec + r->faults.late_usec;
 
