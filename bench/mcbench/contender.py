@@ -102,6 +102,12 @@ class ModelcachedThreads(Modelcached):
     name, settings = "modelcached, threads", {"pull": {"io": "threads"}}
 
 
+class ModelcachedCached(Modelcached):
+    """The pull alone, through the page cache."""
+
+    name, settings = "modelcached, page cache", {"pull": {"page_cache": True}}
+
+
 class ModelcachedRead(Modelcached):
     """A pod that waits: pull, mount, and read all files through the mount."""
 
@@ -123,7 +129,7 @@ class ModelcachedRead(Modelcached):
 class ModelcachedReadCached(ModelcachedRead):
     """The same when the pull leaves the files in the page cache."""
 
-    name, settings = "modelcached, page cache", {"pull": {"page_cache": True}}
+    name, settings = ModelcachedCached.name, ModelcachedCached.settings
 
 
 class Bound(Contender):

@@ -58,12 +58,14 @@ def bars(path, title, unit, rows):
 
 
 def growth(path, title, case):
-    """CPU and wall seconds per GiB against the size, on a scale of powers of two."""
+    """CPU and wall seconds per GiB against the size, on a scale of powers of two, with the least and most of wall."""
     svg, sizes = Svg(title), case["bytes"]
     rows = [row for row in case["rows"] if row["mode"] == "cold"]
-    wall = {(row["contender"], row["point"]): row["wall_seconds"]["median"] * GIB / sizes[row["point"]] for row in rows}
+    walls = {(row["contender"], row["point"]): {key: row["wall_seconds"][key] * GIB / sizes[row["point"]]
+                                                for key in ("median", "min", "max")} for row in rows}
+    wall = {key: value["median"] for key, value in walls.items()}
     cpu = {(row["contender"], row["point"]): row["cpu_seconds_per_gib"]["median"] for row in rows}
-    top, height, bottom = max([*wall.values(), *cpu.values()]) * 1.1, 220, TOP + 220
+    top, height, bottom = max([*(value["max"] for value in walls.values()), *cpu.values()]) * 1.05, 220, TOP + 220
     places = {label: 70 + i * 110 for i, label in enumerate(sizes)}
     svg.text(10, 38, "seconds per GiB: wall (thick), CPU (thin)", size=11)
     svg.line([(50, TOP), (50, bottom), (60 + 110 * len(sizes), bottom)])
@@ -80,6 +82,10 @@ def growth(path, title, case):
             svg.line(points, colour, width)
             for x, y in points:
                 svg.dot(x, y, colour)
+        for label in sizes:
+            if (name, label) in walls:
+                ends = (bottom - height * walls[name, label][key] / top for key in ("min", "max"))
+                svg.line([(places[label] + 3 * i, y) for y in ends], colour)
         svg.dot(80 + 200 * i, bottom + 36, colour)
         svg.text(90 + 200 * i, bottom + 40, name)
     svg.save(path, 90 + 110 * len(sizes) + 60, bottom + 52)
