@@ -31,9 +31,10 @@ static void schedule_work(Http *h) {
 
 static int on_io(_unused_ sd_event_source *s, int fd, uint32_t revents, void *arg) {
     Http *h = arg;
-    int mask = (revents & (EPOLLIN | EPOLLHUP) ? CURL_CSELECT_IN : 0) |
-               (revents & EPOLLOUT ? CURL_CSELECT_OUT : 0) |
-               (revents & EPOLLERR ? CURL_CSELECT_ERR : 0);
+    /* An error is read, too: recv(2) says which; for CURL_CSELECT_ERR alone libcurl (7.88) has only
+     * "select/poll returned error". */
+    int mask = (revents & (EPOLLIN | EPOLLHUP | EPOLLERR) ? CURL_CSELECT_IN : 0) |
+               (revents & EPOLLOUT ? CURL_CSELECT_OUT : 0);
     int running = 0;
 
     enter(h);
