@@ -20,17 +20,19 @@ static uint64_t reserve_of(uint64_t fs_bytes) {
                fs_bytes / 100 * RESERVE_MAX_PERCENT);
 }
 
-uint64_t flight_room(Store *s) {
+FlightRoom flight_room(Store *s) {
+    FlightRoom room = { .bytes = LIMIT_BLOB_BYTES };
     struct statvfs st;
-    uint64_t free_bytes, reserve, partial;
+    uint64_t free_bytes, reserve;
 
     if (fstatvfs(store_trees_fd(s), &st) < 0)
-        return LIMIT_BLOB_BYTES; /* writing will tell */
-    if (store_partial_bytes(s, &partial, NULL) < 0)
-        partial = 0;
-    free_bytes = (uint64_t)st.f_bavail * st.f_frsize + partial;
+        return room; /* writing will tell */
+    if (store_partial_bytes(s, &room.partial, NULL) < 0)
+        room.partial = 0;
+    free_bytes = (uint64_t)st.f_bavail * st.f_frsize + room.partial;
     reserve = reserve_of((uint64_t)st.f_blocks * st.f_frsize);
-    return free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
+    room.bytes = free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
+    return room;
 }
 
 uint64_t flight_file_max(Store *s) {

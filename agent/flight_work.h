@@ -6,9 +6,13 @@
 #include "agent/access.h"
 #include "agent/chain.h"
 
-/* Room for content: free space that may be used at all, with that of what came in part, which gives
- * way; and the sentence when it is too little. */
-uint64_t flight_room(Store *s);
+/* Room for content: free space that may be used at all; and the sentence when it is too little. */
+typedef struct FlightRoom {
+    uint64_t bytes; /* with … */
+    uint64_t
+        partial; /* … that of what came in part, which gives way, and has to before it is used */
+} FlightRoom;
+FlightRoom flight_room(Store *s);
 /* All that the store's file system could ever give: no file of a pull is larger, whatever room it
  * gets later. */
 uint64_t flight_file_max(Store *s);
@@ -44,7 +48,7 @@ typedef struct FlightPlan {
     const bool *ask;   /* of each layer: whether to look */
     bool *cached;      /* out: of each of these: in the store */
     uint64_t *claimed; /* out: of each of the others: on disk, left by an earlier pull */
-    uint64_t room;     /* out: bytes that may be written besides */
+    FlightRoom room;   /* out: for the rest */
     Digest given;      /* out: what the store has, when it lacks nothing */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks
