@@ -61,12 +61,20 @@ int flight_explain_space(Store *s, int r, Err *err) {
     return err_set(err, r, "%s: %s", old.text, fs_space_advice(store_trees_fd(s)));
 }
 
-int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
+static int begin_ingest(Store *s, const char *name, int *ret_fd, Err *err) {
     bool root = geteuid() == 0;
     int r = store_ingest_begin(s, name, root ? NOBODY : geteuid(), root ? NOBODY : getegid(),
                                ret_fd, err);
 
     return flight_explain_space(s, r, err);
+}
+
+int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
+    int r = begin_ingest(s, name, ret_fd, err);
+
+    if (r == -ENOSPC && flight_make_room(s) > 0)
+        r = begin_ingest(s, name, ret_fd, err);
+    return r;
 }
 
 static int check_digest(const FlightPlan *plan, Err *err) {

@@ -32,7 +32,8 @@ uint64_t flight_make_room(Store *s);
 int flight_look_up(Store *s, const StorePull *pull, const char *id, const Layer *layer,
                    uint64_t *ret_claimed, Err *err) _must_check_;
 
-/* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
+/* Makes the pull's folder for an unprivileged worker: nobody when we are root; what only serves
+ * another try gives way for it.  Returns its fd. */
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_check_;
 
 typedef struct FlightPlan {
