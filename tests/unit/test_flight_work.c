@@ -2,11 +2,10 @@
 /* Tests of agent/flight_work: what a pull is given of what is stored, and of what came in part. */
 #include "agent/flight_work.h"
 
+#include "tests/unit/small_disk.h"
 #include "tests/unit/store_env.h"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 
 #define BLOB "00000000000000aa000000000000000000000000000000000000000000000000"
 
@@ -59,21 +58,6 @@ TEST(flight_look_up_gives_what_came_in_part) {
         ASSERT_EQ(env_count(s, "partial", false), cases[i].left);
         ASSERT_OK(store_ingest_end(s, "r-two", &err));
     }
-}
-
-/* The root of a file system of so many inodes; -EBADF: mounting is refused. */
-static int small_disk(TmpDir *dir, unsigned inodes) {
-    const char *path = tmpdir_join(dir, "full");
-    _cleanup_free_ char *options = xasprintf("size=64m,nr_inodes=%u", inodes);
-    int fd;
-
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-        return -EBADF;
-    ASSERT_OK(mkdir(path, 0700));
-    ASSERT_OK(mount("none", path, "tmpfs", 0, options));
-    fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ASSERT_OK(umount2(path, MNT_DETACH));
-    return fd;
 }
 
 /* The store's folders are of a file system that has one inode, for its root. */
