@@ -160,6 +160,11 @@ TEST(a_complete_layer_needs_nothing_more) {
     fixture_close(&f);
 }
 
+static void make(Fixture *f, const char *name) {
+    ASSERT_OK(fs_write_file_durably(tmpdir_fd(f->dir), name, "x", 1, 0444, &f->err));
+}
+
+/* Nor does it keep its space. */
 TEST(what_is_not_as_it_was_is_not_gone_on_with) {
     for (int damage = 0; damage < 6; damage++) {
         int fd;
@@ -174,6 +179,8 @@ TEST(what_is_not_as_it_was_is_not_gone_on_with) {
             f.log = entry_log_free(f.log);
         }
         note(&f);
+        make(&f, "ab-7");
+        make(&f, "abc-7"); /* of another layer */
         fd = openat(tmpdir_fd(f.dir), "one", O_WRONLY);
         if (damage == 0) /* a byte */
             ASSERT_EQ(pwrite(fd, "C", 1, 0), 1);
@@ -189,6 +196,8 @@ TEST(what_is_not_as_it_was_is_not_gone_on_with) {
         ASSERT_EQ(restore(&f), 0);
         ASSERT_TRUE(!f.restored.log && !f.restored.message);
         ASSERT_EQ(atomic_load(&f.now.there), 0);
+        ASSERT_ERR(faccessat(tmpdir_fd(f.dir), "ab-7", F_OK, 0), -1);
+        ASSERT_OK(faccessat(tmpdir_fd(f.dir), "abc-7", F_OK, 0));
         fixture_close(&f);
     }
 }
