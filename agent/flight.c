@@ -302,7 +302,7 @@ typedef struct PlanWork {
     Flight *pull;
     bool *ask, *cached;
     uint64_t *claimed;
-    uint64_t room;
+    FlightRoom room;
     Digest given;
 } PlanWork;
 
@@ -369,34 +369,11 @@ static void count_layers(Flight *p) {
     }
 }
 
-static int run_make_room(void *arg, Err *err) {
-    Flight *p = arg;
-
-    (void)err;
-    p->made_bytes = flight_make_room(p->context->store);
-    p->room = flight_room(p->context->store);
-    return 0;
-}
-
-static void check_room(Flight *p);
-
-static void on_made_room(void *arg, int r, const Err *err) {
-    Flight *p = arg;
-
-    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE),
-                p->made_bytes);
-    if (flight_step_ended(p, r, err))
-        check_room(p);
-}
-
 static void check_room(Flight *p) {
     Err why = { "" };
     int r = flight_check_room(p->context->store, flight_promised(p), flight_room_left(p), &why);
 
-    if (r < 0 && !p->made_room) {
-        p->made_room = true;
-        flight_submit(p, run_make_room, on_made_room, p);
-    } else if (r < 0)
+    if (r < 0)
         flight_finish(p, err_prefix(&why, r, "%s", p->reference_text), &why);
     else
         flight_goto(p, FLIGHT_FETCHING);
@@ -417,7 +394,7 @@ static void on_planned(void *arg, int r, const Err *err) {
         if (r > 0)
             flight_finish(p, 0, NULL); /* all there; the worker is not needed */
         else
-            check_room(p);
+            flight_with_room(p, check_room);
     }
     free(w->ask);
     free(w->cached);

@@ -18,6 +18,7 @@ typedef struct FlightLayer {
     ShareRole role;   /* SHARE_WAIT until it is stored, or ours to fetch */
     bool cached;      /* was in the store */
     bool shared;      /* another pull brought it */
+    bool late;        /* ours since the last plan: our worker is not told of it yet */
     bool came;        /* our worker has told all of it */
     bool done;        /* committed */
     bool left_out;    /* the subset does not have it: it does not come */
@@ -57,14 +58,12 @@ struct Flight {
     char id[PULL_ID_MAX];
     char ingest[STORE_INGEST_NAME_MAX]; /* name of its folder */
     bool has_folder;
-    int ingest_fd;       /* until the worker has it */
-    uint64_t file_max;   /* bytes of a file */
-    uint64_t room;       /* bytes that may be written, when it was looked last */
-    uint64_t passed_on;  /* bytes of layers by another pull, while the store is asked about them */
-    uint64_t content;    /* bytes of the files of layers that came */
-    uint64_t freed;      /* by the end of it */
-    bool made_room;      /* it was tried */
-    uint64_t made_bytes; /* … and freed so much */
+    int ingest_fd;      /* until the worker has it */
+    uint64_t file_max;  /* bytes of a file */
+    FlightRoom room;    /* when it was looked last */
+    uint64_t passed_on; /* bytes of layers by another pull, while the store is asked about them */
+    uint64_t content;   /* bytes of the files of layers that came */
+    uint64_t freed;     /* by the end of it */
 
     Digest given;  /* the artifact; zero until that is known */
     Digest stored; /* under the reference, as a step found; read when that has ended */
@@ -78,6 +77,8 @@ struct Flight {
     size_t n_own;  /* of these, ours to fetch */
     size_t
         n_waiting; /* the others: another pull has them, or the store is asked whether it did it */
+    size_t n_late; /* ours since the last plan */
+    size_t n_looked;              /* > 0: for so many of these room is looked for */
     struct LayerBatch *gathered;  /* layers that have come and are not yet committed, or NULL */
     sd_event_source *batch_timer; /* until they have waited enough */
     bool committing;              /* a batch is in the pool's hands */
@@ -107,6 +108,11 @@ void flight_layer_in(Flight *p, size_t layer);
 bool flight_fetches(const Flight *p, size_t layer);
 /* What was free when it was looked last, less what the other pulls still have to write. */
 uint64_t flight_room_left(const Flight *p);
+/* Makes room, once, when what the pull has to write does not fit beside what came in part; then
+ * calls `next`, whether it fits or not, unless the pull is over by then. */
+void flight_with_room(Flight *p, void (*next)(Flight *p));
+/* The same, after a new look at what is free. */
+void flight_look_for_room(Flight *p, void (*next)(Flight *p));
 /* Bytes that the content of all our layers may have, when it was looked just now: what there is of
  * it, and what is left. */
 uint64_t flight_content_max(const Flight *p);

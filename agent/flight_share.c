@@ -8,10 +8,8 @@
 typedef struct LateWork {
     Flight *pull;
     size_t layer;
-    bool ours;              /* to fetch, when it is not stored … */
-    uint64_t need, others;  /* … and then, with all else that we and others have to write, … */
-    uint64_t claimed, room; /* … with this of it, beside this … */
-    uint64_t freed;         /* … of which so much was made */
+    bool ours;        /* to fetch, when it is not stored … */
+    uint64_t claimed; /* … and then so much of it is on disk */
 } LateWork;
 
 static int run_late(void *arg, Err *err) {
@@ -19,17 +17,9 @@ static int run_late(void *arg, Err *err) {
     Flight *p = w->pull;
 
     const StorePull pull = flight_store_pull(p);
-    int r = flight_look_up(p->context->store, &pull, p->id, &p->manifest->layers[w->layer],
-                           w->ours ? &w->claimed : NULL, err);
 
-    if (r != 0 || !w->ours)
-        return r;
-    w->room = flight_room(p->context->store);
-    if (w->need > w->claimed + w->room - MIN(w->room, w->others)) {
-        w->freed = flight_make_room(p->context->store);
-        w->room = flight_room(p->context->store);
-    }
-    return 0;
+    return flight_look_up(p->context->store, &pull, p->id, &p->manifest->layers[w->layer],
+                          w->ours ? &w->claimed : NULL, err);
 }
 
 static void on_late(void *arg, int r, const Err *err);
@@ -38,11 +28,8 @@ static void ask_store(Flight *p, size_t layer, bool ours) {
     LateWork *w = xnew(LateWork);
 
     *w = (LateWork){ .pull = p, .layer = layer, .ours = ours };
-    if (ours) {
+    if (ours)
         p->passed_on += p->manifest->layers[layer].size;
-        w->need = flight_promised(p);
-        w->others = p->context->promised(p->context->arg, p);
-    }
     flight_submit(p, run_late, on_late, w);
 }
 
@@ -52,6 +39,10 @@ static void fetch_late(Flight *p, size_t layer, uint64_t claimed) {
     p->layers[layer].role = SHARE_FETCH;
     p->layers[layer].claimed = claimed;
     p->n_waiting--;
+    if (p->state == FLIGHT_FETCHING) { /* else the first plan has it */
+        p->layers[layer].late = true;
+        p->n_late++;
+    }
     if (!p->planned)
         return; /* the plan will find it */
     p->n_own++;
@@ -59,7 +50,7 @@ static void fetch_late(Flight *p, size_t layer, uint64_t claimed) {
 }
 
 void flight_tell_plan(Flight *p, const uint32_t *fetch, size_t n) {
-    WorkerPlan plan = { .fetch = fetch, .n = n, .more = p->n_waiting > 0 };
+    WorkerPlan plan = { .fetch = fetch, .n = n, .more = p->n_waiting + p->n_late > 0 };
 
     if (p->state != FLIGHT_FETCHING || !p->worker)
         return;
@@ -68,29 +59,58 @@ void flight_tell_plan(Flight *p, const uint32_t *fetch, size_t n) {
     worker_plan(p->worker, &plan);
 }
 
+static void plan_late(Flight *p);
+
+/* All that became ours since the last plan; when more did meanwhile, room is looked for again. */
+static void tell_late(Flight *p) {
+    _cleanup_free_ uint32_t *fetch = xnew_n(uint32_t, p->n_late);
+    bool all = p->n_looked == p->n_late && p->passed_on == 0;
+    size_t n = 0;
+
+    p->n_looked = 0;
+    if (!all) {
+        plan_late(p);
+        return;
+    }
+    for (size_t i = 0; p->n_late > 0; i++)
+        if (p->layers[i].late) {
+            p->layers[i].late = false;
+            p->n_late--;
+            fetch[n++] = (uint32_t)i;
+        }
+    flight_tell_plan(p, fetch, n);
+}
+
+/* The worker is told of them once the store was asked about all that were passed on: only then it
+ * is known what they need. */
+static void plan_late(Flight *p) {
+    if (p->n_late == 0 && p->n_waiting == 0)
+        flight_tell_plan(p, NULL, 0);
+    if (p->n_late == 0 || p->passed_on > 0 || p->n_looked > 0)
+        return;
+    p->n_looked = p->n_late;
+    flight_look_for_room(p, tell_late);
+}
+
 static void on_late(void *arg, int r, const Err *err) {
     LateWork w = *(LateWork *)arg;
     Flight *p = w.pull;
-    uint32_t index = (uint32_t)w.layer;
     size_t same;
 
     free(arg);
     if (w.ours)
         p->passed_on -= p->manifest->layers[w.layer].size;
-    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE), w.freed);
     if (!flight_step_ended(p, r, err))
         return;
     if (r > 0) {
         if (w.ours)
             sharer_stored(p->sharer, w.layer);
-        if (--p->n_waiting == 0)
-            flight_tell_plan(p, NULL, 0);
+        p->n_waiting--;
+        plan_late(p);
         flight_layer_in(p, w.layer);
     } else if (w.ours) {
         fetch_late(p, w.layer, w.claimed);
-        if (p->state == FLIGHT_FETCHING) /* else the plan, or who makes room, looks */
-            p->room = w.room;
-        flight_tell_plan(p, &index, 1);
+        plan_late(p);
     } else if (sharer_take(p->sharer, w.layer, &p->manifest->layers[w.layer], &same) ==
                SHARE_FETCH) /* it was stored, and removed since */
         ask_store(p, w.layer, true);

@@ -36,7 +36,60 @@ uint64_t flight_promised(const Flight *p) {
 uint64_t flight_room_left(const Flight *p) {
     uint64_t others = p->context->promised(p->context->arg, p);
 
-    return p->room > others ? p->room - others : 0;
+    return p->room.bytes > others ? p->room.bytes - others : 0;
+}
+
+typedef struct RoomWork {
+    Flight *pull;
+    bool make; /* else it is looked only */
+    void (*next)(Flight *p);
+    uint64_t freed;
+    FlightRoom room;
+} RoomWork;
+
+static int run_room(void *arg, Err *err) {
+    RoomWork *w = arg;
+
+    (void)err;
+    if (w->make)
+        w->freed = flight_make_room(w->pull->context->store);
+    w->room = flight_room(w->pull->context->store);
+    return 0;
+}
+
+static void on_room(void *arg, int r, const Err *err) {
+    RoomWork w = *(RoomWork *)arg;
+    Flight *p = w.pull;
+
+    free(arg);
+    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE), w.freed);
+    if (!flight_step_ended(p, r, err))
+        return;
+    p->room = w.room;
+    if (w.make)
+        w.next(p);
+    else
+        flight_with_room(p, w.next);
+}
+
+static void submit_room(Flight *p, bool make, void (*next)(Flight *p)) {
+    RoomWork *w = xnew(RoomWork);
+
+    *w = (RoomWork){ .pull = p, .make = make, .next = next };
+    flight_submit(p, run_room, on_room, w);
+}
+
+void flight_look_for_room(Flight *p, void (*next)(Flight *p)) {
+    submit_room(p, false, next);
+}
+
+void flight_with_room(Flight *p, void (*next)(Flight *p)) {
+    uint64_t left = flight_room_left(p);
+
+    if (flight_promised(p) > left - MIN(left, p->room.partial))
+        submit_room(p, true, next);
+    else
+        next(p);
 }
 
 /* Of a tar that is on its way only the blob's bytes are known: it may have more, and so gets less

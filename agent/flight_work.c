@@ -20,17 +20,19 @@ static uint64_t reserve_of(uint64_t fs_bytes) {
                fs_bytes / 100 * RESERVE_MAX_PERCENT);
 }
 
-uint64_t flight_room(Store *s) {
+FlightRoom flight_room(Store *s) {
+    FlightRoom room = { .bytes = LIMIT_BLOB_BYTES };
     struct statvfs st;
-    uint64_t free_bytes, reserve, partial;
+    uint64_t free_bytes, reserve;
 
     if (fstatvfs(store_trees_fd(s), &st) < 0)
-        return LIMIT_BLOB_BYTES; /* writing will tell */
-    if (store_partial_bytes(s, &partial, NULL) < 0)
-        partial = 0;
-    free_bytes = (uint64_t)st.f_bavail * st.f_frsize + partial;
+        return room; /* writing will tell */
+    if (store_partial_bytes(s, &room.partial, NULL) < 0)
+        room.partial = 0;
+    free_bytes = (uint64_t)st.f_bavail * st.f_frsize + room.partial;
     reserve = reserve_of((uint64_t)st.f_blocks * st.f_frsize);
-    return free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
+    room.bytes = free_bytes > reserve ? MIN(free_bytes - reserve, LIMIT_BLOB_BYTES) : 0;
+    return room;
 }
 
 uint64_t flight_file_max(Store *s) {
@@ -59,12 +61,20 @@ int flight_explain_space(Store *s, int r, Err *err) {
     return err_set(err, r, "%s: %s", old.text, fs_space_advice(store_trees_fd(s)));
 }
 
-int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
+static int begin_ingest(Store *s, const char *name, int *ret_fd, Err *err) {
     bool root = geteuid() == 0;
     int r = store_ingest_begin(s, name, root ? NOBODY : geteuid(), root ? NOBODY : getegid(),
                                ret_fd, err);
 
     return flight_explain_space(s, r, err);
+}
+
+int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
+    int r = begin_ingest(s, name, ret_fd, err);
+
+    if (r == -ENOSPC && flight_make_room(s) > 0)
+        r = begin_ingest(s, name, ret_fd, err);
+    return r;
 }
 
 static int check_digest(const FlightPlan *plan, Err *err) {

@@ -6,9 +6,13 @@
 #include "agent/access.h"
 #include "agent/chain.h"
 
-/* Room for content: free space that may be used at all, with that of what came in part, which gives
- * way; and the sentence when it is too little. */
-uint64_t flight_room(Store *s);
+/* Room for content: free space that may be used at all; and the sentence when it is too little. */
+typedef struct FlightRoom {
+    uint64_t bytes; /* with … */
+    uint64_t
+        partial; /* … that of what came in part, which gives way, and has to before it is used */
+} FlightRoom;
+FlightRoom flight_room(Store *s);
 /* All that the store's file system could ever give: no file of a pull is larger, whatever room it
  * gets later. */
 uint64_t flight_file_max(Store *s);
@@ -28,7 +32,8 @@ uint64_t flight_make_room(Store *s);
 int flight_look_up(Store *s, const StorePull *pull, const char *id, const Layer *layer,
                    uint64_t *ret_claimed, Err *err) _must_check_;
 
-/* Makes the pull's folder for an unprivileged worker: nobody when we are root.  Returns its fd. */
+/* Makes the pull's folder for an unprivileged worker: nobody when we are root; what only serves
+ * another try gives way for it.  Returns its fd. */
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) _must_check_;
 
 typedef struct FlightPlan {
@@ -44,7 +49,7 @@ typedef struct FlightPlan {
     const bool *ask;   /* of each layer: whether to look */
     bool *cached;      /* out: of each of these: in the store */
     uint64_t *claimed; /* out: of each of the others: on disk, left by an earlier pull */
-    uint64_t room;     /* out: bytes that may be written besides */
+    FlightRoom room;   /* out: for the rest */
     Digest given;      /* out: what the store has, when it lacks nothing */
 } FlightPlan;
 /* Checks the manifest's digest, and finds out what the store lacks.  Returns 1 when it lacks

@@ -192,7 +192,7 @@ const char *fs_space_advice(int fd) {
     return fs_lacks_inodes(fd)
                ? "no inodes are left on its file system, though bytes are; remove artifacts with "
                  "cache-ctl rm, or make it with more inodes"
-               : "free space on its file system";
+               : FS_BYTES_ADVICE;
 }
 
 int fs_mkdir_p(int dir_fd, const char *path, mode_t mode, Err *err) {

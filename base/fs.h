@@ -35,11 +35,13 @@ int fs_write_all(int fd, const void *data, size_t n, Err *err) _must_check_;
  * allocate are fine.  -ENOSPC, also for a quota. */
 int fs_allocate(int fd, uint64_t n) _must_check_;
 
-/* What is missing on the file system of `fd`, which has no space, and what to do: the end of a
- * sentence.  Some have room for so many files only (inodes), and that may end before the bytes do.
- */
+/* What to do where bytes are missing: the end of a sentence. */
+#define FS_BYTES_ADVICE "free space on its file system"
+/* The same where something new, a file, directory or link, found no space on the file system of
+ * `fd`.  Some have room for so many files only (inodes), and that may end before the bytes do. */
 const char *fs_space_advice(int fd);
-/* Is it that? */
+/* Does the file system of `fd` have no inode left, and room for bytes?  Then it is these that
+ * something new lacks. */
 bool fs_lacks_inodes(int fd);
 
 /* Makes the directories of `path` beneath `dir_fd`, mode `mode`; existing ones are fine when they

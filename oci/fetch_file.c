@@ -25,15 +25,15 @@ static size_t padded(const Fetch *f, size_t n) {
                           : n;
 }
 
-static int no_space(const Fetch *f, Err *err) {
+static int no_space(const Fetch *f, const char *advice, Err *err) {
     return err_set(err, -ENOSPC, "no space left in the store for a blob of %llu bytes: %s",
-                   (unsigned long long)f->o.size, fs_space_advice(f->o.dir_fd));
+                   (unsigned long long)f->o.size, advice);
 }
 
 /* open(2) of the blob's file failed. */
 static int not_made(const Fetch *f, Err *err) {
     return errno == ENOSPC || errno == EDQUOT
-               ? no_space(f, err)
+               ? no_space(f, fs_space_advice(f->o.dir_fd), err)
                : err_errno(err, "cannot create the file of a blob in the store");
 }
 
@@ -102,7 +102,7 @@ static int run_open(void *arg, Err *err) {
     if (r < 0)
         return r;
     f->file.made = true;
-    return fs_allocate(f->file.fd, f->o.size) < 0 ? no_space(f, err) : 0;
+    return fs_allocate(f->file.fd, f->o.size) < 0 ? no_space(f, FS_BYTES_ADVICE, err) : 0;
 }
 
 static void on_opened(void *arg, int r, const Err *err) {
@@ -223,7 +223,7 @@ static void on_written(void *arg, int r) {
 
     f->pending--;
     if (r == -ENOSPC || r == -EDQUOT) {
-        fetch_fail(f, no_space(f, &err), &err);
+        fetch_fail(f, no_space(f, FS_BYTES_ADVICE, &err), &err);
     } else if (r < 0) {
         fetch_fail(f, err_errnum(&err, r, "cannot write a blob to the store"), &err);
     } else {
@@ -328,7 +328,7 @@ int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err) {
     f->file.made = true;
     r = fs_write_all(fd, data, n, err);
     if (r == -ENOSPC || r == -EDQUOT)
-        return no_space(f, err);
+        return no_space(f, FS_BYTES_ADVICE, err);
     if (r < 0)
         return err_prefix(err, r, "cannot write a blob to the store");
     f->file.made = false;

@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "cache/read_back.h"
 
+#include <dirent.h>
+#include <fcntl.h>
+
 #define BYTES(p, size) ((ProtobufCBinaryData){ .len = (size), .data = (uint8_t *)(uintptr_t)(p) })
 
 #define WANTED_MAX 10000 /* there are few: equal files that two threads had at the same time */
@@ -201,15 +204,34 @@ static int try_one(Restored *ret, Restore *r, CheckpointMessage *m, Err *err) {
     return 1;
 }
 
+/* The layer comes as a whole: until each of its files is made anew they would only take space. */
+static void remove_files(const RestoreOptions *o) {
+    _cleanup_free_ char *prefix = xasprintf("%s-", o->name);
+    int fd = openat(o->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *folder = fd < 0 ? NULL : fdopendir(fd);
+    const struct dirent *e;
+
+    if (!folder) {
+        safe_close(fd);
+        return;
+    }
+    while ((e = readdir(folder)))
+        if (startswith(e->d_name, prefix))
+            (void)unlinkat(o->dir_fd, e->d_name, 0);
+    (void)closedir(folder);
+}
+
 int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
     CheckpointMessage *messages[CHECKPOINT_SLOTS];
     Restore restore = { .o = o };
     Err why = { "" };
+    bool noted;
     int r = 0;
 
     *ret = (Restored){ 0 };
     checkpoint_load(o->checkpoint, messages);
-    if (messages[0]) {
+    noted = messages[0] != NULL;
+    if (noted) {
         restore.hasher = hasher_new();
         r = read_back_new(&restore.reader, on_read, &restore, err);
     }
@@ -226,6 +248,8 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
         messages[i] = checkpoint_message_free(messages[i]);
     }
     if (r == 0) { /* what was proved in vain */
+        if (noted)
+            remove_files(o);
         seen_clear(o->seen);
         atomic_store(&o->now->there, 0);
         *ret = (Restored){ 0 };

@@ -33,7 +33,8 @@ typedef struct Restored {
 } Restored;
 
 /* 1 something is there: its files and its list are what they were, and `seen` knows the contents; 0
- * nothing is.  Blocks long: it reads all files back.  Errors: -ECANCELED, -ENOMEM. */
+ * nothing is, or it was of no use and is removed.  Blocks long: it reads all files back.  Errors:
+ * -ECANCELED, -ENOMEM. */
 int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) _must_check_;
 void restored_done(Restored *r);
 

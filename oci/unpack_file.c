@@ -45,11 +45,20 @@ void unpack_file_begin(UnpackFile *f, const char *name, uint64_t size, bool exec
     f->direct = f->reopened = false;
 }
 
-static int failed(const UnpackFile *f, int r, const char *what, Err *err) {
+static int failed_of(int r, const char *what, const char *advice, Err *err) {
     if (r == -ENOSPC || r == -EDQUOT)
         return err_set(err, -ENOSPC, "no space left in the store for a file of the tar: %s",
-                       fs_space_advice(f->dir_fd));
+                       advice);
     return err_errnum(err, r, "cannot %s a file of the tar in the store", what);
+}
+
+static int failed(int r, const char *what, Err *err) {
+    return failed_of(r, what, FS_BYTES_ADVICE, err);
+}
+
+/* open(2) failed. */
+static int not_made(const UnpackFile *f, Err *err) {
+    return failed_of(-errno, "create", fs_space_advice(f->dir_fd), err);
 }
 
 /* With the mode that the daemon wants: it need not change it.  But one that comes in several pieces
@@ -74,15 +83,15 @@ static int open_file(UnpackFile *f, Err *err) {
         if (f->fd < 0 && errno == EINVAL) /* open(2) may have made it all the same */
             (void)unlinkat(f->dir_fd, f->name, 0);
         else if (f->fd < 0)
-            return failed(f, -errno, "create", err);
+            return not_made(f, err);
     }
     if (f->fd < 0)
         f->fd = create(f, 0);
     if (f->fd < 0)
-        return failed(f, -errno, "create", err);
+        return not_made(f, err);
     /* No space is found out before the bytes are there. */
     return f->size > UNPACK_FILE_WHOLE && fs_allocate(f->fd, f->size) < 0
-               ? failed(f, -ENOSPC, "allocate", err)
+               ? failed(-ENOSPC, "allocate", err)
                : 0;
 }
 
@@ -155,7 +164,7 @@ int unpack_file_write(UnpackFile *f, uint8_t *data, size_t n, Err *err) {
         if (k < 0 && errno == EINTR)
             continue;
         if (k < 0)
-            return failed(f, -errno, "write", err);
+            return failed(-errno, "write", err);
         at += (size_t)k;
     }
     f->written += n;
@@ -167,7 +176,7 @@ int unpack_file_end(UnpackFile *f, bool keep, Err *err) {
     int r = 0;
 
     if (keep && (f->direct || f->reopened) && ftruncate(f->fd, (off_t)f->written) < 0)
-        r = failed(f, -errno, "cut", err);
+        r = failed(-errno, "cut", err);
     f->fd = safe_close(f->fd);
     if (made && (!keep || r < 0))
         (void)unlinkat(f->dir_fd, f->name, 0); /* the pull's folder is removed anyway */

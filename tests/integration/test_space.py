@@ -2,7 +2,7 @@
 """Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
 import os
 import signal
-import time
+import threading
 
 import pytest
 
@@ -78,12 +78,16 @@ def test_what_a_running_pull_has_allocated_is_counted_once(daemon, faulty, work,
 def test_what_is_allocated_before_the_first_byte_is_counted_once(daemon, faulty, work):
     large, other = artifact(work, large=LARGE), artifact(work, other=MIB)
     references = [faulty.add(large, "team/large", "v1"), faulty.add(other, "team/other", "v1")]
-    faulty.fault(f"/blobs/{large.layers[0]['digest']}", "delay", seconds=8, times=1)
+    answered = threading.Event()
+    faulty.fault(f"/blobs/{large.layers[0]['digest']}", "delay", seconds=60, times=1, gate=answered)
     pull = Pull(daemon, references[0])
-    wait_for(lambda: daemon.disk_bytes() > LARGE, "its space")
-    time.sleep(0.5)  # until that is told, with the next progress
-    Pull(daemon, references[1]).good()
-    assert pull.is_alive() and bytes_of(daemon, references[0]) == 0
+    try:
+        wait_for(lambda: daemon.disk_bytes() > LARGE, "its space")
+        # Until that is told, with the next progress, the other one does not fit.
+        wait_for(lambda: daemon.ctl("pull", references[1]).code == 0, "the other pull", 10)
+        assert pull.is_alive() and bytes_of(daemon, references[0]) == 0
+    finally:
+        answered.set()
     pull.good()
 
 

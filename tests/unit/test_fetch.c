@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* test_fetch: one blob from a registry to a file or a feed. */
 #include "tests/unit/fetch_env.h"
+#include "tests/unit/small_disk.h"
 
 TEST(blobs_of_every_size_and_in_every_piece_arrive) {
     static const size_t sizes[] = {
@@ -92,6 +93,27 @@ TEST(a_file_that_cannot_be_made_is_an_error) {
     ASSERT_STRSTR(f.err.text, "no space left");
     ASSERT_EQ(tmpdir_count(f.dir), 0);
     fixture_close(&f);
+}
+
+/* With the map and the file there is no inode left either, which is not what the bytes lack. */
+TEST(a_file_that_finds_no_space_says_of_what) {
+    Fixture f;
+    FetchOptions o;
+
+    for (unsigned inodes = 2; inodes < 4; inodes++) {
+        _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
+        _cleanup_close_ int full = small_disk(dir, inodes);
+
+        if (full < 0)
+            SKIP("a mount namespace of its own is refused");
+        fixture_open(&f, 300000);
+        o = options(&f, MiB(65));
+        o.dir_fd = full;
+        ASSERT_ERR(run(&f, &o), -ENOSPC);
+        ASSERT_STRSTR(f.err.text, inodes == 2 ? "bytes: no inodes are left on its file system"
+                                              : "bytes: free space on its file system");
+        fixture_close(&f);
+    }
 }
 
 TEST(another_size_is_refused) {

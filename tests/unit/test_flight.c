@@ -29,7 +29,7 @@ static uint64_t promised(void *arg, const Flight *except) {
     Fixture *f = arg;
 
     if (f->n++ > 0)
-        return except->room - ROOM_BYTES;
+        return except->room.bytes - ROOM_BYTES;
     f->other = sharer_free(f->other);
     return UINT64_MAX;
 }
@@ -47,8 +47,10 @@ static void on_done(void *arg, Flight *p, int r, const Err *err) {
     f->err = *err;
 }
 
-/* What an earlier pull had of the first layer. */
-static uint64_t leave_part(Store *s) {
+/* What an earlier pull had of a blob. */
+static uint64_t leave_part_of(Store *s, const char *digest, uint64_t n) {
+    _cleanup_free_ char *name_part = xasprintf("%s.part", digest);
+    _cleanup_free_ char *name_map = xasprintf("%s.map", digest);
     char name[STORE_INGEST_NAME_MAX];
     _cleanup_close_ int fd = -EBADF, part = -EBADF;
     uint64_t bytes = 0;
@@ -56,14 +58,19 @@ static uint64_t leave_part(Store *s) {
 
     ASSERT_OK(store_ingest_name(name, ORIGIN, &err));
     fd = env_ingest(s, name);
-    part = openat(fd, fake_partial(0, ".part"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    ASSERT_OK(fallocate(part, 0, 0, (off_t)LEFT_BYTES));
+    part = openat(fd, name_part, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    ASSERT_OK(fallocate(part, 0, 0, (off_t)n));
     part = safe_close(part);
-    env_write(fd, fake_partial(0, ".map"), "map", 3);
+    env_write(fd, name_map, "map", 3);
     ASSERT_OK(store_partial_keep(s, name, true, &err));
     ASSERT_OK(store_ingest_end(s, name, &err));
     ASSERT_OK(store_partial_bytes(s, &bytes, &err));
     return bytes;
+}
+
+/* … of the first layer. */
+static uint64_t leave_part(Store *s) {
+    return leave_part_of(s, fake_partial(0, ""), LEFT_BYTES);
 }
 
 static void fixture_open(Fixture *f, TmpDir *dir) {
@@ -90,7 +97,7 @@ static void fixture_close(Fixture *f) {
 }
 
 static bool has_room(Fixture *f) {
-    return flight_room(f->e.store) >= GiB(2);
+    return flight_room(f->e.store).bytes >= GiB(2);
 }
 
 /* Runs the pull until its layers come. */
@@ -201,11 +208,22 @@ TEST(flight_content_has_the_room_that_is_left) {
     fixture_close(&f);
 }
 
+/* Loops until the fake worker has written that. */
+static void wait_log(Fixture *f, const char *line) {
+    _cleanup_free_ char *log = NULL;
+
+    for (unsigned i = 0; i < 1000 && !(log && strstr(log, line)); i++) {
+        free(TAKE_PTR(log));
+        (void)sd_event_run(f->e.event, 5 * USEC_PER_MSEC);
+        (void)!fs_read_file(tmpdir_fd(f->e.dir), "fake.log", KiB(64), &log, NULL, NULL);
+    }
+    ASSERT_STRSTR(log ? log : "", line);
+}
+
 /* The worker is told of it with the first plan, and of room that is as it is then. */
 TEST(flight_fetches_what_becomes_its_own_while_room_is_made) {
     STORE_TEST_DIR(dir);
     const SharerHandlers none = { 0 };
-    _cleanup_free_ char *log = NULL;
     Layer second = { .kind = LAYER_KIND_RAW };
     size_t same;
     Fixture f;
@@ -222,12 +240,7 @@ TEST(flight_fetches_what_becomes_its_own_while_room_is_made) {
     start(&f);
     ASSERT_EQ(f.p->n_own, 2);
     ASSERT_EQ(f.p->n_waiting, 0);
-    for (unsigned i = 0; i < 1000 && !(log && strstr(log, "plan")); i++) {
-        free(TAKE_PTR(log));
-        (void)sd_event_run(f.e.event, 5 * USEC_PER_MSEC);
-        (void)!fs_read_file(tmpdir_fd(dir), "fake.log", KiB(64), &log, NULL, NULL);
-    }
-    ASSERT_STRSTR(log ? log : "", "large plan 2 1152\n");
+    wait_log(&f, "large plan 2 1152\n");
     cancel(&f);
     fixture_close(&f);
 }
@@ -264,9 +277,52 @@ TEST(flight_makes_room_for_what_becomes_its_own_late) {
         f.others = full ? UINT64_MAX : 0;
         f.other = sharer_free(f.other);
         ASSERT_EQ(flight_promised(f.p), GiB(1) + second_bytes); /* nobody else gets it */
-        while (f.p->n_own < 2 && !f.done)
+        while (f.p->n_waiting + f.p->n_late > 0 && !f.done)
             (void)sd_event_run(f.e.event, 50 * USEC_PER_MSEC);
         ASSERT_EQ(flight_promised(f.p), GiB(1) + second_bytes);
+        ASSERT_EQ(env_count(f.e.store, "partial", true), full ? 0 : 2);
+        cancel(&f);
+        fixture_close(&f);
+    }
+}
+
+/* Of two layers that come late at the same time each has its part on disk, which no room is made
+ * for; and what came in part of another layer stays while the rest fits beside it. */
+TEST(flight_makes_room_once_for_all_that_becomes_its_own_late) {
+    static const uint64_t slack = MiB(64); /* others write to the disk as well */
+    static const char other[] = "00000000000000aa000000000000000000000000000000000000000000000000";
+
+    for (int full = 0; full < 2; full++) {
+        STORE_TEST_DIR(dir);
+        const SharerHandlers none = { 0 };
+        const uint64_t all = GiB(1) + strlen(fake_content(1));
+        Layer layers[2] = { { .kind = LAYER_KIND_RAW }, { .kind = LAYER_KIND_RAW } };
+        uint64_t partial;
+        size_t same;
+        Fixture f;
+
+        fixture_open(&f, dir);
+        f.context.promised = promised_others;
+        f.other = sharer_new(f.shares, ORIGIN, 2, &none);
+        for (unsigned i = 0; i < 2; i++) {
+            digest_of(&layers[i].digest, fake_content(i), strlen(fake_content(i)));
+            ASSERT_EQ(sharer_take(f.other, i, &layers[i], &same), SHARE_FETCH);
+        }
+        if (!has_room(&f)) {
+            fixture_close(&f);
+            SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
+        }
+        start(&f);
+        ASSERT_EQ(f.p->n_own, 0);
+        (void)leave_part_of(f.e.store, fake_partial(1, ""), KiB(4));
+        partial = leave_part_of(f.e.store, other, 2 * slack);
+        (void)leave_part(f.e.store);
+        ASSERT_EQ(env_count(f.e.store, "partial", true), 6);
+        f.others = flight_room(f.e.store).bytes - all - partial + (full ? slack : -slack);
+        f.other = sharer_free(f.other);
+        ASSERT_EQ(flight_promised(f.p), all);
+        wait_log(&f, "large plan 2 ");
+        ASSERT_TRUE(f.p->layers[0].claimed >= LEFT_BYTES && f.p->layers[1].claimed > 0);
         ASSERT_EQ(env_count(f.e.store, "partial", true), full ? 0 : 2);
         cancel(&f);
         fixture_close(&f);

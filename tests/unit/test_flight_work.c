@@ -2,11 +2,10 @@
 /* Tests of agent/flight_work: what a pull is given of what is stored, and of what came in part. */
 #include "agent/flight_work.h"
 
+#include "tests/unit/small_disk.h"
 #include "tests/unit/store_env.h"
 
 #include <fcntl.h>
-#include <sched.h>
-#include <sys/mount.h>
 
 #define BLOB "00000000000000aa000000000000000000000000000000000000000000000000"
 
@@ -65,23 +64,44 @@ TEST(flight_look_up_gives_what_came_in_part) {
 TEST(flight_says_when_inodes_are_missing) {
     STORE_TEST_DIR(dir);
     _cleanup_(store_closep) Store *s = env_open(dir);
-    _cleanup_close_ int full = -EBADF;
-    const char *path = tmpdir_join(dir, "full");
+    _cleanup_close_ int full = small_disk(dir, 1);
     Err err = { "it failed" };
     int fd;
 
-    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+    if (full < 0)
         SKIP("a mount namespace of its own is refused");
     ASSERT_ERR(flight_explain_space(s, -ENOSPC, &err), -ENOSPC);
     ASSERT_STREQ(err.text, "it failed");
-    ASSERT_OK(mkdir(path, 0700));
-    ASSERT_OK(mount("none", path, "tmpfs", 0, "size=64m,nr_inodes=1"));
-    full = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ASSERT_OK(umount2(path, MNT_DETACH));
     ASSERT_OK(dup3(full, s->ingest_fd, O_CLOEXEC));
     ASSERT_OK(dup3(full, s->trees_fd, O_CLOEXEC));
     ASSERT_ERR(flight_explain_space(s, -EIO, &err), -EIO);
     ASSERT_STREQ(err.text, "it failed");
     ASSERT_ERR(flight_make_folder(s, "r-one", &fd, &err), -ENOSPC);
     ASSERT_STRSTR(err.text, "No space left on device: no inodes are left on its file system");
+}
+
+TEST(flight_folder_takes_the_inodes_of_what_came_in_part) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    _cleanup_close_ int full = small_disk(dir, 24), partial = -EBADF, fd = -EBADF;
+    Err err = { "" };
+    int file = 0;
+
+    if (full < 0)
+        SKIP("a mount namespace of its own is refused");
+    ASSERT_OK(mkdirat(full, "partial", 0700));
+    partial = openat(full, "partial", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ASSERT_OK(dup3(partial, s->partial_fd, O_CLOEXEC));
+    ASSERT_OK(dup3(full, s->ingest_fd, O_CLOEXEC));
+    ASSERT_OK(dup3(full, s->trees_fd, O_CLOEXEC));
+    interrupt(s);
+    for (unsigned i = 0; file >= 0; i++) {
+        char name[16];
+
+        (void)snprintf(name, sizeof(name), "empty%u", i);
+        (void)safe_close(file);
+        file = openat(full, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    }
+    ASSERT_EQ(errno, ENOSPC);
+    ASSERT_OK(flight_make_folder(s, "r-two", &fd, &err));
 }

@@ -31,7 +31,7 @@ class Fault:
           "truncate" promises all, sends `after` bytes, closes
           "reset"    the same, but resets the connection
           "stall"    the same, but then sends nothing for `seconds`
-          "delay"    waits `seconds`, then answers well
+          "delay"    waits `seconds`, or until `gate` is set, then answers well
           "redirect" 307 to `location` ("{path}" in it becomes the path)
           "garbage"  sends `body` instead of an HTTP answer
           "headers"  answers well, with `headers` added or (value None) left out
@@ -59,6 +59,7 @@ class Fault:
     rate: int = 0
     seconds: float = 3600.0
     location: str = ""
+    gate: threading.Event = None
 
     def takes(self, method, path, span):
         """Is it for this request?  span: (first byte, end or None) of its Range header, or None."""
@@ -258,7 +259,7 @@ class Handler(BaseHTTPRequestHandler):
             registry.requests.append(self.request_record)
         fault = registry.take_fault(self.command, self.path, self.span())
         if fault and fault.kind == "delay":
-            registry.stopping.wait(fault.seconds)
+            (fault.gate or registry.stopping).wait(fault.seconds)
             fault = None
         if fault and self.simple_fault(fault):
             return
