@@ -84,7 +84,7 @@ class Fault:
 
 @dataclasses.dataclass
 class Request:
-    """One request as it came; `sent` is the number of body bytes that went out."""
+    """One request as it came; `sent` is the number of body bytes that went out, `fault` the kind of Fault that it met."""
     method: str
     path: str
     headers: dict  # names in lower case
@@ -94,6 +94,7 @@ class Request:
     sent: int = 0
     port: int = 0  # the client's: tells connections apart
     ended: float = 0.0
+    fault: str = ""
 
 
 class FaultyRegistry:
@@ -257,6 +258,7 @@ class Handler(BaseHTTPRequestHandler):
         with registry.lock:
             registry.requests.append(self.request_record)
         fault = registry.take_fault(self.command, self.path, self.span())
+        self.request_record.fault = fault.kind if fault else ""
         if fault and fault.kind == "delay":
             registry.stopping.wait(fault.seconds)
             fault = None
