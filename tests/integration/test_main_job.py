@@ -19,7 +19,7 @@ from lib.sandbox import memory_bytes, wait_for
 
 MIB = 1 << 20
 PULL_RSS_MAX, IDLE_RSS_MAX = 160 * MIB, 12 * MIB
-WARM_RUNS, MANY_FILES, MANY_IDLE_RSS_MAX = 25, 60000, 15 * MIB
+WARM_RUNS, MANY_FILES = 25, 60000
 RPC_SECONDS = 0.5
 WEIGHT = "application/vnd.cncf.model.weight.v1.raw"
 
@@ -151,8 +151,8 @@ def test_memory_when_idle_after_many_files(job, show, module_work):
         assert job.daemon.ctl(command, reference).code == 0
         peak = max(peak, memory_bytes(job.daemon.pid, "VmHWM"))
         wait_idle(job.daemon)
-        rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < MANY_IDLE_RSS_MAX and now or None,
-                       f"less than {MANY_IDLE_RSS_MAX} bytes after {command}", 10)
+        rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < IDLE_RSS_MAX and now or None,
+                       f"less than {IDLE_RSS_MAX} bytes after {command}", 10)
         show(f"RSS of the idle daemon after {command} of {MANY_FILES} files: {rss / MIB:.1f} MiB (before "
              f"{before / MIB:.1f}, peak {peak / MIB:.1f})")
     assert job.daemon.ctl("rm", reference).code == 0

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from lib.artifacts import MIB
-from lib.check import running_daemon
+from lib.check import publish, running_daemon
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import assert_tree
 from lib.kills import SEND_BUFFER, Pull, artifact, kill_and_go_on, tree_of
@@ -83,6 +83,25 @@ def test_a_pull_that_somebody_waits_for_does_not_wait_for_the_background(work, m
                  pulls(daemon)[references[1]]["waiting"] != TURN, "the lifted pull")
         lifted.good()
         assert references[0] in pulls(daemon)
+        for pull in background:
+            pull.good()
+
+
+def test_a_pod_lifts_the_background_pull_it_waits_for(work, make_faulty):
+    """One that waits for its turn, and one that runs and would take 24 s."""
+    registry = make_faulty()
+    slow, queued = artifact(work, ["slow-2"], 12 * MIB, "slow"), artifact(work, ["queued-2"], MIB, "queued")
+    references = [registry.add(made, f"team/{i}", "v1") for i, made in enumerate((slow, queued))]
+    config = {"pull": {"concurrent": 1, "background_bandwidth": "512KiB"}}
+    with running_daemon(work, [registry.config()], config=config) as daemon:
+        background = [Pull(daemon, "--background", references[0])]
+        wait_for(lambda: pulls(daemon).get(references[0], {}).get("bytes_done"), "the first pull")
+        background.append(Pull(daemon, "--background", references[1]))
+        wait_for(lambda: pulls(daemon).get(references[1], {}).get("waiting") == TURN, "the second pull")
+        assert_tree(publish(daemon, "queued", references[1], seconds=8), queued.tree)
+        state = pulls(daemon)[references[0]]
+        assert state["bytes_done"] < 6 * MIB, "it was to be slow"
+        assert_tree(publish(daemon, "slow", references[0], seconds=8), slow.tree)
         for pull in background:
             pull.good()
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A registry of our own that misbehaves as told and remembers every request."""
 import base64
+import contextlib
 import dataclasses
 import json
 import os
@@ -85,7 +86,7 @@ class Fault:
 
 @dataclasses.dataclass
 class Request:
-    """One request as it came; `sent` is the number of body bytes that went out."""
+    """One request as it came; `sent` is the number of body bytes that went out, `fault` the kind of Fault that it met."""
     method: str
     path: str
     headers: dict  # names in lower case
@@ -95,6 +96,7 @@ class Request:
     sent: int = 0
     port: int = 0  # the client's: tells connections apart
     ended: float = 0.0
+    fault: str = ""
 
 
 class FaultyRegistry:
@@ -112,28 +114,46 @@ class FaultyRegistry:
         self.ranges, self.rate, self.latency, self.etag = True, 0, 0, None
         self.send_buffer = send_buffer
         self.lock, self.stopping = threading.Lock(), threading.Event()
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.server.registry = self
-        if send_buffer:
-            self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-            self.server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
-        self.port = self.server.server_address[1]
-        self.host, self.ca_file = f"127.0.0.1:{self.port}", None
+        self.connections, self.tls, self.ca_file = set(), None, None
         if tls:
             self.ca_file = make_ca(folder)
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
-            self.server.socket = context.wrap_socket(self.server.socket, server_side=True,
-                                                     do_handshake_on_connect=False)
+            self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self.tls.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
         self.scheme = "https" if tls else "http"
+        self._listen(0)
+        self.port = self.server.server_address[1]
+        self.host = f"127.0.0.1:{self.port}"
+
+    def _listen(self, port):
+        self.server = Server(("127.0.0.1", port), Handler)
+        self.server.registry = self
+        if self.send_buffer:
+            self.server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer)
+            self.server.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SEGMENT)
+        if self.tls:
+            self.server.socket = self.tls.wrap_socket(self.server.socket, server_side=True,
+                                                      do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True)
         self.thread.start()
 
-    def stop(self):
-        self.stopping.set()
+    def _close(self):
         self.server.shutdown()
         self.server.server_close()
         self.thread.join()
+
+    def stop(self):
+        self.stopping.set()
+        self._close()
+
+    def cut(self):
+        """As when its process ends: the port is closed, and so are all connections.  mend() is its next start."""
+        self._close()
+        for connection in list(self.connections):
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self._listen(self.port)
 
     def add(self, artifact, repository, tag="latest"):
         """Serves a lib.artifacts.Artifact; returns the reference."""
@@ -229,6 +249,14 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: Server
 
+    def setup(self):
+        super().setup()
+        self.server.registry.connections.add(self.connection)
+
+    def finish(self):
+        self.server.registry.connections.discard(self.connection)
+        super().finish()
+
     def log_message(self, *_):
         pass
 
@@ -258,6 +286,7 @@ class Handler(BaseHTTPRequestHandler):
         with registry.lock:
             registry.requests.append(self.request_record)
         fault = registry.take_fault(self.command, self.path, self.span())
+        self.request_record.fault = fault.kind if fault else ""
         if fault and fault.kind == "delay":
             (fault.gate or registry.stopping).wait(fault.seconds)
             fault = None

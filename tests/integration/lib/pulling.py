@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 
+from lib.daemon import program
 from lib.worker import Worker, messages
 
 MIB = 1 << 20
@@ -20,10 +21,11 @@ def pb(module_work):
 @pytest.fixture
 def start(work, pb):
     """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA.  io: a name of
-    IoMode, or "refused": left to the worker, which the kernel refuses io_uring."""
+    IoMode, or "refused": left to the worker, which the kernel refuses io_uring.  release: of the release build."""
     workers = []
 
-    def make(reference="", ca_pem=b"", folder=None, registry_connections=0, **job):
+    # pylint: disable-next=too-many-arguments
+    def make(reference="", ca_pem=b"", folder=None, registry_connections=0, release=False, **job):
         host, _, rest = reference.partition("/")
         repository, _, digest = rest.partition("@sha256:")
         repository, _, tag = repository.partition(":")
@@ -33,9 +35,11 @@ def start(work, pb):
         refused = job.get("io") == "refused"
         if refused:
             job["io"] = "IO_AUTO"
-        program = os.path.join(os.environ["MC_BIN"], "modelcached-pull")
+        path = program("modelcached-pull", release)
+        if not path:
+            pytest.skip(f"modelcached-pull is not built{' (release)' if release else ''}")
         config = pb.RegistryConfig(host=host, plain_http=not ca_pem, ca_pem=ca_pem, connections=registry_connections)
-        workers.append(Worker(program, folder or os.path.join(work, f"pull{len(workers)}"), pb, pb.Job(
+        workers.append(Worker(path, folder or os.path.join(work, f"pull{len(workers)}"), pb, pb.Job(
             registry=host, repository=repository, tag=tag, digest=bytes.fromhex(digest),
             registries=[config], **job), no_uring=refused))
         return workers[-1]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pull costs the disk: room for its content, once, at every moment of it, and few waits until all is durable."""
+import os
+import threading
+
+import pytest
+
+from lib.artifacts import MIB, Builder, modelpack_annotations, one_tar
+from lib.check import need_programs, running_daemon
+from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.content import Random, Tar, assert_tree
+from lib.disk import small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.kills import PREFIX, tree_of
+from lib.sandbox import need
+from lib.volumes import Traced
+
+FILES, SYNCS_MAX = 5000, 20
+SLACK = MIB  # the index, folders, and what is noted to go on with: of a tar+gzip a third of a MiB
+
+
+class DiskWatch:
+    """The most that was taken of the file system at one moment, in bytes, beyond what was taken before."""
+
+    def __init__(self, point):
+        self.point, self.ended, self.samples = point, threading.Event(), 0
+        self.thread = threading.Thread(target=self._run)
+        self.free_before = self.free_least = self._free()
+
+    def _free(self):
+        fs = os.statvfs(self.point)  # without what is only promised to files: delayed allocation, fallocate(2)
+        return fs.f_bfree * fs.f_frsize
+
+    def _run(self):
+        while not self.ended.wait(0.002):
+            self.free_least = min(self.free_least, self._free())
+            self.samples += 1
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.thread.join()
+        self.peak = self.free_before - self._free()
+        self.peak = max(self.peak, self.free_before - self.free_least)
+
+
+def artifact(folder, codec):
+    """Two layers; compressed, they are as large as their content."""
+    out = Builder(folder)
+    for i in range(2):
+        path, blob = f"w{i}.safetensors", Random(14 * MIB + 4321, f"w{i}")
+        if codec == "raw":
+            out.raw(path, f"{PREFIX}.weight.v1.raw", blob, modelpack_annotations(path, blob))
+            continue
+        tar = Tar(folder, codec)
+        tar.add_file(path, blob)
+        for k in range(20):
+            tar.add_file(f"small{i}/{k}", Random(5000, f"{i}/{k}"))
+        out.tar(f"{PREFIX}.weight.v1.{codec}", tar)
+    return out.done(f"{PREFIX}.config.v1+json", {"codec": codec}, f"{PREFIX}.manifest.v1+json")
+
+
+@pytest.mark.parametrize("codec", ["raw", "tar+gzip", "tar+zstd"])
+def test_content_is_on_disk_once_at_every_moment(work, small_disk, faulty, show, codec):
+    made = artifact(work, codec)
+    reference = faulty.add(made, "team/model", "v1")
+    faulty.rate = 16 * MIB
+    content = sum(entry.size for entry in made.tree.values())
+    with running_daemon(os.path.join(work, "d"), [faulty.config()], store=os.path.join(small_disk, "store"),
+                        config={"pull": {"memory": "16MiB", "range_min": 2 * MIB}}) as daemon:
+        with DiskWatch(small_disk) as watch:
+            result = daemon.ctl("pull", reference)
+        assert result.code == 0, result
+        assert_tree(tree_of(daemon, reference), made.tree)
+    show(f"{codec}: at most {watch.peak / content:.3f} of the content on disk, {watch.samples} looks")
+    assert watch.samples > 50
+    assert content <= watch.peak <= content + SLACK
+
+
+def test_many_files_become_durable_together(work, faulty, show, monkeypatch):
+    """Without io_uring, so that strace sees all syncs, those of the worker as well."""
+    need_programs(release=True)
+    need("strace")
+    tar = Tar(work, "tar+gzip")
+    for i in range(FILES):
+        tar.add_file(f"set/{i % 50}/{i}", Random(100, i))
+    made = one_tar(work, tar, "application/vnd.oci.image.layer.v1.tar+gzip")
+    reference = faulty.add(made, "team/many", "v1")
+    traced = Traced(os.path.join(work, "traced"))
+    monkeypatch.setenv("MC_RELEASE_BIN", traced.folder)
+    with running_daemon(os.path.join(work, "d"), [faulty.config()], release=True, no_uring=True,
+                        config={"log": {"level": "info"}}) as daemon:
+        traced.syncs()
+        assert daemon.ctl("pull", reference).code == 0
+        syncs = traced.syncs()
+        assert_tree(tree_of(daemon, reference), made.tree)
+    show(f"{FILES} files: {syncs} syncs")
+    assert 1 <= syncs <= SYNCS_MAX
