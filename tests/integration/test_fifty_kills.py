@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """kill -9 of the worker or the daemon at 50 random moments of one pull: little more than its size goes over the wire;
 MC_SEED chooses the moments."""
 import os

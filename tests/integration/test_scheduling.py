@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Several pulls at a time: each blob is fetched once, and pulls that somebody waits for go first."""
 import re
 
