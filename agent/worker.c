@@ -7,11 +7,14 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/parse.h"
+#include "base/privilege.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/ioprio.h>
 #include <signal.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -26,6 +29,8 @@
  */
 #define HELLO_USEC  (30 * USEC_PER_SEC)
 #define SILENT_USEC (60 * USEC_PER_SEC)
+/* What is not nice has nine times as much of a core as a pull in the background: sched(7). */
+#define BACKGROUND_NICE 10
 
 struct Worker {
     sd_event *event;
@@ -40,7 +45,7 @@ struct Worker {
     uint64_t later_usec;    /* after the first one */
     uint64_t heard_usec;    /* when it said the last */
     Buf out;                /* framed, not sent yet; may hold credentials */
-    bool background;        /* the io class that was asked for last */
+    bool background;        /* the priority that was asked for last */
     bool closed;            /* the socket gave its last byte */
     int r;                  /* < 0: it broke the protocol, or the socket did */
     Err err;
@@ -319,18 +324,21 @@ void worker_plan(Worker *w, const WorkerPlan *plan) {
         worker_break(w, r, &err);
 }
 
-/* ioprio_set(2) has no wrapper; the process is the leader of a group of its own, so that this
- * reaches each of its threads. */
-static void set_io_class(Worker *w, bool background) {
+/* The process is the leader of a group of its own, so that this reaches each of its threads.  Once
+ * it has its own user, only CAP_SYS_NICE lifts it again: without that it is as any other. */
+static void set_priority(Worker *w, bool background) {
     /* Of constants: what types the macro wants differs from header to header. */
     int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
     int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
+    int nice = getpriority(PRIO_PROCESS, 0) + (background ? BACKGROUND_NICE : 0);
 
     w->background = background;
-    if (w->pid > 0 &&
-        syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0)
-        log_debug("cannot change the io priority of pull worker %d: %s", (int)w->pid,
-                  strerror(errno)); /* without CAP_SYS_NICE it only is not as polite */
+    if (w->pid <= 0 || !privilege_has(CAP_SYS_NICE))
+        return;
+    /* ioprio_set(2) has no wrapper. */
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0 ||
+        setpriority(PRIO_PGRP, (id_t)w->pid, nice) < 0)
+        log_debug("cannot change the priority of pull worker %d: %s", (int)w->pid, strerror(errno));
 }
 
 void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits *limits) {
@@ -347,7 +355,7 @@ void worker_limits(Worker *w, const WorkerLimits *limits) {
     int r;
 
     if (w->background != limits->background)
-        set_io_class(w, limits->background);
+        set_priority(w, limits->background);
     worker_limits_message(&message, limits);
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS;
     m.limits = &message;
@@ -404,7 +412,7 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     if (r < 0)
         return err_errnum(err, r, "cannot watch the pull worker");
     if (o->job->limits && o->job->limits->background)
-        set_io_class(w, true);
+        set_priority(w, true);
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB;
     m.job = (Modelcached__Worker__Job *)o->job;
     r = send_message(w, &m, err);

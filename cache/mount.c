@@ -4,6 +4,7 @@
 
 #include "base/fs.h"
 #include "base/parse.h"
+#include "base/privilege.h"
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -11,7 +12,6 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
-#include <sys/syscall.h>
 
 #define PROC_PATH_MAX 96
 
@@ -30,13 +30,6 @@ const char *mount_method_name(MountMethod m) {
     default:
         return "none";
     }
-}
-
-static bool may_mount(void) {
-    struct __user_cap_header_struct header = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct data[2] = { { 0 } };
-
-    return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1U << CAP_SYS_ADMIN));
 }
 
 /* A private, read-only copy of the mount that shows `tree_fd`, attached nowhere. */
@@ -60,7 +53,7 @@ MountMethod mount_method_probe(int dir_fd, const char **ret_why) {
     int fd;
 
     *ret_why = NULL;
-    if (!may_mount()) {
+    if (!privilege_has(CAP_SYS_ADMIN)) {
         *ret_why = "no CAP_SYS_ADMIN: nothing can be mounted";
         return MOUNT_METHOD_NONE;
     }

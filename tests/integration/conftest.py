@@ -140,3 +140,10 @@ class Outcome:
 
 def pytest_configure(config):
     config.pluginmanager.register(Outcome(), "outcome")
+    if sandbox.IO_URING_REFUSED:
+        sandbox.refuse_io_uring()  # all that the tests start inherits it
+
+
+def pytest_runtest_setup(item):
+    if sandbox.IO_URING_REFUSED and item.get_closest_marker("both_ways"):
+        pytest.skip("runs both with io_uring and without it when MC_IO is not set")

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Tenants of one node: what a pod with credentials brought is given to another only when the registry lets that one in.
 
 The registry is docker-registry with htpasswd: "alice" and "bob" may pull, everybody else hears 401."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """A worker that was taken over lies to the daemon: nothing wrong becomes visible, nothing stays, the daemon goes on."""
 import os
 import shutil

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Every failure of a pull: one clear sentence, the right code, nothing left behind, nothing outside the store, and the
 daemon goes on."""
 import dataclasses

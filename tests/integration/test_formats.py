@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Every format of the wild becomes the right tree: of our own making, and pushed by skopeo, oras and crane."""
 import functools
 import json

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused
 """kill -9 of the daemon and of the worker in the middle of a pull, at many moments: nothing wrong becomes visible, the
 next pull succeeds, nothing stays behind."""
 import os

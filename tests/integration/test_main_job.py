@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 # ctest: serial
 """The main job on real input, with the release build: 1.5 GiB from a docker-registry through a CSI volume, measured."""
 import errno

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Memory of the release build: the daemon and one worker together, whatever a pull brings; the daemon that has nothing to
 do.  (One raw layer of a GiB beside many others: test_main_job.py.)  Pulls at the same time have a worker each, and each of
 them may take as much."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """What is kept of interrupted layers: how often it is tried, who sees it, how it goes."""
 import glob
 import json

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused
 """Ranges over several connections, and registries that break every promise about them."""
 import hashlib
 import os
@@ -130,6 +131,7 @@ def test_no_layer_takes_all_connections(make_faulty, work, start, distance):
     assert sum(r.time <= middle <= r.ended for r in requests) >= 3
 
 
+@pytest.mark.both_ways
 @pytest.mark.parametrize("io", ["IO_URING", "refused"])
 @pytest.mark.parametrize("seed", range(4))
 def test_faults_at_random(make_faulty, work, start, seed, io):
@@ -204,6 +206,7 @@ def bounds(request):
     return int(first), int(last) + 1
 
 
+@pytest.mark.both_ways
 @pytest.mark.parametrize("io", ["IO_URING", "refused"])
 def test_a_slow_connection_is_replaced(served, start, io):
     """One of four is a hundred times slower than the others, and never silent: what it lacks comes on another."""

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Registries as they are: Basic, Bearer, TLS, credentials and where they go, redirects, and secrets that stay secret."""
 import base64
 import json

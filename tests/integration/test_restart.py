@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Starts and ends of the daemon: what survives, what is refused, how fast it ends."""
 import os
 import signal
@@ -307,7 +308,8 @@ def test_a_lost_index_takes_nothing_from_running_pods(make_daemon, faulty, made)
             os.unlink(os.path.join(daemon.store, name))
     before = len(daemon.log())
     daemon.start()
-    warnings = [line for line in daemon.log()[before:].splitlines() if '"level":"warn"' in line]
+    warnings = [line for line in daemon.log()[before:].splitlines()
+                if '"level":"warn"' in line and "pull workers do without" not in line]  # what this kernel lacks
     assert len(warnings) == 1 and "does not know what 2 mounts show" in warnings[0], warnings
     for target in targets.values():
         assert_tree(target, made.tree)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused
 """What a killed worker leaves is gone on with; nothing of it is believed."""
 import hashlib
 import os
@@ -58,6 +59,7 @@ def resumed(start, reference, artifact, folder, **job):
     return worker
 
 
+@pytest.mark.both_ways
 @pytest.mark.parametrize("io", ["IO_URING", "refused"])
 def test_kill_at_fifty_moments_of_one_pull(make_faulty, work, start, io):
     registry, artifact, reference = served(make_faulty, work)

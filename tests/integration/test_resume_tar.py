@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """A tar layer is gone on with where a killed worker was; nothing that lies on disk is believed."""
 import hashlib
 import os

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Several pulls at a time, and pulls that are interrupted: each blob is fetched once, pulls that somebody waits for go
-first, and what was fetched before a kill -9 is not fetched again."""
+# ctest: refused soak
+"""Several pulls at a time: each blob is fetched once, and pulls that somebody waits for go first."""
 import re
-
-import pytest
 
 from lib.artifacts import MIB
 from lib.check import publish, running_daemon
-from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import assert_tree
-from lib.kills import SEND_BUFFER, Pull, artifact, kill_and_go_on, tree_of
+from lib.kills import Pull, artifact, tree_of
 from lib.sandbox import wait_for
 
 TURN = "waits for a turn"
@@ -114,10 +111,3 @@ def test_background_bandwidth(work, make_faulty):
         limited = Pull(daemon, "--background", reference).good()
         assert limited.seconds >= 1, limited.seconds
         assert_tree(tree_of(daemon, reference), made.tree)
-
-
-@pytest.mark.parametrize("victim", ["worker", "daemon"])
-@pytest.mark.parametrize("no_uring", [False, True], ids=["uring", "refused"])
-def test_kill_9_and_go_on(work, make_faulty, show, victim, no_uring):
-    """Ten times; fifty times: test_soak_kills.py, and the worker alone in test_resume.py."""
-    kill_and_go_on(work, make_faulty(send_buffer=SEND_BUFFER), show, victim, 10, no_uring)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """One copy of everything: artifacts that share files, tags of one manifest, publishers that come together."""
 import os
 from concurrent.futures import ThreadPoolExecutor

@@ -170,7 +170,7 @@ def test_limits_and_capabilities_of_the_unit(seen):
     boot = seen["boot"]
     assert re.search(r"^Max locked memory +unlimited +unlimited ", boot["limits"], re.M)
     assert re.search(r"^Max open files +65536 +65536 ", boot["limits"], re.M)
-    assert int(boot["capabilities"].split()[1], 16) == 0x112001ef, "not those of CapabilityBoundingSet="
+    assert int(boot["capabilities"].split()[1], 16) == 0x11a001ef, "not those of CapabilityBoundingSet="
 
 
 def test_store_is_labelled_at_the_first_start(seen):

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused
 """Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
 import os
 import signal

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """The attributes include and exclude: what is left out is not shown, and not downloaded where it is a layer."""
 import os
 import re

@@ -2,6 +2,7 @@
 """The installed unit under a real systemd: it runs with all that the unit forbids, mounts where the host and containers see
 it, and whatever systemd does with it, volumes stay."""
 import contextlib
+import ctypes
 import os
 import re
 import shutil
@@ -16,7 +17,7 @@ from lib.content import assert_tree
 from lib.debian import debian_root, run
 from lib.image import SUITE, runtime_packages
 from lib.registry import Registry
-from lib.sandbox import need, wait_for
+from lib.sandbox import children, need, wait_for
 from lib.systemd import Host, Service, mounts_at
 
 PACKAGES = ("systemd", "procps")
@@ -26,8 +27,10 @@ FLAGS = {"ro", "nosuid", "nodev", "noexec"}
 POD = {"csi.storage.k8s.io/pod.name": "llama-0", "csi.storage.k8s.io/pod.namespace": "prod"}
 # linux/capability.h
 CAPABILITIES = {"cap_chown": 0, "cap_dac_override": 1, "cap_dac_read_search": 2, "cap_fowner": 3, "cap_kill": 5,
-                "cap_setgid": 6, "cap_setuid": 7, "cap_setpcap": 8, "cap_sys_admin": 21, "cap_sys_resource": 24,
-                "cap_lease": 28}
+                "cap_setgid": 6, "cap_setuid": 7, "cap_setpcap": 8, "cap_sys_admin": 21, "cap_sys_nice": 23,
+                "cap_sys_resource": 24, "cap_lease": 28}
+IOPRIO_GET, IOPRIO_WHO_PROCESS, IOPRIO_CLASS_BE, IOPRIO_CLASS_IDLE = 252, 1, 2, 3  # x86-64, linux/ioprio.h
+libc = ctypes.CDLL(None, use_errno=True)
 
 
 @pytest.fixture(scope="module", name="tls")
@@ -202,6 +205,32 @@ def test_pull_that_a_restart_breaks_off_is_gone_on_with(service, tls, module_wor
     service.host.must("cache-ctl", "pull", reference)
     [done] = [event["text"] for event in service.events() if (event["type"], event["reference"]) == ("pull.done", reference)]
     assert re.search(r": (\d|1[0-4])(\.\d)? MiB fetched, ([2-9]|1\d)(\.\d)? MiB were here", done), done
+
+
+def priorities(pid):
+    """(io class, niceness) of the threads of a process."""
+    return {(libc.syscall(IOPRIO_GET, IOPRIO_WHO_PROCESS, task) >> 13, os.getpriority(os.PRIO_PROCESS, task))
+            for task in map(int, os.listdir(f"/proc/{pid}/task"))}
+
+
+def test_background_pull_is_lifted_when_somebody_waits_for_it(service, tls, module_work):
+    """The unit leaves the daemon what that takes."""
+    reference = tls.push(modelpack(module_work, sizes=(LARGE,), tar_codec=None, seed="lifted"), "team/lifted", "v1")
+    niceness = os.getpriority(os.PRIO_PROCESS, service.pid)
+    with service.changed_config("background_bandwidth: 0 ", f"background_bandwidth: {LARGE // 12} "):
+        service.systemctl("reload")
+        pulls = [service.host.start("cache-ctl", "pull", "--background", reference)]
+        wait_for(lambda: pulls[0].check_alive() or any(pull["bytes_done"] for pull in service.status()["pulls"]), "bytes of the pull")
+        [worker] = children(service.pid)
+        assert priorities(worker) == {(IOPRIO_CLASS_IDLE, min(niceness + 10, 19))}
+        os.kill(worker, signal.SIGSTOP)  # else the rest comes too quickly to look
+        pulls.append(service.host.start("cache-ctl", "pull", reference))
+        try:
+            wait_for(lambda: priorities(worker) == {(IOPRIO_CLASS_BE, niceness)}, "a worker that is as any other")
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert [pull.popen.wait(20) for pull in pulls] == [0, 0]
+    service.systemctl("reload")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """The attribute timeout: how long a volume waits for its artifact, over all tries of the kubelet."""
 import json
 import time

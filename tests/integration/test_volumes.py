@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """Volumes over time: reboots, kills, cycles, crowds."""
 import collections
 import os

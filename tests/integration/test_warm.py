@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused soak
 """The attribute warm: after the mount the files are in the page cache, and nobody has waited for it."""
 import json
 import os

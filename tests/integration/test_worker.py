@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+# ctest: refused
 """modelcached-pull alone, with this test as its daemon: real registries, hostile content, every way to end."""
 import hashlib
 import os
@@ -10,7 +11,7 @@ import pytest
 
 from lib import artifacts
 from lib.content import Bytes, Random, Tar, Text
-from lib.sandbox import memory_bytes
+from lib.sandbox import IO_URING_REFUSED, memory_bytes
 from lib.pulling import MIB, pb, pull, start  # noqa: F401 pylint: disable=unused-import
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -66,6 +67,8 @@ def test_probe_says_what_confines_it(start):
     assert set(features) == {"capabilities", "uid", "no_new_privs", "landlock", "seccomp", "io_uring"}
     assert features["seccomp"].active and features["no_new_privs"].active
     assert all(f.active or f.detail for f in features.values())
+    if IO_URING_REFUSED:
+        assert "a seccomp filter" in features["io_uring"].detail, features
 
 
 def test_a_large_raw_layer_and_a_tar(start, registry, module_work):
@@ -85,6 +88,7 @@ def test_a_large_raw_layer_and_a_tar(start, registry, module_work):
 
 
 @pytest.mark.parametrize("name", artifacts.FORMATS)
+@pytest.mark.both_ways
 @pytest.mark.parametrize("io", ["IO_URING", "IO_THREADS"])
 def test_every_format(start, registry, module_work, name, io):
     artifact = artifacts.FORMATS[name](module_work)

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -337,6 +338,7 @@ _unused_ static void fake_listen(const Modelcached__Worker__Job *job) {
         (void)usleep(50000);
         prio = syscall(SYS_ioprio_get, 1, 0); /* of this process */
         fake_log(job->repository, "ioprio", (unsigned)prio >> 13, (unsigned)prio & 0x1fff);
+        fake_log(job->repository, "nice", (unsigned)getpriority(PRIO_PROCESS, 0), 0);
         limits = fake_read()->limits;
     }
 }

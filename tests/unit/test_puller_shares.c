@@ -2,7 +2,10 @@
 /* test_puller_shares: several pulls at a time: layers that they share, turns, limits, priorities.
  */
 #include "agent/flight_internal.h"
+#include "base/privilege.h"
 #include "tests/unit/agent_env.h"
+
+#include <linux/capability.h>
 
 static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
     _cleanup_(reference_freep) Reference *reference = NULL;
@@ -233,7 +236,6 @@ TEST(turns_those_that_somebody_waits_for_come_first) {
 
 TEST(limits_are_divided_and_told_on_every_change) {
     STORE_TEST_DIR(dir);
-    _cleanup_free_ char *log = NULL;
     FlightView v;
     AgentEnv e;
     Caller a[3];
@@ -246,16 +248,41 @@ TEST(limits_are_divided_and_told_on_every_change) {
     wait_log(&e, "sleep-a limits 7 0\n");
     flight_view(find(&e, "r.example/sleep-b:1"), &v);
     ASSERT_TRUE(v.background);
-    wait_log(&e, "sleep-b ioprio 3 0\n");
     ask(&e, &a[2], "r.example/sleep-b:1", false); /* somebody waits for it now */
     wait_log(&e, "sleep-b limits 4 0\n");
     wait_log(&e, "sleep-a limits 4 0\n");
     flight_view(find(&e, "r.example/sleep-b:1"), &v);
     ASSERT_TRUE(!v.background);
+    agent_env_done(&e);
+}
+
+/* What a fake worker says that is so much nicer than we. */
+static char *nice_line(const char *name, int more) {
+    return xasprintf("%s nice %u 0\n", name,
+                     (unsigned)MIN(getpriority(PRIO_PROCESS, 0) + more, 19));
+}
+
+TEST(priority_of_a_background_pull_is_lifted) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *polite = nice_line("sleep-b", 10), *normal = nice_line("sleep-b", 0);
+    _cleanup_free_ char *log = NULL, *other = nice_line("sleep-a", 10);
+    AgentEnv e;
+    Caller a[3];
+
+    if (!privilege_has(CAP_SYS_NICE))
+        SKIP("no CAP_SYS_NICE: priorities stay as they are");
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a[0], "r.example/sleep-a:1", false);
+    ask(&e, &a[1], "r.example/sleep-b:1", true);
+    wait_log(&e, "sleep-b ioprio 3 0\n");
+    wait_log(&e, polite);
+    ask(&e, &a[2], "r.example/sleep-b:1", false);
     wait_log(&e, "sleep-b ioprio 2 4\n");
+    wait_log(&e, normal);
     log = read_log(&e);
     ASSERT_TRUE(strstr(log, "sleep-b ioprio 2 4\n") > strstr(log, "sleep-b ioprio 3 0\n"));
-    ASSERT_TRUE(!strstr(log, "sleep-a ioprio 3"));
+    ASSERT_TRUE(strstr(log, normal) > strstr(log, polite));
+    ASSERT_TRUE(!strstr(log, "sleep-a ioprio 3") && !strstr(log, other));
     agent_env_done(&e);
 }
 

@@ -1,14 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pulls in the background, and one pull that is killed again and again and goes on."""
+"""Pulls in the background, and pulls that are killed."""
 import os
-import random
 import signal
 import threading
 import time
 
 from lib.artifacts import MIB, Builder, modelpack_annotations
-from lib.check import running_daemon
-from lib.content import Bytes, Random, assert_tree
+from lib.content import Bytes, Random
 from lib.sandbox import wait_ended, wait_for
 
 PREFIX = "application/vnd.cncf.model"
@@ -71,28 +69,3 @@ def killed_pull(daemon, registry, reference, victim, more):
         os.kill(workers[0], signal.SIGKILL)
     pull.join()
     assert pull.result.code != 0
-
-
-def kill_and_go_on(work, registry, show, victim, kills, no_uring=False):  # pylint: disable=too-many-arguments
-    """Kills at random moments of one pull, then lets it end: little more than its size goes over the wire.  The release
-    build: it starts more quickly."""
-    registry.rate = 2 * MIB  # little is on its way to the disk at a kill, also when the machine is busy
-    made = artifact(work, ["big-1", "big-2", "big-3"], (64 if kills == 50 else 16) * MIB, "big")
-    reference = registry.add(made, "team/big", "v1")
-    size = sum(blob.size for blob in made.blobs)
-    seed = os.environ.get("MC_SEED", f"kill {victim}")
-    chance = random.Random(seed)
-    config = {"pull": {"connections": 4, "range_min": 8 * MIB}}
-    with running_daemon(work, [registry.config()], config=config, release=True, no_uring=no_uring) as daemon:
-        for _ in range(kills):
-            killed_pull(daemon, registry, reference, victim, chance.randrange(size // kills))
-        before = wire(registry)
-        registry.rate = 0
-        Pull(daemon, reference).good()
-        assert_tree(tree_of(daemon, reference), made.tree)
-        assert daemon.left_in_ingest() == []
-    sent = wire(registry)
-    show(f"MC_SEED={seed!r}, {victim}, {kills} kills: {before / size:.2f} of the size came before the last pull, "
-         f"{sent / size:.3f} in all")
-    assert size <= sent <= 1.2 * size
-    assert before > 0.3 * size, "there was little to go on with"

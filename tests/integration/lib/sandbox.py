@@ -17,7 +17,8 @@ PREFIX = "mc-it-"
 PARENT = "/tmp"  # not $TMPDIR: paths of unix sockets have 107 bytes
 MNT_DETACH = 2
 PR_SET_PDEATHSIG = 1
-PR_SET_SECCOMP, SECCOMP_MODE_FILTER = 22, 2
+PR_SET_SECCOMP, SECCOMP_MODE_FILTER, PR_SET_NO_NEW_PRIVS = 22, 2, 38
+IO_URING_REFUSED = os.environ.get("MC_IO") == "refused"  # to all that the tests start
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -137,6 +138,8 @@ def refuse_io_uring():
     instructions = (_Instruction * 4)((load, 0, 0, 0), (equal, 0, 1, 425), (give, 0, 0, 0x00050000 | errno.EPERM),
                                       (give, 0, 0, 0x7fff0000))
     program = _Program(len(instructions), instructions)
+    if os.geteuid() != 0:  # only root need not promise that
+        _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if _libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program)) != 0:
         raise OSError(ctypes.get_errno(), "seccomp")
 
