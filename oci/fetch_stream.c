@@ -332,9 +332,9 @@ static void resume_streams(Fetch *f) {
     }
 }
 
-/* Does a connection that is dropped cost little, because the rest comes on another one? */
+/* Does a connection that is dropped cost little, because the rest comes on another one, at once? */
 static bool may_drop(const Fetch *f) {
-    return fetch_is_ranged(f) || (f->mode == FETCH_PLAIN && !traffic_ranges_are_bad(f->c->traffic));
+    return fetch_is_ranged(f) && !f->resting && !traffic_is_held(f->c->traffic);
 }
 
 static uint64_t stream_rate(const FetchStream *s, uint64_t now) {
@@ -342,12 +342,12 @@ static uint64_t stream_rate(const FetchStream *s, uint64_t now) {
 }
 
 static bool is_slow(const FetchStream *s, uint64_t now) {
-    return fetch_stream_usec(s, now) >= SLOW_USEC &&
+    return s->fresh > 0 && fetch_stream_usec(s, now) >= SLOW_USEC &&
            stream_rate(s, now) < s->fetch->rate / SLOW_FACTOR;
 }
 
 /* Drops each connection that is much slower than others are, or were before; what it lacks is asked
- * for anew.  When what came in place of such a one is as slow, and none was fast meanwhile, it is
+ * for anew.  (One without a byte is the stall timeout's.)  When what came in place of such a one is as slow, and none was fast meanwhile, it is
  * the network that has become slower: that is the rate from now on. */
 static void drop_slow(Fetch *f) {
     uint64_t now = now_usec();
@@ -358,7 +358,7 @@ static void drop_slow(Fetch *f) {
         if (!is_slow(s, now))
             continue;
         if (f->slow_usec > 0 && s->begun_usec >= f->slow_usec) {
-            f->rate = MAX(stream_rate(s, now), (uint64_t)1);
+            f->rate = stream_rate(s, now);
             f->slow_usec = 0;
         } else {
             f->slow_usec = f->slow_usec > 0 ? f->slow_usec : now;
