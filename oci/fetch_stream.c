@@ -347,8 +347,9 @@ static bool is_slow(const FetchStream *s, uint64_t now) {
 }
 
 /* Drops each connection that is much slower than others are, or were before; what it lacks is asked
- * for anew.  (One without a byte is the stall timeout's.)  When what came in place of such a one is as slow, and none was fast meanwhile, it is
- * the network that has become slower: that is the rate from now on. */
+ * for anew.  (One without a byte is the stall timeout's.)  When what came in place of such a one is
+ * as slow, and none was fast meanwhile, it is the network that has become slower: that is the rate
+ * from now on. */
 static void drop_slow(Fetch *f) {
     uint64_t now = now_usec();
 
