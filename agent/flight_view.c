@@ -2,13 +2,13 @@
 /* flight_view: how far a pull is, as numbers and as a sentence. */
 #include "agent/flight_internal.h"
 
-/* Why nothing moves: the worker says so, or nothing is left to do but to wait for another pull, of
- * which nothing is told: it may be another tenant's. */
+/* What is waited for: what the worker says, or nothing is left to do but to wait for another pull,
+ * of which nothing is told: it may be another tenant's. */
 static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
     buf[0] = 0;
     if (p->state == FLIGHT_QUEUED)
         (void)snprintf(buf, FLIGHT_WAITING_MAX, "waits for a turn");
-    else if (p->state != FLIGHT_DONE && *p->waiting)
+    else if (p->state < FLIGHT_COMMITTING && *p->waiting)
         (void)snprintf(buf, FLIGHT_WAITING_MAX, "%s", p->waiting);
     for (size_t i = 0;
          !*buf && p->state == FLIGHT_FETCHING && p->n_own == 0 && i < p->manifest->n_layers; i++) {

@@ -72,20 +72,32 @@ static void published(void *arg, int r, const Err *err) {
         service_answer(call, &m.base);
 }
 
+/* Of a text that is too long the middle is left out: it ends with when it goes on. */
+static void shorten(char *text, size_t max) {
+    static const char gap[] = "…";
+    size_t n = strlen(text), end = max / 2;
+
+    if (n <= max)
+        return;
+    memmove(text + max - end, text + n - end, end + 1);
+    memcpy(text + max - end - strlen(gap), gap, strlen(gap));
+}
+
 /* The deadline is near.  ABORTED makes the kubelet ask again (other codes of a failure would make
  * it give up the directory), and the retry joins what goes on here. */
 static int on_deadline(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *arg) {
     NodeCall *c = arg;
     const char *pull = volume_ticket_pull(c->ticket);
-    char progress[256], id[PULL_ID_MAX + 16] = "";
+    char progress[1024], end[96];
     Err err = { "" };
     int r;
 
     volume_ticket_progress(c->ticket, progress, sizeof(progress));
-    if (*pull)
-        (void)snprintf(id, sizeof(id), " (pull %s)", pull);
-    r = err_set(&err, -EINPROGRESS, "%.180s: %s; the pull goes on, the next try joins it%s",
-                c->reference, progress, id);
+    (void)snprintf(end, sizeof(end), "; the pull goes on, the next try joins it%s%s%s",
+                   *pull ? " (pull " : "", pull, *pull ? ")" : "");
+    shorten(progress, sizeof(err.text) - MIN(strlen(c->reference), (size_t)180) - strlen(": ") -
+                          strlen(end) - 1);
+    r = err_set(&err, -EINPROGRESS, "%.180s: %s%s", c->reference, progress, end);
     log_write(LOG_DEBUG,
               LOG_FIELDS({ "pull", *pull ? pull : NULL }, { "volume", c->volume_id },
                          { "pod", c->pod_name }, { "namespace", c->pod_namespace }),

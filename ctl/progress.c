@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress: one line that moves on a terminal, one line a step elsewhere. */
+/* progress: one line that moves on a terminal, one line a step elsewhere; and one for each thing
+ * that is waited for. */
 #include "ctl/progress.h"
 
 #include "base/parse.h"
@@ -40,10 +41,6 @@ static void show_on_terminal(Progress *p, const ProgressStep *s, int percent) {
             (void)fputs(i < cells * percent / 100 ? "#" : ".", stdout);
         printf("] %3d %% of %s  %s", percent, FORMAT_BYTES(s->total), rate);
     }
-    if (!isempty(s->note)) {
-        _cleanup_free_ char *note = output_clean(s->note);
-        printf("%.*s", MAX(0, terminal_columns() - 20), note);
-    }
     p->open = true;
 }
 
@@ -62,15 +59,25 @@ static void show_as_line(Progress *p, const ProgressStep *s, int percent) {
     (void)snprintf(p->last_state, sizeof(p->last_state), "%s", s->state); /* names are short */
 }
 
+/* A line of its own, on a terminal above the one that moves; each is said once. */
+static void show_note(Progress *p, const ProgressStep *s) {
+    _cleanup_free_ char *note = output_clean(s->note ? s->note : "");
+
+    if (!isempty(note) && !streq(p->last_note, note))
+        printf("%s%s: %s\n", p->terminal ? "\r\033[K" : "", s->state, note);
+    (void)snprintf(p->last_note, sizeof(p->last_note), "%s", note); /* as long as the daemon's */
+}
+
 void progress_show(Progress *p, const ProgressStep *step) {
     int percent = step->total > 0
                       ? (int)((double)MIN(step->done, step->total) * 100 / (double)step->total)
                       : 0;
 
+    if (!p->terminal)
+        show_as_line(p, step, percent);
+    show_note(p, step);
     if (p->terminal)
         show_on_terminal(p, step, percent);
-    else
-        show_as_line(p, step, percent);
     (void)fflush(stdout); /* main() looks at it at the end */
 }
 

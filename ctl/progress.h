@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* progress: one line that moves on a terminal, one line a step elsewhere. */
+/* progress: one line that moves on a terminal, one line a step elsewhere; and one for each thing
+ * that is waited for. */
 #pragma once
 
 #include "ctl/ctl.h"
@@ -9,13 +10,14 @@ typedef struct Progress {
     bool open;       /* the terminal's line was written and has no newline yet */
     int last_decile; /* without a terminal a step is ten percent */
     char last_state[32];
+    char last_note[1024];
 } Progress;
 
 typedef struct ProgressStep {
     const char *state;    /* "fetching" */
     uint64_t done, total; /* bytes; total 0: not known */
     uint64_t rate;        /* bytes/s; 0: not known */
-    const char *note;     /* why nothing moves; may be NULL or empty */
+    const char *note;     /* what is waited for; may be NULL or empty */
 } ProgressStep;
 
 void progress_show(Progress *p, const ProgressStep *step);

@@ -369,6 +369,10 @@ bool fetch_has_space(const Fetch *f) {
     return f->open && !f->o.feed && !f->small;
 }
 
+bool fetch_is_resting(const Fetch *f) {
+    return f->resting || traffic_is_held(f->c->traffic);
+}
+
 bool fetch_is_composed(const Fetch *f) {
     return f->resumed > 0 || f->n_requests > 1;
 }

@@ -63,6 +63,8 @@ uint64_t fetch_bytes(const Fetch *f);
 uint64_t fetch_resumed(const Fetch *f);
 /* Does a file have the disk space of all of it, before its bytes are there? */
 bool fetch_has_space(const Fetch *f);
+/* Does it wait after a failure, before it asks for more? */
+bool fetch_is_resting(const Fetch *f);
 /* Did it come in more than one answer, or in part from disk?  (In `done`; then a wrong digest may
  * be the fault of that.) */
 bool fetch_is_composed(const Fetch *f);

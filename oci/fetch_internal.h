@@ -76,6 +76,7 @@ struct Fetch {
     Ramp ramp;           /* streams at once */
     char *etag;          /* of the first answer */
     uint64_t rate;       /* bytes a second of one connection, lately */
+    uint64_t slow_usec;  /* when a slow one was dropped, and none was fast since; 0: no such */
     unsigned tries;      /* failures since the last new byte */
     unsigned doubts;     /* how often the registry has mishandled a range … */
     uint64_t doubted_at; /* … since so many bytes had been received */

@@ -9,7 +9,7 @@
 #define HASH_BACKLOG  16 /* buffers that may wait for the hash: 10 to 30 ms of its time */
 #define WATCH_USEC    (50 * USEC_PER_MSEC)
 #define SLOW_USEC     (3 * USEC_PER_SEC) /* a connection has so long to show its speed … */
-#define SLOW_FACTOR   8 /* … and is dropped when others are so many times faster */
+#define SLOW_FACTOR   8 /* … and is dropped when others are, or were, so many times faster */
 #define RATE_PIECES   4 /* shorter ranges tell how long an answer takes, not how fast it comes */
 #define RATE_FORGET   8 /* so they forget no more than this part of what is known */
 #define NO_WAIT_BYTES MiB(1) /* a connection that brought so much is replaced at once */
@@ -218,6 +218,8 @@ static void note_rate(const FetchStream *s) {
     Fetch *f = s->fetch;
     uint64_t rate = per_second(s->fresh, fetch_stream_usec(s, now_usec()));
 
+    if (rate >= f->rate / SLOW_FACTOR)
+        f->slow_usec = 0;
     if (s->fresh >= RATE_PIECES * f->window.piece_bytes)
         f->rate = rate;
     else if (s->idle_usec == 0) /* what came in a pause came too fast */
@@ -330,16 +332,40 @@ static void resume_streams(Fetch *f) {
     }
 }
 
-/* Drops the lowest range when others were much faster; it is asked for anew. */
-static void drop_slow(Fetch *f) {
-    uint64_t now = now_usec(), active;
-    FetchStream *s = outer_stream(f, true);
+/* Does a connection that is dropped cost little, because the rest comes on another one, at once? */
+static bool may_drop(const Fetch *f) {
+    return fetch_is_ranged(f) && !f->resting && !traffic_is_held(f->c->traffic);
+}
 
-    if (!s || f->n_streams < 2)
-        return;
-    active = fetch_stream_usec(s, now);
-    if (active >= SLOW_USEC && per_second(s->fresh, active) < f->rate / SLOW_FACTOR)
-        remove_stream(s);
+static uint64_t stream_rate(const FetchStream *s, uint64_t now) {
+    return per_second(s->fresh, fetch_stream_usec(s, now));
+}
+
+static bool is_slow(const FetchStream *s, uint64_t now) {
+    return s->fresh > 0 && fetch_stream_usec(s, now) >= SLOW_USEC &&
+           stream_rate(s, now) < s->fetch->rate / SLOW_FACTOR;
+}
+
+/* Drops each connection that is much slower than others are, or were before; what it lacks is asked
+ * for anew.  (One without a byte is the stall timeout's.)  When what came in place of such a one is
+ * as slow, and none was fast meanwhile, it is the network that has become slower: that is the rate
+ * from now on. */
+static void drop_slow(Fetch *f) {
+    uint64_t now = now_usec();
+
+    for (unsigned i = f->n_streams; i-- > 0 && may_drop(f);) {
+        FetchStream *s = f->streams[i];
+
+        if (!is_slow(s, now))
+            continue;
+        if (f->slow_usec > 0 && s->begun_usec >= f->slow_usec) {
+            f->rate = stream_rate(s, now);
+            f->slow_usec = 0;
+        } else {
+            f->slow_usec = f->slow_usec > 0 ? f->slow_usec : now;
+            remove_stream(s);
+        }
+    }
 }
 
 /* Is, or was since the last look, something else slower than the network? */

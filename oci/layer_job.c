@@ -403,6 +403,10 @@ uint64_t layer_job_ahead(const LayerJob *j) {
     return there - MIN(there, layer_job_bytes(j));
 }
 
+bool layer_job_is_resting(const LayerJob *j) {
+    return j->fetch && fetch_is_resting(j->fetch);
+}
+
 bool layer_job_is_composed(const LayerJob *j) {
     return j->composed;
 }

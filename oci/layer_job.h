@@ -48,6 +48,7 @@ uint64_t layer_job_resumed(const LayerJob *j);
  * being written. */
 uint64_t layer_job_ahead(const LayerJob *j);
 /* In `done`: see fetch_is_composed(). */
+bool layer_job_is_resting(const LayerJob *j);
 bool layer_job_is_composed(const LayerJob *j);
 /* Of a tar layer: did it go on where another worker was? */
 bool layer_job_is_restored(const LayerJob *j);

@@ -33,12 +33,14 @@ void pull_goto(Pull *p, PullState state) {
         pull_finish(p, r, &err);
 }
 
-static void say_progress(Pull *p) {
+void pull_say_progress(Pull *p, Modelcached__Worker__LayerProgress **layers, size_t n) {
     Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
     Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
 
     if (p->waiting)
         progress.waiting = p->waiting;
+    progress.layers = layers;
+    progress.n_layers = n;
     message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
     message.progress = &progress;
     channel_send(p->o.channel, &message);
@@ -46,7 +48,7 @@ static void say_progress(Pull *p) {
 
 void pull_say_waiting(Pull *p, const char *why) {
     xfree_and_strdup(&p->waiting, why);
-    say_progress(p);
+    pull_say_progress(p, NULL, 0);
 }
 
 /* The daemon ends a worker that says nothing for long; it forgets no reason for waiting by this. */
@@ -56,7 +58,7 @@ static int on_alive(sd_event_source *source, uint64_t usec, void *arg) {
     (void)source;
     (void)usec;
     if (channel_is_idle(p->o.channel))
-        say_progress(p);
+        pull_say_progress(p, NULL, 0);
     return loop_timer_after(p->o.event, &p->alive, PULL_ALIVE_USEC, on_alive, p);
 }
 
@@ -208,6 +210,8 @@ Pull *pull_free(Pull *p) {
     (void)sd_event_source_disable_unref(p->alive);
     (void)manifest_doc_free(p->manifest);
     (void)traffic_free(p->traffic);
+    for (size_t i = 0; i < p->n_order; i++)
+        free(p->order[i]->trouble);
     free(p->layers);
     free(p->order);
     for (size_t i = 0; i < ELEMENTSOF(p->indexes); i++)

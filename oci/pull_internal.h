@@ -36,13 +36,15 @@ typedef struct PullLayer {
     bool anew;                 /* what came the last time was wrong */
     uint64_t bytes, resumed;   /* that are there … */
     uint64_t told, told_ahead; /* … and what the daemon knows of it */
+    char *trouble;             /* a connection failed, and it waits for another one; or NULL … */
+    uint64_t trouble_bytes;    /* … and so many bytes were there when it last rested */
 } PullLayer;
 
 struct Pull {
     PullOptions o;
     PullState state;
     sd_event_source *alive; /* says that we are, while the daemon hears nothing else */
-    char *waiting;          /* why nothing moves, or NULL */
+    char *waiting;          /* what it or a layer waits for, as the daemon knows; or NULL */
     Traffic *traffic;
     FetchContext context;
 
@@ -69,8 +71,6 @@ struct Pull {
     size_t first, past; /* in `order`: all before the one are done, none from the other on was
                          * started; of thousands, only a few are looked at */
     bool more;          /* another plan follows */
-    Err trouble;        /* of the connection that failed last … */
-    bool trouble_open;  /* … to be told when nothing else moves */
     unsigned n_running, n_decoding;
     UnpackBudget budget;
     uint64_t content_max; /* bytes that the budget has had, by the plans so far */
@@ -81,7 +81,9 @@ struct Pull {
 void pull_goto(Pull *p, PullState state);
 /* The one end: sends Done (0) or Failed, calls `done`.  Later calls do nothing. */
 void pull_finish(Pull *p, int r, const Err *err);
-/* Says that nothing moves, and why. */
+/* Tells how far these layers are, and `waiting`. */
+void pull_say_progress(Pull *p, Modelcached__Worker__LayerProgress **layers, size_t n);
+/* Says what it waits for. */
 void pull_say_waiting(Pull *p, const char *why);
 
 int pull_enter_resolve(Pull *p, Err *err) _must_check_;

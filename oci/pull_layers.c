@@ -100,26 +100,38 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     return take_space(p, plan, err);
 }
 
-/* Says what is waited for, when nothing else moves. */
-static void tell_trouble(Pull *p) {
-    if (!p->trouble_open || traffic_used(p->traffic) > 0)
-        return;
-    p->trouble_open = false;
-    pull_say_waiting(p, p->trouble.text);
+/* Once it has rested and more has come, it waits no longer. */
+static void forget_trouble(PullLayer *l) {
+    uint64_t bytes = l->job ? layer_job_bytes(l->job) : 0;
+
+    if (l->trouble && l->job && layer_job_is_resting(l->job))
+        l->trouble_bytes = bytes;
+    else if (l->trouble && (l->state == PULL_LAYER_DONE || bytes > l->trouble_bytes))
+        free(TAKE_PTR(l->trouble));
 }
 
-/* Tells the daemon how far the layers are; changes only, and only as fast as it reads. */
-static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
-    Pull *p = arg;
-    _cleanup_free_ Modelcached__Worker__LayerProgress *items =
-        xnew_n(Modelcached__Worker__LayerProgress, p->n_order + 1);
-    _cleanup_free_ Modelcached__Worker__LayerProgress **pointers =
-        xnew_n(Modelcached__Worker__LayerProgress *, p->n_order + 1);
-    Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
-    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
+/* Which layer waits, and why; others may go on meanwhile.  The caller frees it; NULL: none does. */
+static char *describe_troubles(Pull *p) {
+    const char *first = NULL;
+    size_t others = 0;
 
-    (void)source;
-    (void)usec;
+    for (size_t i = 0; i < p->n_order; i++) {
+        PullLayer *l = p->order[i];
+
+        forget_trouble(l);
+        others += l->trouble && first;
+        if (!first)
+            first = l->trouble;
+    }
+    return others > 0
+               ? xasprintf("%s (and %zu other layer%s)", first, others, others > 1 ? "s" : "")
+               : xstrdup(first);
+}
+
+/* Of the layers that have changed; returns how many these are. */
+static size_t gather_progress(Pull *p, Modelcached__Worker__LayerProgress *items) {
+    size_t n = 0;
+
     for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
         PullLayer *l = p->order[i];
         uint64_t ahead = l->job ? layer_job_ahead(l->job) : 0;
@@ -132,21 +144,34 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
             continue;
         l->told = l->bytes;
         l->told_ahead = ahead;
-        modelcached__worker__layer_progress__init(&items[i]);
-        items[i].index = l->index;
-        items[i].bytes = l->bytes;
-        items[i].resumed = l->resumed;
-        items[i].ahead = ahead;
-        pointers[progress.n_layers++] = &items[i];
+        modelcached__worker__layer_progress__init(&items[n]);
+        items[n].index = l->index;
+        items[n].bytes = l->bytes;
+        items[n].resumed = l->resumed;
+        items[n++].ahead = ahead;
     }
-    if (progress.n_layers > 0) {
-        free(TAKE_PTR(p->waiting));
-        progress.layers = pointers;
-        message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
-        message.progress = &progress;
-        channel_send(p->o.channel, &message);
-    } else
-        tell_trouble(p);
+    return n;
+}
+
+/* Tells the daemon how far the layers are and what they wait for; changes only, and only as fast as
+ * it reads. */
+static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
+    Pull *p = arg;
+    _cleanup_free_ Modelcached__Worker__LayerProgress *items =
+        xnew_n(Modelcached__Worker__LayerProgress, p->n_order + 1);
+    _cleanup_free_ Modelcached__Worker__LayerProgress **pointers =
+        xnew_n(Modelcached__Worker__LayerProgress *, p->n_order + 1);
+    _cleanup_free_ char *waiting = describe_troubles(p);
+    size_t n = gather_progress(p, items);
+
+    (void)source;
+    (void)usec;
+    for (size_t i = 0; i < n; i++)
+        pointers[i] = &items[i];
+    if (n > 0 || (channel_is_idle(p->o.channel) && !streq_ptr(waiting, p->waiting))) {
+        xfree_and_strdup(&p->waiting, waiting);
+        pull_say_progress(p, pointers, n);
+    }
     return loop_timer_after(p->o.event, &p->progress, PULL_PROGRESS_USEC, on_progress, p);
 }
 
@@ -177,19 +202,12 @@ static void send_raw_entry(PullLayer *l) {
 static void send_resumed(PullLayer *l) {
     Modelcached__Worker__LayerProgress item = MODELCACHED__WORKER__LAYER_PROGRESS__INIT,
                                        *items[] = { &item };
-    Modelcached__Worker__Progress progress = MODELCACHED__WORKER__PROGRESS__INIT;
-    Modelcached__Worker__FromWorker message = MODELCACHED__WORKER__FROM_WORKER__INIT;
 
     item.index = l->index;
     item.bytes = layer_job_bytes(l->job);
     item.resumed = layer_job_resumed(l->job);
-    if (item.resumed == 0)
-        return;
-    progress.layers = items;
-    progress.n_layers = ELEMENTSOF(items);
-    message.message_case = MODELCACHED__WORKER__FROM_WORKER__MESSAGE_PROGRESS;
-    message.progress = &progress;
-    channel_send(l->pull->o.channel, &message);
+    if (item.resumed > 0)
+        pull_say_progress(l->pull, items, ELEMENTSOF(items));
 }
 
 static void send_layer(PullLayer *l) {
@@ -211,16 +229,15 @@ static void send_layer(PullLayer *l) {
     channel_send(l->pull->o.channel, &message);
 }
 
-/* A connection failed. */
+/* A connection failed; on_progress() tells. */
 static void on_trouble(void *arg, const char *why) {
     PullLayer *l = arg;
-    Pull *p = l->pull;
 
-    (void)err_set(&p->trouble, -EAGAIN, "layer %u of %zu: %.480s", l->index + 1,
-                  p->manifest->n_layers, why);
-    log_debug("%s", p->trouble.text);
-    p->trouble_open = true;
-    tell_trouble(p);
+    free(l->trouble);
+    l->trouble =
+        xasprintf("layer %u of %zu: %.480s", l->index + 1, l->pull->manifest->n_layers, why);
+    l->trouble_bytes = l->job ? layer_job_bytes(l->job) : 0;
+    log_debug("%s", l->trouble);
 }
 
 static void on_layer(void *arg, int r, const Err *err) {

@@ -224,6 +224,41 @@ def test_a_slow_connection_is_replaced(served, start, io):
     assert wire(registry) <= 1.05 * SIZE + MIB
 
 
+@pytest.mark.parametrize("one", [False, True], ids=["the highest", "the only one"])
+def test_a_slow_connection_at_the_end_is_replaced(served, start, one):
+    """Nobody is left to be faster, but all were before: with the last bytes, when no other is missing, and with all that
+    a second request is to bring."""
+    registry, artifact, reference = served
+    registry.rate = 16 * MIB
+    digest = artifact.layers[0]["digest"]
+    fault = registry.fault(f"/blobs/{digest}", "slow", rate=registry.rate // 100, least=SIZE - 4 * MIB, times=1)
+    if one:
+        fault.least = 1
+    check_raw(pull(start(reference, **{**JOB, "connections": 1 if one else 4})), artifact)
+    assert fault.times == 0
+    slow = next(r for r in registry.seen(digest) if bounds(r)[0] >= fault.least)
+    assert slow.sent < bounds(slow)[1] - bounds(slow)[0], "the pull waited for the slow connection"
+    assert wire(registry) <= 1.05 * SIZE + MIB
+
+
+def test_a_network_that_becomes_slow_is_not_a_slow_connection(served, start):
+    """Each connection is replaced once; then it is known how fast they are now."""
+    registry, artifact, reference = served
+    registry.rate = 16 * MIB
+    worker = start(reference, **JOB)
+    worker.until("resolved").plan()
+    while not sum(worker.progress.values()) > 36 * MIB:
+        worker.until("progress")
+    registry.rate = MIB // 5
+    assert worker.finish() == 0, worker.failed
+    check_raw(worker, artifact)
+    cut = [r for r in registry.seen(artifact.layers[0]["digest"])
+           if r.ended - r.time > 2.5 and r.sent < bounds(r)[1] - bounds(r)[0]]
+    print(f"{len(cut)} cut")
+    assert len(cut) <= JOB["connections"], cut
+    assert wire(registry) <= 1.05 * SIZE + MIB
+
+
 def test_later_plans(make_faulty, work, start):
     registry, artifact = make_faulty(), raw(work, 2 * MIB, "more", 3)
     worker = start(registry.add(artifact, "team/more"), **JOB)

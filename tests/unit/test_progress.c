@@ -54,17 +54,34 @@ TEST(progress_without_a_terminal_is_a_line_for_each_tenth_and_state) {
     ASSERT_STRSTR(text, "/s, 2 s left\n");
 }
 
-TEST(progress_on_a_terminal_stays_on_one_line_and_shows_why_it_waits) {
+TEST(progress_without_a_terminal_says_once_what_is_waited_for) {
+    const ProgressStep steps[] = {
+        { "queued", 0, 0, 0, "waits for a turn" },
+        { "queued", 0, 0, 0, "waits for a turn" },
+        { "fetching", MiB(50), MiB(100), MiB(25), "layer 2 of 3: 503;\033 again in 4 s" },
+        { "fetching", MiB(51), MiB(100), MiB(25), "layer 2 of 3: 503;\033 again in 4 s" },
+        { "fetching", MiB(52), MiB(100), MiB(25), "" },
+    };
+    _cleanup_free_ char *text = shown((Progress){ .last_decile = -1 }, steps, ELEMENTSOF(steps));
+
+    ASSERT_EQ(count(text, '\n'), 4);
+    ASSERT_STRSTR(text, "queued\nqueued: waits for a turn\nfetching: 50 %");
+    ASSERT_STRSTR(text, "2 s left\nfetching: layer 2 of 3: 503;? again in 4 s\n");
+}
+
+TEST(progress_on_a_terminal_stays_on_one_line_below_what_it_waits_for) {
     const ProgressStep steps[] = {
         { "fetching", MiB(50), MiB(100), MiB(25), NULL },
+        { "fetching", MiB(50), MiB(100), MiB(25), "layer 2 waits" },
         { "fetching", MiB(50), MiB(100), 0, "registry says 503,\033 again in 4 s" },
     };
     _cleanup_free_ char *text =
         shown((Progress){ .terminal = true, .last_decile = -1 }, steps, ELEMENTSOF(steps));
 
-    ASSERT_EQ(count(text, '\n'), 0);
+    ASSERT_EQ(count(text, '\n'), 2);
     ASSERT_STRSTR(text, " 50 % of 100");
     ASSERT_STRSTR(text, "2 s left");
-    ASSERT_STRSTR(text, "503,? again in 4 s");
+    ASSERT_STRSTR(text, "\r\033[Kfetching: layer 2 waits\n\r\033[Kfetching ");
+    ASSERT_STRSTR(text, "503,? again in 4 s\n");
     ASSERT_STREQ(text + strlen(text) - 4, "\r\033[K"); /* progress_end() leaves an empty line */
 }

@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a pull waits for is seen wherever one looks: a layer whose registry says no for now, while others go on."""
+import grpc
+import pytest
+
+from lib.artifacts import MIB, modelpack
+from lib.check import publish, running_daemon
+from lib.content import assert_tree
+from lib.csi import error_of
+from lib.kills import Pull
+from lib.sandbox import wait_for
+
+
+def pulls(daemon):
+    """The pulls of cache-ctl status, by reference."""
+    return {pull["reference"]: pull for pull in daemon.ctl_json("status").get("pulls", [])}
+
+
+@pytest.mark.parametrize("repository", ["team/waits", "/".join(["a-team-with-a-long-name"] * 5)], ids=["short", "long"])
+def test_what_one_layer_waits_for_while_another_moves(make_faulty, work, repository):
+    """The sentence that the kubelet gets has all that matters, also where there is no room for all of it."""
+    registry, made = make_faulty(), modelpack(work, sizes=(24 * MIB, MIB), tar_codec=None)
+    reference = registry.add(made, repository, "v1")
+    registry.rate = 3 * MIB
+    registry.fault(f"/blobs/{made.layers[1]['digest']}", "status", status=503, headers={"Retry-After": "5"}, times=1)
+    with running_daemon(work, [registry.config()], config={"pull": {"give_up": "30s"}}) as daemon:
+        pull = Pull(daemon, reference)
+        wait_for(lambda: "503" in (pulls(daemon).get(reference, {}).get("waiting") or ""), "the wait of the second layer")
+        before = pulls(daemon)[reference]
+        request = daemon.csi().publish_request("pod", daemon.target("pod"), reference)
+        code, sentence = error_of(daemon.csi().NodePublishVolume, request, timeout=3.5)
+        after = pulls(daemon)[reference]
+        for text in before["waiting"], after["waiting"], sentence, daemon.ctl("status").stdout:
+            assert f"layer 2 of {len(made.layers)}: " in text and "503" in text and "trying again in 5." in text, text
+        assert code == grpc.StatusCode.ABORTED and "MiB/s" in sentence, "it moves"
+        assert after["bytes_done"] > before["bytes_done"] + MIB
+        wait_for(lambda: not pulls(daemon)[reference]["waiting"], "the end of the wait", 15)
+        assert reference in pulls(daemon)
+        said = pull.good().result.stdout
+        assert "layer 2 of" in said and "503" in said and "trying again in 5." in said, said
+        assert_tree(publish(daemon, "pod", reference), made.tree)
