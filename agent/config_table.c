@@ -40,7 +40,8 @@
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \
         "Pulls that run at the same time; others wait.")                                           \
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
-        "Transfers at the same time on this node; the pulls that run share them.")                 \
+        "Transfers at the same time on this node; the pulls that run share them, one for each at " \
+        "least.")                                                                                  \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull. A tar layer that is decoded takes up to 7 MiB and the window of "    \
         "its "                                                                                     \
@@ -82,7 +83,8 @@
     ITEM("registries[].skip_verify", BOOL, skip_verify, "false", 0, 0, NULL, true,                 \
          "Accept any certificate from it.")                                                        \
     ITEM("registries[].connections", UINT, connections, "0", 0, 64, NULL, true,                    \
-         "Transfers at the same time from it, of all pulls together. 0: no limit of its own.")     \
+         "Transfers at the same time from it, of all pulls together; one for each at least. "      \
+         "0: no limit of its own.")                                                                \
     ITEM("registries[].access_check", ENUM, access_check, "default", 0, 0,                         \
          "default always ifNotGranted never", true,                                                \
          "access.check for what comes from it; default: as that key says.")                        \

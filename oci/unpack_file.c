@@ -58,7 +58,9 @@ static int failed(int r, const char *what, Err *err) {
 
 /* open(2) failed. */
 static int not_made(const UnpackFile *f, Err *err) {
-    return failed_of(-errno, "create", fs_space_advice(f->dir_fd), err);
+    int r = -errno;
+
+    return failed_of(r, "create", fs_space_advice(f->dir_fd), err);
 }
 
 /* With the mode that the daemon wants: it need not change it.  But one that comes in several pieces
