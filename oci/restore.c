@@ -225,13 +225,11 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
     CheckpointMessage *messages[CHECKPOINT_SLOTS];
     Restore restore = { .o = o };
     Err why = { "" };
-    bool noted;
     int r = 0;
 
     *ret = (Restored){ 0 };
     checkpoint_load(o->checkpoint, messages);
-    noted = messages[0] != NULL;
-    if (noted) {
+    if (messages[0]) {
         restore.hasher = hasher_new();
         r = read_back_new(&restore.reader, on_read, &restore, err);
     }
@@ -248,7 +246,8 @@ int restore_layer(Restored *ret, const RestoreOptions *o, Err *err) {
         messages[i] = checkpoint_message_free(messages[i]);
     }
     if (r == 0) { /* what was proved in vain */
-        if (noted)
+        /* Also those of a checkpoint that counts for nothing. */
+        if (checkpoint_exists(o->checkpoint))
             remove_files(o);
         seen_clear(o->seen);
         atomic_store(&o->now->there, 0);
