@@ -42,7 +42,8 @@ def make_fixture(make_daemon, kubelet):
 
 
 def wait_registered(kubelet, seconds=15):
-    wait_for(lambda: DRIVER in kubelet.drivers, f"the registration; until now: {kubelet.happened}", seconds)
+    wait_for(lambda: DRIVER in kubelet.drivers and kubelet.happened[-1:] == [("registered", DRIVER)],
+             f"the registration; until now: {kubelet.happened}", seconds)
     assert os.listdir(kubelet.registry) == [f"{DRIVER}-reg.sock"]
     assert kubelet.nodes[DRIVER] == "test-node"
 
