@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import json
 import os
-import threading
 import time
 
 import grpc
@@ -21,6 +20,7 @@ from lib.csi import control_client, error_of
 from lib.registry import Registry
 from lib.sandbox import mounts_beneath
 from lib.volumes import unmount
+from lib.watch import Watch
 
 Code = grpc.StatusCode
 ALICE = {"username": "alice", "password": "Open-Sesame-1"}
@@ -496,25 +496,16 @@ def test_no_core_dumps(tenants):
 
 # A secret in every place where one can be, and each of them nowhere else.
 
-class Watch:
+class SecretWatch(Watch):
     """Looks at argv and environment of the daemon and its workers until it is left."""
 
     def __init__(self, daemon):
-        self.daemon, self.seen, self.over = daemon, b"", threading.Event()
-        self.thread = threading.Thread(target=self.run)
+        super().__init__()
+        self.daemon, self.seen = daemon, b""
 
-    def run(self):
-        while not self.over.wait(0.01):
-            for pid in [self.daemon.pid, *self.daemon.worker_pids()]:
-                self.seen += everything_of(pid)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.over.set()
-        self.thread.join()
+    def look(self):
+        for pid in [self.daemon.pid, *self.daemon.worker_pids()]:
+            self.seen += everything_of(pid)
 
 
 def pieces(user, password):
@@ -547,7 +538,7 @@ def test_secrets_are_nowhere(make_daemon, make_faulty, work):
              (private, config(username=user, password=secret["wrong"])),
              (unchecked, config(identitytoken=secret["identity"])), (unchecked, config(registrytoken=secret["token"]))]
     told, given = [], 0
-    with Watch(daemon) as watch:
+    with SecretWatch(daemon) as watch:
         for i, (reference, secrets) in enumerate(asked):
             with contextlib.ExitStack() as stack:
                 stack.callback(lambda n=i: daemon.csi().unpublish(f"pod{n}", daemon.target(f"pod{n}")))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a pull costs the disk: room for its content, once, at every moment of it, and few waits until all is durable."""
 import os
-import threading
 
 import pytest
 
@@ -13,37 +12,33 @@ from lib.disk import small_disk_fixture  # noqa: F401  # pylint: disable=unused-
 from lib.kills import PREFIX, tree_of
 from lib.sandbox import need
 from lib.volumes import Traced
+from lib.watch import Watch
 
 FILES, SYNCS_MAX = 5000, 20
 SLACK = MIB  # the index, folders, and what is noted to go on with: of a tar+gzip a third of a MiB
 
 
-class DiskWatch:
+class DiskWatch(Watch):
     """The most that was taken of the file system at one moment, in bytes, beyond what was taken before."""
 
+    seconds = 0.002
+
     def __init__(self, point):
-        self.point, self.ended, self.samples = point, threading.Event(), 0
-        self.thread = threading.Thread(target=self._run)
+        super().__init__()
+        self.point = point
         self.free_before = self.free_least = self._free()
 
     def _free(self):
         fs = os.statvfs(self.point)  # without what is only promised to files: delayed allocation, fallocate(2)
         return fs.f_bfree * fs.f_frsize
 
-    def _run(self):
-        while not self.ended.wait(0.002):
-            self.free_least = min(self.free_least, self._free())
-            self.samples += 1
+    def look(self):
+        self.free_least = min(self.free_least, self._free())
 
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
-        self.peak = self.free_before - self._free()
-        self.peak = max(self.peak, self.free_before - self.free_least)
+    def __exit__(self, *error):
+        super().__exit__(*error)
+        self.look()
+        self.peak = self.free_before - self.free_least
 
 
 def artifact(folder, codec):

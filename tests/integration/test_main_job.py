@@ -6,7 +6,6 @@ import errno
 import os
 import re
 import statistics
-import threading
 import time
 
 import grpc
@@ -17,6 +16,7 @@ from lib.check import assert_store_good, du_bytes, mount_options, need_programs,
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import Random, Tar, Text, assert_tree
 from lib.sandbox import memory_bytes, wait_for
+from lib.watch import Watch
 
 MIB = 1 << 20
 PULL_RSS_MAX, IDLE_RSS_MAX = 160 * MIB, 12 * MIB
@@ -45,27 +45,18 @@ def big_artifact(folder):
                     "application/vnd.cncf.model.manifest.v1+json")
 
 
-class MemoryWatch:
+class MemoryWatch(Watch):
     """The largest RSS of daemon and workers together while it is watched; `high` adds the peaks that the kernel saw."""
 
+    seconds = 0.02
+
     def __init__(self, daemon):
-        self.daemon, self.peak, self.high, self.samples = daemon, 0, 0, 0
-        self.ended = threading.Event()
-        self.thread = threading.Thread(target=self._run)
+        super().__init__()
+        self.daemon, self.peak, self.high = daemon, 0, 0
 
-    def _run(self):
-        while not self.ended.wait(0.02):
-            self.peak = max(self.peak, self.daemon.memory())
-            self.high = max(self.high, self.daemon.memory("VmHWM"))
-            self.samples += 1
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
+    def look(self):
+        self.peak = max(self.peak, self.daemon.memory())
+        self.high = max(self.high, self.daemon.memory("VmHWM"))
 
 
 class Job:

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import os
 import subprocess
-import threading
 
 import pytest
 
@@ -16,6 +15,7 @@ from lib.check import assert_pulls, running_daemon, wait_idle
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import File, Random, Tar
 from lib.sandbox import memory_bytes
+from lib.watch import Watch
 
 PULL_MAX, IDLE_MAX = 160 * MIB, 12 * MIB  # idle after large pulls; fresh it is 9 MiB (bench/run, case e)
 PREFIX = "application/vnd.cncf.model"
@@ -63,25 +63,16 @@ CASES = {
 }
 
 
-class Watch:
+class MemoryWatch(Watch):
     """The peaks, as the kernel counts them, of the daemon and of its largest worker."""
 
     def __init__(self, daemon):
-        self.daemon, self.peaks, self.ended = daemon, {}, threading.Event()
-        self.thread = threading.Thread(target=self._run)
+        super().__init__()
+        self.daemon, self.peaks = daemon, {}
 
-    def _run(self):
-        while not self.ended.wait(0.01):
-            for pid in (self.daemon.pid, *self.daemon.worker_pids()):
-                self.peaks[pid] = max(self.peaks.get(pid, 0), memory_bytes(pid, "VmHWM"))
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.ended.set()
-        self.thread.join()
+    def look(self):
+        for pid in (self.daemon.pid, *self.daemon.worker_pids()):
+            self.peaks[pid] = max(self.peaks.get(pid, 0), memory_bytes(pid, "VmHWM"))
 
     def check(self, show, what, workers=1):
         daemon = self.peaks.pop(self.daemon.pid)
@@ -117,7 +108,7 @@ def reference_of(made, registry, module_work, name):
 def test_memory_of_a_pull(daemons, registry, module_work, made, show, name, no_uring):  # pylint: disable=too-many-arguments
     daemon = daemons[no_uring]
     artifact, reference = reference_of(made, registry, module_work, name)
-    with Watch(daemon) as watch:
+    with MemoryWatch(daemon) as watch:
         result = daemon.ctl("pull", reference)
     assert result.code == 0, result
     watch.check(show, f"{name}{', io_uring refused' if no_uring else ''}")
@@ -129,7 +120,7 @@ def test_memory_of_pulls_at_the_same_time(daemons, registry, module_work, made, 
     daemon = daemons[False]
     names = list(CASES)[:3]
     references = [reference_of(made, registry, module_work, name)[1] for name in names]
-    with Watch(daemon) as watch, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
+    with MemoryWatch(daemon) as watch, concurrent.futures.ThreadPoolExecutor(len(names)) as pool:
         results = list(pool.map(lambda reference: daemon.ctl("pull", reference), references))
     assert [result.code for result in results] == [0] * len(names), results
     watch.check(show, "three pulls", len(names))
