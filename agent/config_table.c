@@ -38,10 +38,11 @@
         "Where /metrics, /healthz and /readyz are served, by http, to everybody who reaches it. "  \
         ":19753 is every address of the node. Empty: nowhere.")                                    \
     KEY("pull.concurrent", UINT, pull_concurrent, "4", 1, 64, NULL, true,                          \
-        "Pulls that run at the same time; others wait.")                                           \
+        "Pulls that run at the same time, of those that somebody waits for; background pulls "     \
+        "run beside them, at most as many.")                                                       \
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
-        "Transfers at the same time on this node; the pulls that run share them, one for each at " \
-        "least.")                                                                                  \
+        "Blobs and ranges that are fetched at the same time on this node, by all pulls together; " \
+        "a pull that gets none waits for one.")                                                    \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull. A tar layer that is decoded takes up to 7 MiB and the window of "    \
         "its "                                                                                     \
@@ -83,8 +84,8 @@
     ITEM("registries[].skip_verify", BOOL, skip_verify, "false", 0, 0, NULL, true,                 \
          "Accept any certificate from it.")                                                        \
     ITEM("registries[].connections", UINT, connections, "0", 0, 64, NULL, true,                    \
-         "Transfers at the same time from it, of all pulls together; one for each at least. "      \
-         "0: no limit of its own.")                                                                \
+         "Blobs and ranges that are fetched from it at the same time, by all pulls together. 0: "  \
+         "no limit of its own.")                                                                   \
     ITEM("registries[].access_check", ENUM, access_check, "default", 0, 0,                         \
          "default always ifNotGranted never", true,                                                \
          "access.check for what comes from it; default: as that key says.")                        \

@@ -215,10 +215,11 @@ void flight_want(Flight *p) {
     p->wanted = true;
 }
 
-void flight_set_limits(Flight *p, const WorkerLimits *l) {
+void flight_set_limits(Flight *p, const WorkerLimits *l, bool registry_is_full) {
     WorkerLimits old = p->limits;
 
     p->limits = *l;
+    p->registry_is_full = registry_is_full;
     if (p->worker && !p->worker_ended &&
         (old.connections != l->connections || old.bytes_per_second != l->bytes_per_second ||
          old.background != l->background))
@@ -491,8 +492,10 @@ void flight_layer_in(Flight *p, size_t layer) {
     if (!p->planned)
         return;
     p->n_left--;
-    if (own && --p->n_own == 0)
-        p->context->changed(p->context->arg);
+    if (own) {
+        p->n_own--;
+        p->n_reported--;
+    }
     check_complete(p);
 }
 
@@ -569,6 +572,7 @@ static void enter_fetching(Flight *p) {
     size_t n = 0;
 
     credential_list_done(&p->credentials); /* the worker has it */
+    p->context->changed(p->context->arg);  /* it has connections before it is told of layers */
     for (size_t i = 0; i < p->manifest->n_layers; i++)
         if (flight_fetches(p, i))
             fetch[n++] = (uint32_t)i;

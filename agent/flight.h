@@ -67,10 +67,10 @@ void flight_start(Flight *p, PullOptions *options);
 void flight_want(Flight *p);
 /* Does somebody wait for it, or for a layer that it fetches? */
 bool flight_is_wanted(const Flight *p);
-/* Does it use the network, or will it soon? */
+/* Has its worker blobs to fetch? */
 bool flight_is_fetching(const Flight *p);
-/* host[:port] of its registry; borrowed. */
-const char *flight_registry(const Flight *p);
+/* Borrowed. */
+const Reference *flight_reference(const Flight *p);
 /* Once it is done: did the registry say that the credentials are not let in (401, 403)? */
 bool flight_is_refused(const Flight *p);
 /* Bytes that it still has to write: its own layers, less what came, was left by an earlier pull, or
@@ -79,8 +79,9 @@ uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
 uint64_t flight_freed(const Flight *p);
 
-/* What it may use; to be set before flight_start(), and at any time. */
-void flight_set_limits(Flight *p, const WorkerLimits *limits);
+/* What it may use; to be set once it was started, before the loop goes on, and at any time.
+ * `registry_is_full`: when it gets no connection, that is because of its registry's limit. */
+void flight_set_limits(Flight *p, const WorkerLimits *limits, bool registry_is_full);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

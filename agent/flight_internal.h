@@ -87,6 +87,7 @@ struct Flight {
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
     bool wanted;
     WorkerLimits limits;
+    bool registry_is_full; /* it has no connection, as its registry allows no more */
     Rate rate;
     uint64_t started_usec;
     char *waiting; /* as the worker says */

@@ -86,13 +86,13 @@ static void on_batch(void *arg, int r, const Err *err) {
     else
         p->committing = false;
     commit_gathered(p);
-    p->n_reported -= b->n;
     for (size_t i = 0; i < b->n; i++)
         if (b->commits[i].r >= 0)
             sharer_stored(p->sharer, b->layers[i].layer);
     if (flight_step_ended(p, r, err))
         for (size_t i = 0; i < b->n; i++)
             flight_layer_in(p, b->layers[i].layer);
+    p->context->changed(p->context->arg); /* it may be in the background again */
     batch_free(b);
 }
 
@@ -147,11 +147,10 @@ static void commit_alone(Flight *p, size_t layer, LayerEntry *entries, size_t n)
     flight_submit(p, run_batch, on_batch, b);
 }
 
-void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
+/* It is a batch of its own, or waits for others. */
+static void commit_or_gather(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
     bool needs = needs_others(entries, n);
 
-    p->layers[layer].came = true;
-    p->content += content_of(entries, n);
     if (!needs && (n > ALONE_ENTRIES || p->manifest->layers[layer].size >= BATCH_BYTES)) {
         commit_alone(p, layer, entries, n);
         return;
@@ -164,6 +163,14 @@ void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n)
     batch_add(p->gathered, layer, entries, n);
     p->gathered->needs |= needs;
     commit_gathered(p);
+}
+
+void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n) {
+    p->layers[layer].came = true;
+    p->content += content_of(entries, n);
+    commit_or_gather(p, layer, entries, n);
+    if (p->n_reported == p->n_own) /* others may have its connections */
+        p->context->changed(p->context->arg);
 }
 
 void flight_commit_rest(Flight *p) {

@@ -161,9 +161,9 @@ bool flight_is_wanted(const Flight *p) {
 }
 
 bool flight_is_fetching(const Flight *p) {
-    return p->state == FLIGHT_RESOLVING || (p->state == FLIGHT_FETCHING && p->n_own > 0);
+    return p->state == FLIGHT_FETCHING && p->n_own > p->n_reported;
 }
 
-const char *flight_registry(const Flight *p) {
-    return p->reference->registry;
+const Reference *flight_reference(const Flight *p) {
+    return p->reference;
 }

@@ -2,12 +2,25 @@
 /* flight_view: how far a pull is, as numbers and as a sentence. */
 #include "agent/flight_internal.h"
 
-/* What is waited for: what the worker says, or nothing is left to do but to wait for another pull,
- * of which nothing is told: it may be another tenant's. */
+/* No connection is left for it. */
+static bool is_parked(const Flight *p) {
+    return flight_is_fetching(p) && p->limits.connections == 0;
+}
+
+/* What is waited for: a connection, what the worker says, or nothing is left to do but to wait for
+ * another pull, of which nothing is told: it may be another tenant's. */
 static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
     buf[0] = 0;
     if (p->state == FLIGHT_QUEUED)
         (void)snprintf(buf, FLIGHT_WAITING_MAX, "waits for a turn");
+    else if (is_parked(p) && p->registry_is_full)
+        (void)snprintf(buf, FLIGHT_WAITING_MAX,
+                       "waits for a connection: other pulls have all that registries[].connections "
+                       "allows for %.255s",
+                       p->reference->registry);
+    else if (is_parked(p))
+        (void)snprintf(buf, FLIGHT_WAITING_MAX,
+                       "waits for a connection: other pulls have all that pull.connections allows");
     else if (p->state < FLIGHT_COMMITTING && *p->waiting)
         (void)snprintf(buf, FLIGHT_WAITING_MAX, "%s", p->waiting);
     for (size_t i = 0;

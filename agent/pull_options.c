@@ -32,12 +32,18 @@ static AccessCheck access_check(const char *word, AccessCheck fallback) {
                                          : fallback;
 }
 
-AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
+const PullRegistry *pull_options_registry(const PullOptions *o, const Reference *reference) {
     for (size_t i = 0; i < o->n_registries; i++)
         if (streq(o->registries[i].host, reference->registry) ||
             streq(o->registries[i].host, reference_api_host(reference)))
-            return o->registries[i].access_check;
-    return o->access_check;
+            return &o->registries[i];
+    return NULL;
+}
+
+AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
+    const PullRegistry *registry = pull_options_registry(o, reference);
+
+    return registry ? registry->access_check : o->access_check;
 }
 
 static int read_registries(PullOptions *o, const Config *config, Err *err) {

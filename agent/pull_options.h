@@ -46,6 +46,8 @@ typedef struct PullOptions {
 /* Reads the CA files and the docker config.json.  Errors: -EPROTO not a config.json; -E2BIG; as
  * open(2). */
 int pull_options_new(PullOptions **ret, const Config *config, Err *err) _must_check_;
+/* What is set for the registry of `reference`; NULL: nothing.  Borrowed. */
+const PullRegistry *pull_options_registry(const PullOptions *o, const Reference *reference);
 AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);

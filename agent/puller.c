@@ -3,6 +3,7 @@
  * time. */
 #include "agent/puller.h"
 #include "agent/copy.h"
+#include "agent/divide.h"
 #include "agent/lookup.h"
 #include "agent/report.h"
 #include "base/log.h"
@@ -189,20 +190,16 @@ static void check_stopped(Puller *p) {
 /* What runs: those that somebody waits for, and the others. */
 typedef struct Running {
     unsigned wanted, background;
-    unsigned wanted_fetching, background_fetching;
 } Running;
 
 static Running count_running(const Puller *p) {
     Running n = { 0 };
 
     for (size_t i = 0; i < p->n_entries; i++) {
-        const Entry *f = p->entries[i];
-        bool wanted = flight_is_wanted(f->pull), fetching = flight_is_fetching(f->pull);
+        bool wanted = flight_is_wanted(p->entries[i]->pull);
 
-        n.wanted += f->running && wanted;
-        n.background += f->running && !wanted;
-        n.wanted_fetching += f->running && fetching && wanted;
-        n.background_fetching += f->running && fetching && !wanted;
+        n.wanted += p->entries[i]->running && wanted;
+        n.background += p->entries[i]->running && !wanted;
     }
     return n;
 }
@@ -238,55 +235,55 @@ static bool start_one(Puller *p) {
     return false;
 }
 
-/* Transfers that the registry of this pull allows it: a share of its limit. */
-static unsigned registry_share(const Puller *p, const Flight *pull) {
-    const char *host = flight_registry(pull);
-    unsigned limit = 0, n = 0;
+/* Of each pull that has blobs to fetch, in their order; the caller frees them. */
+static DivideClaim *divide_connections(const Puller *p, size_t *ret_n) {
+    DivideClaim *claims = xnew_n(DivideClaim, MAX(p->n_entries, (size_t)1));
+    size_t n = 0;
 
-    for (size_t i = 0; i < p->options->n_registries; i++)
-        if (streq(p->options->registries[i].host, host))
-            limit = p->options->registries[i].connections;
     for (size_t i = 0; i < p->n_entries; i++) {
-        const Entry *f = p->entries[i];
-        n += f->running && flight_is_fetching(f->pull) && streq(flight_registry(f->pull), host);
+        const Flight *pull = p->entries[i]->pull;
+        const PullRegistry *registry = pull_options_registry(p->options, flight_reference(pull));
+
+        if (flight_is_fetching(pull))
+            claims[n++] = (DivideClaim){ .registry = flight_reference(pull)->registry,
+                                         .registry_max = registry ? registry->connections : 0,
+                                         .wanted = flight_is_wanted(pull) };
     }
-    return limit == 0 ? UINT_MAX : MAX(limit / MAX(n, 1U), 1U);
+    divide(p->options->connections, claims, n);
+    *ret_n = n;
+    return claims;
 }
 
-/* Divides the node's transfers: one for each background pull, the rest equally among those that
- * somebody waits for; without such, all among the background pulls.  `index`: which of its kind. */
-static unsigned connections_of(const Puller *p, const Running *n, bool wanted, unsigned index) {
-    unsigned total = p->options->connections, among = n->background_fetching, left;
+/* Bytes a second of each background pull; 0: no limit. */
+static uint64_t background_share(const Puller *p, const DivideClaim *claims, size_t n) {
+    uint64_t bandwidth = p->options->background_bandwidth;
+    unsigned among = 0;
 
-    if (!wanted && n->wanted_fetching > 0)
-        return 1;
-    if (wanted) {
-        total = total > n->background_fetching ? total - n->background_fetching : 0;
-        among = n->wanted_fetching;
-    }
-    among = MAX(among, 1U);
-    left = total % among;
-    return MAX(total / among + (index < left ? 1 : 0), 1U);
+    for (size_t i = 0; i < n; i++)
+        among += !claims[i].wanted && claims[i].given > 0;
+    return bandwidth > 0 ? MAX(bandwidth / MAX(among, 1U), (uint64_t)1) : 0;
 }
 
 static void set_limits(Puller *p) {
-    Running n = count_running(p);
-    unsigned index[2] = { 0, 0 };
+    size_t n, used = 0;
+    _cleanup_free_ DivideClaim *claims = divide_connections(p, &n);
+    uint64_t share = background_share(p, claims, n);
 
     for (size_t i = 0; i < p->n_entries; i++) {
-        const Entry *f = p->entries[i];
-        bool wanted = flight_is_wanted(f->pull), fetching = flight_is_fetching(f->pull);
-        uint64_t bandwidth = p->options->background_bandwidth;
-        WorkerLimits limits = { .connections = 1, .background = !wanted };
+        Flight *pull = p->entries[i]->pull;
+        DivideClaim claim = { 0 };
 
-        if (!f->running)
+        if (!p->entries[i]->running)
             continue;
-        if (fetching)
-            limits.connections =
-                MIN(connections_of(p, &n, wanted, index[wanted]++), registry_share(p, f->pull));
-        if (!wanted && bandwidth > 0)
-            limits.bytes_per_second = MAX(bandwidth / MAX(n.background_fetching, 1U), 1U);
-        flight_set_limits(f->pull, &limits);
+        if (flight_is_fetching(pull))
+            claim = claims[used++];
+        else
+            claim.wanted = flight_is_wanted(pull);
+        flight_set_limits(pull,
+                          &(WorkerLimits){ .connections = claim.given,
+                                           .bytes_per_second = claim.wanted ? 0 : share,
+                                           .background = !claim.wanted },
+                          claim.registry_is_full);
     }
 }
 

@@ -50,7 +50,7 @@ typedef struct WorkerPlan {
 void worker_plan(Worker *w, const WorkerPlan *plan);
 /* What it may use. */
 typedef struct WorkerLimits {
-    unsigned connections;
+    unsigned connections;      /* that fetch blobs; 0: none for now */
     uint64_t bytes_per_second; /* 0: no limit */
     bool background; /* its disk accesses come after those of everybody else, and are few at once */
 } WorkerLimits;

@@ -45,7 +45,7 @@ static unsigned count_possible(const Fetch *f) {
 
 /* Pieces of a range when several connections share the blob. */
 static unsigned range_pieces(const Fetch *f) {
-    unsigned most = traffic_connections(f->c->traffic);
+    unsigned most = MAX(traffic_connections(f->c->traffic), 1U);
     unsigned n = MIN(f->ramp.looks >= FETCH_RAMP_LOOKS ? f->ramp.wanted : most, count_possible(f));
     unsigned kept = MIN(f->c->reserve + n / 2, f->c->n_buffers - 1); /* half-filled ones */
     unsigned buffers = f->c->n_buffers - kept;

@@ -160,6 +160,8 @@ static void on_head(void *arg, const RegistryBlobHead *head) {
         keep_only(s);
         return;
     }
+    if (!head->whole)
+        traffic_mark_ranges_good(f->c->traffic);
     if (f->mode == FETCH_PROBING)
         f->mode = FETCH_RANGES;
     if (f->mode == FETCH_RANGES && !f->ramp.begun) { /* one may have been slow by chance */
@@ -452,9 +454,14 @@ static int on_tick(sd_event_source *source, uint64_t usec, void *arg) {
     return 0;
 }
 
-/* Fewer connections are allowed than before. */
+/* Does the rest come on another connection, so that this one may be dropped? */
+static bool can_break_off(const Fetch *f) {
+    return fetch_is_ranged(f) || (f->mode == FETCH_PLAIN && traffic_ranges_are_good(f->c->traffic));
+}
+
+/* Fewer connections are allowed than before.  A stream that might have to begin anew ends first. */
 static void obey(Fetch *f) {
-    while (traffic_is_over(f->c->traffic) && fetch_is_ranged(f) && f->n_streams > 0)
+    while (traffic_is_over(f->c->traffic) && can_break_off(f) && f->n_streams > 0)
         remove_stream(outer_stream(f, false));
 }
 

@@ -122,7 +122,7 @@ static bool is_beginning(const Ramp *r, const RampLook *look) {
 
 void ramp_answered(Ramp *r, uint64_t usec, unsigned most) {
     assert(!r->begun);
-    r->wanted = usec >= FAR_USEC ? most : 1;
+    r->wanted = usec >= FAR_USEC ? MAX(most, 1U) : 1;
 }
 
 void ramp_look(Ramp *r, const RampLook *look) {

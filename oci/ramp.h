@@ -45,7 +45,7 @@ typedef struct RampLook {
     unsigned running;     /* connections, at least 1 … */
     bool asking;          /* … of which some wait for their first byte … */
     bool can_take;        /* … and another one is to be had */
-    unsigned most;        /* connections that are allowed, at least 1 */
+    unsigned most;        /* connections that are allowed */
 } RampLook;
 
 /* One connection. */

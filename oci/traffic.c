@@ -22,7 +22,7 @@ struct Traffic {
     sd_event_source *timer;
     uint64_t answer_usec, nearest_usec;
     bool blob_answered; /* answer_usec is of a blob */
-    bool ranges_bad;
+    bool ranges_bad, ranges_good;
 };
 
 static int on_timer(_unused_ sd_event_source *source, _unused_ uint64_t usec, void *arg) {
@@ -71,7 +71,10 @@ Traffic *traffic_free(Traffic *t) {
 }
 
 void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second) {
-    t->connections = MAX(MIN(connections ? connections : UINT32_MAX, t->o.connections), 1U);
+    connections = MIN(connections, t->o.connections);
+    if ((connections == 0) != (t->connections == 0))
+        t->failing_usec = 0; /* time without a connection is no lack of progress */
+    t->connections = connections;
     if (t->rate != bytes_per_second) {
         t->rate = bytes_per_second;
         t->tokens = 0;
@@ -213,4 +216,12 @@ void traffic_mark_ranges_bad(Traffic *t) {
 
 bool traffic_ranges_are_bad(const Traffic *t) {
     return t->ranges_bad;
+}
+
+void traffic_mark_ranges_good(Traffic *t) {
+    t->ranges_good = true;
+}
+
+bool traffic_ranges_are_good(const Traffic *t) {
+    return t->ranges_good && !t->ranges_bad;
 }

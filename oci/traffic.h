@@ -21,8 +21,8 @@ int traffic_new(Traffic **ret, const TrafficOptions *options, Err *err) _must_ch
 Traffic *traffic_free(Traffic *t);
 DEFINE_CLEANUP(Traffic, traffic_free);
 
-/* What this pull may use from now on: transfers at once (0: as many as ever), bytes a second (0: no
- * limit). */
+/* What this pull may use from now on: transfers at once (0: none for now; that time does not count
+ * as one without new bytes), bytes a second (0: no limit). */
 void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second);
 unsigned traffic_connections(const Traffic *t);
 
@@ -69,6 +69,8 @@ uint64_t traffic_answer_usec(const Traffic *t);
  * busy.  0: there was none. */
 uint64_t traffic_nearest_usec(const Traffic *t);
 
-/* This registry was found to mishandle ranges. */
+/* This registry was found to mishandle ranges, or gave one as it was asked for: bad ones count. */
 void traffic_mark_ranges_bad(Traffic *t);
 bool traffic_ranges_are_bad(const Traffic *t);
+void traffic_mark_ranges_good(Traffic *t);
+bool traffic_ranges_are_good(const Traffic *t);

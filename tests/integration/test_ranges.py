@@ -195,6 +195,55 @@ def test_limits_are_obeyed(served, start):
     assert 1.4 < time.monotonic() - began
 
 
+def allow(worker, connections):
+    worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=connections)))
+
+
+def until_bytes(worker, layers, size):
+    while not all(worker.progress.get(layer, 0) > size for layer in range(layers)):
+        worker.until("progress")
+
+
+def test_a_pull_without_a_connection_fetches_nothing(make_faulty, work, start):
+    """Neither at the start nor in the middle, be it by ranges or in one stream; and that is no lack of progress."""
+    registry = make_faulty()
+    artifact = artifacts.modelpack(work, sizes=(24 * MIB, 12 * MIB), tar_codec=None)
+    registry.rate = 4 * MIB
+    job = {**JOB, "give_up_seconds": 2, "range_min_bytes": 16 * MIB}
+    worker = start(registry.add(artifact, "team/parked"), limits={"connections": 0}, **job)
+    worker.until("resolved").plan()
+    time.sleep(1)
+    assert not registry.seen("/blobs/")
+    registry.fault("/blobs/", "status", status=503, times=2)
+    allow(worker, 4)
+    until_bytes(worker, 2, MIB)
+    allow(worker, 0)
+    time.sleep(3)
+    before, sent = len(registry.seen("/blobs/")), wire(registry)
+    assert sent < 30 * MIB and all(r.ended for r in registry.seen("/blobs/"))
+    time.sleep(0.5)
+    assert (len(registry.seen("/blobs/")), wire(registry)) == (before, sent)
+    allow(worker, 4)
+    assert worker.finish() == 0, worker.failed
+    check_raw(worker, artifact)
+    assert wire(registry) <= 1.05 * 36 * MIB + WINDOW
+
+
+def test_a_stream_that_might_begin_anew_is_not_broken_off(served, start):
+    """Nobody knows of this registry whether it can go on in the middle."""
+    registry, artifact, reference = served
+    registry.rate = 24 * MIB
+    worker = start(reference, limits={"connections": 1}, **{**JOB, "range_min_bytes": 0})
+    worker.until("resolved").plan()
+    until_bytes(worker, 1, MIB)
+    allow(worker, 0)
+    worker.until("layer_done")
+    allow(worker, 1)
+    assert worker.finish() == 0, worker.failed
+    check_raw(worker, artifact)
+    assert len(registry.seen(artifact.layers[0]["digest"])) == 1
+
+
 def test_a_registry_may_allow_one_connection(served, start):
     registry, artifact, reference = served
     registry.rate = 32 * MIB

@@ -135,7 +135,7 @@ _unused_ static void fake_resolved(const char *how, uint64_t size_of_first) {
         list[i] = &infos[i];
     }
     m.layers = list;
-    m.n_layers = FAKE_LAYERS;
+    m.n_layers = startswith(how, "single") ? 1 : FAKE_LAYERS;
     FAKE_SEND(RESOLVED, resolved, &m);
 }
 
@@ -226,11 +226,23 @@ _unused_ static void fake_half(unsigned layer) {
     fake_failed(ECONNRESET, "the connection was reset");
 }
 
-/* "slow" begins the names of the slow ones. */
+/* Is there a file of that name beside the store? */
+_unused_ static bool fake_has(const char *name) {
+    _cleanup_free_ char *path = xasprintf("../../../%s", name);
+
+    return faccessat(4, path, F_OK, 0) == 0;
+}
+
+/* "slow" begins the names of the slow ones; "gated" and "first" those that wait for a file "go" of
+ * the test, the latter bring one layer then. */
 _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan *plan) {
     if (streq(how, "large") && plan->n_fetch > 0) /* which does not come */
         (void)pause();
+    while ((startswith(how, "gated") || startswith(how, "first")) && !fake_has("go"))
+        (void)usleep(5000);
     for (size_t i = 0; i < plan->n_fetch; i++) {
+        if (startswith(how, "first") && i > 0)
+            (void)pause();
         if (startswith(how, "slow") || streq(how, "half") || streq(how, "crash"))
             (void)usleep(200000);
         if (streq(how, "crash") && i > 0)
@@ -245,13 +257,6 @@ _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan
                  plan->fetch[i], plan->more ? 1 : 0);
         fake_layer(plan->fetch[i]);
     }
-}
-
-/* Is there a file of that name beside the store? */
-_unused_ static bool fake_has(const char *name) {
-    _cleanup_free_ char *path = xasprintf("../../../%s", name);
-
-    return faccessat(4, path, F_OK, 0) == 0;
 }
 
 /* As the repository says, or in that of the name "tags" the tag: pulls of one repository share. */
@@ -327,19 +332,21 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
         fake_done();
 }
 
-/* Says what it may use, and nothing else. */
+/* Resolves, and writes down what it may use from then on; no layer ever comes. */
 _unused_ static void fake_listen(const Modelcached__Worker__Job *job) {
-    const Modelcached__Worker__Limits *limits = job->limits;
-
+    fake_hello();
+    fake_resolved(job->repository, 0);
     for (;;) {
+        const Modelcached__Worker__ToWorker *m;
         long prio;
-        if (limits)
-            fake_log_limits(job->repository, limits);
+
         (void)usleep(50000);
         prio = syscall(SYS_ioprio_get, 1, 0); /* of this process */
         fake_log(job->repository, "ioprio", (unsigned)prio >> 13, (unsigned)prio & 0x1fff);
         fake_log(job->repository, "nice", (unsigned)getpriority(PRIO_PROCESS, 0), 0);
-        limits = fake_read()->limits;
+        m = fake_read();
+        if (m->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS)
+            fake_log_limits(job->repository, m->limits);
     }
 }
 

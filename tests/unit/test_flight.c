@@ -109,7 +109,7 @@ static void start(Fixture *f) {
     ASSERT_OK(reference_parse(&reference, REFERENCE, &f->err));
     request.reference = reference;
     ASSERT_OK(flight_new(&f->p, &f->context, &request, on_done, f, &f->err));
-    flight_set_limits(f->p, &(WorkerLimits){ .connections = 1 });
+    flight_set_limits(f->p, &(WorkerLimits){ .connections = 1 }, false);
     flight_start(f->p, f->e.options);
     while (!f->done && f->p->state < FLIGHT_FETCHING)
         (void)sd_event_run(f->e.event, 50 * USEC_PER_MSEC);

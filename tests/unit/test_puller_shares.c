@@ -7,15 +7,24 @@
 
 #include <linux/capability.h>
 
-static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
+static void ask_as(AgentEnv *e, Caller *a, const char *text, PullPolicy policy, bool background) {
     _cleanup_(reference_freep) Reference *reference = NULL;
-    EnsureRequest request = { .policy = PULL_POLICY_IF_NOT_PRESENT, .background = background };
+    EnsureRequest request = { .policy = policy, .background = background };
     Err err = { "" };
 
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
     *a = (Caller){ 0 };
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
+}
+
+static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
+    ask_as(e, a, text, PULL_POLICY_IF_NOT_PRESENT, background);
+}
+
+/* The workers that wait for it go on. */
+static void let_go(AgentEnv *e) {
+    safe_close(openat(tmpdir_fd(e->dir), "go", O_WRONLY | O_CREAT | O_CLOEXEC, 0600));
 }
 
 static const Flight *find(AgentEnv *e, const char *reference) {
@@ -318,6 +327,148 @@ TEST(limits_of_one_registry) {
     ask(&e, &b, "r.example/sleep-b:1", false);
     wait_log(&e, "sleep-a limits 1 0\n");
     ask(&e, &c, "other.example/sleep-c:1", false);
-    wait_log(&e, "sleep-c limits 2 0\n");
+    wait_log(&e, "sleep-c limits 6 0\n"); /* what the other registry cannot have */
+    agent_env_done(&e);
+}
+
+#define NODE_FULL     "pull.connections allows"
+#define REGISTRY_FULL "registries[].connections allows for r.example"
+
+/* Of a pull that fetches. */
+static void assert_waits(AgentEnv *e, const char *reference, const char *full) {
+    _cleanup_free_ char *want =
+        xasprintf("waits for a connection: other pulls have all that %s", full ? full : "");
+    char text[800] = "";
+    FlightView v;
+
+    flight_view(find(e, reference), &v);
+    ASSERT_STREQ(v.waiting, full ? want : "");
+    flight_text(find(e, reference), text, sizeof(text));
+    ASSERT_TRUE(!full || strstr(text, want));
+}
+
+static unsigned connections_of(AgentEnv *e, const char *reference) {
+    return find(e, reference)->limits.connections;
+}
+
+static unsigned given(AgentEnv *e) {
+    unsigned sum = 0;
+
+    for (size_t i = 0; i < puller_count(e->puller); i++)
+        sum += puller_get(e->puller, i)->limits.connections;
+    return sum;
+}
+
+/* Four pulls, one connection: it goes to one that somebody waits for, the oldest first, at once,
+ * and on to the next one when that ends. */
+static void check_one_connection(const char *key, const char *full) {
+    static const char *const references[] = { "r.example/sleep-a:1", "r.example/sleep-b:1",
+                                              "r.example/slow-c:1", "r.example/sleep-d:1" };
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Caller a[4];
+
+    agent_env_init(&e, dir, key);
+    for (size_t i = 0; i < ELEMENTSOF(references); i++) {
+        ask(&e, &a[i], references[i], i < 2);
+        run_until(&e, references[i], FLIGHT_FETCHING);
+        ASSERT_EQ(given(&e), 1);
+        ASSERT_EQ(connections_of(&e, references[i]), i % 2 ? 0 : 1);
+    }
+    ASSERT_TRUE(!a[2].done);
+    for (size_t i = 0; i < ELEMENTSOF(references); i++)
+        assert_waits(&e, references[i], i == 2 ? NULL : full);
+    agent_env_wait(&e, &a[2].done, 1);
+    ASSERT_OK(a[2].r);
+    wait_log(&e, "sleep-a background 1 0\n"); /* before the third came … */
+    wait_log(&e, "sleep-a background 0 0\n"); /* … and after that */
+    wait_log(&e, "sleep-d limits 1 0\n");
+    ASSERT_EQ(given(&e), 1);
+    assert_waits(&e, references[0], full);
+    assert_waits(&e, references[3], NULL);
+    agent_env_done(&e);
+}
+
+TEST(limits_of_one_connection_hold_for_four_pulls) {
+    check_one_connection("pull.connections=1", NODE_FULL);
+    check_one_connection("registries.r.example.connections=1", REGISTRY_FULL);
+}
+
+/* A pull that asks for its manifest needs none. */
+TEST(limits_are_not_for_manifests) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, "pull.connections=1");
+    ask(&e, &a, "r.example/hello-sleep:1", false);
+    run_until(&e, "r.example/hello-sleep:1", FLIGHT_RESOLVING);
+    ask(&e, &b, "r.example/sleep-b:1", true);
+    run_until(&e, "r.example/sleep-b:1", FLIGHT_FETCHING);
+    ASSERT_EQ(connections_of(&e, "r.example/sleep-b:1"), 1);
+    assert_waits(&e, "r.example/hello-sleep:1", NULL);
+    agent_env_done(&e);
+}
+
+/* Once the one layer that another pull waits for is in, the rest is in the background again. */
+TEST(limits_of_a_pull_that_was_lifted_for_one_layer) {
+    STORE_TEST_DIR(dir);
+    const Flight *lifted;
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/tags:first-a", true);
+    run_until(&e, "r.example/tags:first-a", FLIGHT_FETCHING);
+    ask(&e, &b, "r.example/tags:single-b", false);
+    run_until(&e, "r.example/tags:single-b", FLIGHT_FETCHING);
+    lifted = find(&e, "r.example/tags:first-a");
+    ASSERT_TRUE(!lifted->limits.background);
+    let_go(&e);
+    while (!lifted->layers[0].done)
+        (void)sd_event_run(e.event, 50 * USEC_PER_MSEC);
+    ASSERT_TRUE(!b.done);
+    ASSERT_TRUE(lifted->limits.background);
+    ASSERT_EQ(lifted->limits.connections, 8);
+    agent_env_wait(&e, &b.done, 1);
+    ASSERT_OK(b.r);
+    agent_env_done(&e);
+}
+
+static int run_blocked(void *arg, Err *err) {
+    (void)err;
+    while (!atomic_load((atomic_bool *)arg))
+        (void)usleep(1000);
+    return 0;
+}
+
+static void on_blocked(void *arg, int r, const Err *err) {
+    (void)arg;
+    (void)r;
+    (void)err;
+}
+
+/* All layers are here, and are being committed: others have the connection. */
+TEST(limits_are_for_those_that_fetch) {
+    STORE_TEST_DIR(dir);
+    atomic_bool go = false;
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, "pull.connections=1");
+    ask(&e, &a, "r.example/gated-a:1", false);
+    run_until(&e, "r.example/gated-a:1", FLIGHT_FETCHING);
+    ask(&e, &b, "r.example/sleep-b:1", false);
+    run_until(&e, "r.example/sleep-b:1", FLIGHT_FETCHING);
+    ASSERT_EQ(connections_of(&e, "r.example/gated-a:1"), 1);
+    ASSERT_EQ(connections_of(&e, "r.example/sleep-b:1"), 0);
+    for (size_t i = 0; i < 3; i++) /* as many as the pool has threads */
+        pool_submit(e.pool, run_blocked, on_blocked, &go);
+    let_go(&e);
+    wait_log(&e, "sleep-b limits 1 0\n");
+    ASSERT_EQ(state_of(&e, "r.example/gated-a:1"), FLIGHT_FETCHING);
+    atomic_store(&go, true);
+    agent_env_wait(&e, &a.done, 1);
+    ASSERT_OK(a.r);
     agent_env_done(&e);
 }

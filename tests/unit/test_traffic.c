@@ -70,11 +70,12 @@ TEST(connections_are_counted) {
     until_woken(&f);
     traffic_limit(f.t, 1000, 0);
     ASSERT_EQ(traffic_connections(f.t), 4);
-    traffic_limit(f.t, 0, 0);
-    ASSERT_EQ(traffic_connections(f.t), 4);
     traffic_give(f.t, false);
     traffic_give(f.t, false);
     ASSERT_EQ(traffic_used(f.t), 0);
+    traffic_limit(f.t, 0, 0);
+    ASSERT_TRUE(!traffic_take(f.t, false) && !traffic_has_free(f.t));
+    ASSERT_EQ(traffic_free_for(f.t, true), 0);
     close_traffic(&f);
 }
 
@@ -83,7 +84,7 @@ TEST(bandwidth_is_kept_over_time) {
     Fixture f;
 
     open_traffic(&f);
-    traffic_limit(f.t, 0, MiB(10));
+    traffic_limit(f.t, 4, MiB(10));
     while (bytes < MiB(3)) {
         if (traffic_may_receive(f.t)) {
             traffic_received(f.t, 16384, true);
@@ -95,7 +96,7 @@ TEST(bandwidth_is_kept_over_time) {
     usec = now_usec() - begin;
     ASSERT_TRUE(usec > 200 * USEC_PER_MSEC);
     ASSERT_TRUE(usec < 3 * USEC_PER_SEC); /* slow machines */
-    traffic_limit(f.t, 0, 0);
+    traffic_limit(f.t, 4, 0);
     traffic_received(f.t, MiB(100), true);
     ASSERT_TRUE(traffic_may_receive(f.t));
     close_traffic(&f);
@@ -132,13 +133,33 @@ TEST(only_failures_without_a_byte_give_up) {
     close_traffic(&f);
 }
 
+TEST(time_without_a_connection_gives_nothing_up) {
+    uint64_t wait;
+    Fixture f;
+
+    open_traffic(&f);
+    ASSERT_EQ(traffic_wait(f.t, 1, 0, &wait), 1); /* the first failure … */
+    traffic_limit(f.t, 0, 0);
+    (void)usleep(100000);
+    ASSERT_EQ(traffic_wait(f.t, 2, 0, &wait), 1); /* … and one of what was still under way */
+    (void)usleep(100000);
+    traffic_limit(f.t, 2, 0);
+    ASSERT_EQ(traffic_wait(f.t, 2, 0, &wait), 1);
+    traffic_limit(f.t, 1, 0);
+    (void)usleep(100000);
+    ASSERT_EQ(traffic_wait(f.t, 2, 0, &wait), 0);
+    close_traffic(&f);
+}
+
 TEST(bad_ranges_are_remembered) {
     Fixture f;
 
     open_traffic(&f);
-    ASSERT_TRUE(!traffic_ranges_are_bad(f.t));
+    ASSERT_TRUE(!traffic_ranges_are_bad(f.t) && !traffic_ranges_are_good(f.t));
+    traffic_mark_ranges_good(f.t);
+    ASSERT_TRUE(!traffic_ranges_are_bad(f.t) && traffic_ranges_are_good(f.t));
     traffic_mark_ranges_bad(f.t);
-    ASSERT_TRUE(traffic_ranges_are_bad(f.t));
+    ASSERT_TRUE(traffic_ranges_are_bad(f.t) && !traffic_ranges_are_good(f.t));
     close_traffic(&f);
 }
 
