@@ -32,12 +32,25 @@ static AccessCheck access_check(const char *word, AccessCheck fallback) {
                                          : fallback;
 }
 
-AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
+/* NULL: it is not listed. */
+static const PullRegistry *registry_of(const PullOptions *o, const Reference *reference) {
     for (size_t i = 0; i < o->n_registries; i++)
         if (streq(o->registries[i].host, reference->registry) ||
             streq(o->registries[i].host, reference_api_host(reference)))
-            return o->registries[i].access_check;
-    return o->access_check;
+            return &o->registries[i];
+    return NULL;
+}
+
+uint64_t pull_options_range_min(const PullOptions *o, const Reference *reference) {
+    const PullRegistry *registry = registry_of(o, reference);
+
+    return registry ? registry->range_min_bytes : o->range_min_bytes;
+}
+
+AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
+    const PullRegistry *registry = registry_of(o, reference);
+
+    return registry ? registry->access_check : o->access_check;
 }
 
 static int read_registries(PullOptions *o, const Config *config, Err *err) {
@@ -51,6 +64,8 @@ static int read_registries(PullOptions *o, const Config *config, Err *err) {
             .plain_http = from->plain_http,
             .skip_verify = from->skip_verify,
             .connections = (unsigned)from->connections,
+            .range_min_bytes =
+                from->range_min == CONFIG_SIZE_WORD ? o->range_min_bytes : from->range_min,
             .access_check = access_check(from->access_check, o->access_check),
         };
         if (*from->ca_file) {
