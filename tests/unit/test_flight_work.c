@@ -19,7 +19,7 @@ static void interrupt(Store *s) {
     static const char *const names[] = { BLOB ".part", BLOB ".map", BLOB ".tar",
                                          "00000000000000aa-entries", "00000000000000aa-0" };
     _cleanup_close_ int fd = env_ingest(s, "r-one");
-    uint64_t freed;
+    FlightFreed freed;
     Err err = { "" };
 
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
