@@ -139,7 +139,8 @@ static bool same_registries(const Config *a, const Config *b) {
         const ConfigRegistry *x = &a->registries[i], *y = &b->registries[i];
         if (!streq(x->host, y->host) || !streq(x->ca_file, y->ca_file) ||
             x->plain_http != y->plain_http || x->skip_verify != y->skip_verify ||
-            x->connections != y->connections || !streq(x->access_check, y->access_check))
+            x->connections != y->connections || x->range_min != y->range_min ||
+            !streq(x->access_check, y->access_check))
             return false;
     }
     return true;

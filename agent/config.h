@@ -17,12 +17,14 @@ typedef enum ConfigType {
     CONFIG_ENDPOINT,      /* unix:///path or /path */
     CONFIG_HOST,          /* host or host:port */
     CONFIG_LISTEN,        /* address:port or :port (address_parse()), or empty */
-    CONFIG_SIZE,          /* bytes; KiB, MiB, GiB, TiB, or % of the machine's memory */
+    CONFIG_SIZE,          /* bytes; KiB, MiB, GiB, TiB, or % of the machine's memory; or `words` */
     CONFIG_DURATION,      /* 30s, 5m, 2h; microseconds */
     CONFIG_UINT,          /* decimal number */
     CONFIG_BOOL,          /* true, false */
     CONFIG_ENUM,          /* one of `words` */
 } ConfigType;
+
+#define CONFIG_SIZE_WORD UINT64_MAX /* a CONFIG_SIZE whose value is its word */
 
 typedef struct ConfigPaths {
     char **items;
@@ -35,6 +37,7 @@ typedef struct ConfigRegistry {
     char *ca_file; /* empty: the system's CAs alone */
     bool skip_verify;
     uint64_t connections; /* 0: no limit of its own */
+    uint64_t range_min;   /* as Config.pull_range_min, or CONFIG_SIZE_WORD: as that */
     char *access_check;   /* as Config.access_check, or "default" */
 } ConfigRegistry;
 
@@ -77,7 +80,7 @@ typedef struct ConfigKey {
     size_t offset;        /* of the field */
     const char *fallback; /* as a person would write it */
     uint64_t min, max;    /* numbers and sizes: the value; text: its length in bytes */
-    const char *words;    /* CONFIG_ENUM: "auto uring threads" */
+    const char *words;    /* CONFIG_ENUM: "auto uring threads"; CONFIG_SIZE: one, or NULL */
     bool live;            /* SIGHUP changes it; else a restart is needed */
     const char *help;
 } ConfigKey;

@@ -120,6 +120,10 @@ static const char *set_number(const ConfigKey *key, const char *text, uint64_t *
             : key->type == CONFIG_DURATION ? parse_duration(text, &n)
                                            : parse_u64(text, &n);
 
+    if (key->words && streq(text, key->words)) {
+        *field = CONFIG_SIZE_WORD;
+        return NULL;
+    }
     if (r == -EINVAL)
         return key->type == CONFIG_SIZE       ? "is not a size"
                : key->type == CONFIG_DURATION ? "is not a duration"
@@ -194,6 +198,7 @@ ConfigRegistry *config_add_registry(Config *c) {
     r = &c->registries[c->n_registries++];
     *r = (ConfigRegistry){ .host = xstrdup(""),
                            .ca_file = xstrdup(""),
+                           .range_min = CONFIG_SIZE_WORD,
                            .access_check = xstrdup("default") };
     return r;
 }
@@ -218,7 +223,7 @@ static int set_registry(Config *c, const char *path, const char *value, ConfigWh
     if (!key || streq(key_path, "registries[].host") || !*name)
         return config_fail(err, where, path, "is not a key",
                            "registries.HOST.plain_http, .ca_file, .skip_verify, .connections, "
-                           ".access_check");
+                           ".range_min, .access_check");
     for (size_t i = 0; i < c->n_registries; i++)
         if (streq(c->registries[i].host, name))
             registry = &c->registries[i];

@@ -86,6 +86,9 @@
     ITEM("registries[].connections", UINT, connections, "0", 0, 64, NULL, true,                    \
          "Blobs and ranges that are fetched from it at the same time, by all pulls together. 0: "  \
          "no limit of its own.")                                                                   \
+    ITEM("registries[].range_min", SIZE, range_min, "default", 0, GiB(1024), "default", true,      \
+         "pull.range_min for what comes from it; default: as that key says. 0, never, is for one " \
+         "that mishandles ranges.")                                                                \
     ITEM("registries[].access_check", ENUM, access_check, "default", 0, 0,                         \
          "default always ifNotGranted never", true,                                                \
          "access.check for what comes from it; default: as that key says.")                        \
@@ -159,8 +162,9 @@ const char *config_key_allowed(char buf[static CONFIG_ALLOWED_MAX], const Config
         (void)snprintf(buf, n, "127.0.0.1:port, [::1]:port, :port and the like, or empty");
         break;
     case CONFIG_SIZE:
-        (void)snprintf(buf, n, "%s to %s, as 128MiB, 1.5GiB or 2%%", FORMAT_BYTES(key->min),
-                       FORMAT_BYTES(key->max));
+        (void)snprintf(buf, n, "%s%s%s to %s, as 128MiB, 1.5GiB or 2%%",
+                       key->words ? key->words : "", key->words ? ", or " : "",
+                       FORMAT_BYTES(key->min), FORMAT_BYTES(key->max));
         break;
     case CONFIG_DURATION:
         (void)snprintf(buf, n, "%s to %s, as 30s, 5m or 2h", FORMAT_DURATION(key->min),

@@ -3,7 +3,7 @@
  * layer by layer. */
 #pragma once
 
-#include "agent/access.h"
+#include "agent/flight_work.h"
 #include "agent/metrics.h"
 #include "agent/pull_options.h"
 #include "agent/share.h"
@@ -77,7 +77,7 @@ bool flight_is_refused(const Flight *p);
  * has its space on disk already. */
 uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
-uint64_t flight_freed(const Flight *p);
+FlightFreed flight_freed(const Flight *p);
 
 /* What it may use; to be set once it was started, before the loop goes on, and at any time.
  * `registry_is_full`: when it gets no connection, that is because of its registry's limit. */

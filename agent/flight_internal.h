@@ -5,7 +5,6 @@
 #pragma once
 
 #include "agent/flight.h"
-#include "agent/flight_work.h"
 #include "agent/rate.h"
 #include "base/parse.h"
 #include "csi/backend.h"
@@ -63,7 +62,7 @@ struct Flight {
     FlightRoom room;    /* when it was looked last */
     uint64_t passed_on; /* bytes of layers by another pull, while the store is asked about them */
     uint64_t content;   /* bytes of the files of layers that came */
-    uint64_t freed;     /* by the end of it */
+    FlightFreed freed;  /* by the end of it */
 
     Digest given;  /* the artifact; zero until that is known */
     Digest stored; /* under the reference, as a step found; read when that has ended */

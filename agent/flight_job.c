@@ -64,7 +64,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->memory_bytes = s->options->memory_bytes;
     m->connections = s->options->connections;
     m->io = s->options->io;
-    m->range_min_bytes = s->options->range_min_bytes;
+    m->range_min_bytes = pull_options_range_min(s->options, s->reference);
     m->stall_seconds = patient(s, s->options->stall_seconds);
     m->give_up_seconds = patient(s, s->options->give_up_seconds);
     m->page_cache = s->options->page_cache;

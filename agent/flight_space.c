@@ -43,7 +43,7 @@ typedef struct RoomWork {
     Flight *pull;
     bool make; /* else it is looked only */
     void (*next)(Flight *p);
-    uint64_t freed;
+    FlightFreed freed;
     FlightRoom room;
 } RoomWork;
 
@@ -62,7 +62,8 @@ static void on_room(void *arg, int r, const Err *err) {
     Flight *p = w.pull;
 
     free(arg);
-    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE), w.freed);
+    metrics_add(p->context->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE),
+                w.freed.bytes);
     if (!flight_step_ended(p, r, err))
         return;
     p->room = w.room;
@@ -103,6 +104,6 @@ uint64_t flight_content_max(const Flight *p) {
     return sum;
 }
 
-uint64_t flight_freed(const Flight *p) {
+FlightFreed flight_freed(const Flight *p) {
     return p->freed;
 }

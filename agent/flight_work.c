@@ -72,7 +72,7 @@ static int begin_ingest(Store *s, const char *name, int *ret_fd, Err *err) {
 int flight_make_folder(Store *s, const char *name, int *ret_fd, Err *err) {
     int r = begin_ingest(s, name, ret_fd, err);
 
-    if (r == -ENOSPC && flight_make_room(s) > 0)
+    if (r == -ENOSPC && flight_make_room(s).some)
         r = begin_ingest(s, name, ret_fd, err);
     return r;
 }
@@ -181,13 +181,14 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) {
     return r < 0 ? r : 0;
 }
 
-uint64_t flight_make_room(Store *s) {
-    uint64_t freed = 0;
+FlightFreed flight_make_room(Store *s) {
+    FlightFreed freed = { 0 };
     Err err = { "" };
-    int r = store_prune(s, &freed, &err);
+    int r = store_prune(s, &freed.bytes, &err);
 
     if (r < 0) /* the one who wants the room fails */
         log_debug("%s", err_text(&err, r));
+    freed.some = r > 0 || freed.bytes > 0;
     return freed;
 }
 
@@ -203,10 +204,11 @@ static bool is_worth_another_try(int r) {
     return false;
 }
 
-int flight_end(Store *s, const char *ingest, int result, bool died, uint64_t *ret_freed, Err *err) {
+int flight_end(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
+               Err *err) {
     /* What this pull leases and holds in its folder stays here. */
-    uint64_t freed = result == -ENOSPC ? flight_make_room(s) : 0;
-    bool again = is_worth_another_try(result) || freed > 0;
+    FlightFreed freed = result == -ENOSPC ? flight_make_room(s) : (FlightFreed){ 0 };
+    bool again = is_worth_another_try(result) || freed.some;
     Err why = { "" };
     int r = 0;
 
@@ -239,7 +241,7 @@ int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *r
                   const char *platform, Err *err) {
     int r = store_commit_manifest(s, m, grant->origin, NULL, err);
 
-    if (r == -ENOSPC && flight_make_room(s) > 0)
+    if (r == -ENOSPC && flight_make_room(s).some)
         r = store_commit_manifest(s, m, grant->origin, NULL, err);
     if (r < 0)
         return flight_explain_space(s, r, err);

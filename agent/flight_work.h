@@ -23,8 +23,13 @@ int flight_check_room(Store *s, uint64_t need, uint64_t room, Err *err) _must_ch
 /* Says of -ENOSPC that it is inodes that are missing, when it is; returns `r`. */
 int flight_explain_space(Store *s, int r, Err *err);
 
-/* Drops what only serves another try.  Returns the bytes that this freed. */
-uint64_t flight_make_room(Store *s);
+/* What was dropped to make room. */
+typedef struct FlightFreed {
+    bool some;      /* it may be inodes only, or what nobody has counted */
+    uint64_t bytes; /* that are known */
+} FlightFreed;
+/* Drops what only serves another try. */
+FlightFreed flight_make_room(Store *s);
 
 /* 1: the layer is stored, and leased by the pull.  0: it is not; with `ret_claimed` the pull
  * fetches it, and gets what an earlier one has left of it, which takes so many bytes on disk.
@@ -65,10 +70,9 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
 void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r, bool answered);
 
 /* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
- * `died`: its worker did, and did not say why.  `ret_freed`: the bytes that were freed because
- * there was no space. */
-int flight_end(Store *s, const char *ingest, int result, bool died, uint64_t *ret_freed, Err *err)
-    _must_check_;
+ * `died`: its worker did, and did not say why.  `ret_freed`: because there was no space. */
+int flight_end(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
+               Err *err) _must_check_;
 
 /* Commits the manifest, points the reference at it, and remembers the grant. */
 int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,

@@ -40,6 +40,12 @@ const PullRegistry *pull_options_registry(const PullOptions *o, const Reference 
     return NULL;
 }
 
+uint64_t pull_options_range_min(const PullOptions *o, const Reference *reference) {
+    const PullRegistry *registry = pull_options_registry(o, reference);
+
+    return registry ? registry->range_min_bytes : o->range_min_bytes;
+}
+
 AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference) {
     const PullRegistry *registry = pull_options_registry(o, reference);
 
@@ -57,6 +63,8 @@ static int read_registries(PullOptions *o, const Config *config, Err *err) {
             .plain_http = from->plain_http,
             .skip_verify = from->skip_verify,
             .connections = (unsigned)from->connections,
+            .range_min_bytes =
+                from->range_min == CONFIG_SIZE_WORD ? o->range_min_bytes : from->range_min,
             .access_check = access_check(from->access_check, o->access_check),
         };
         if (*from->ca_file) {

@@ -20,7 +20,8 @@ typedef struct PullRegistry {
     bool plain_http, skip_verify;
     char *ca_pem; /* NULL: none */
     size_t ca_bytes;
-    unsigned connections; /* of all pulls together; 0: no limit */
+    unsigned connections;     /* of all pulls together; 0: no limit */
+    uint64_t range_min_bytes; /* 0: never */
     AccessCheck access_check;
 } PullRegistry;
 
@@ -31,7 +32,7 @@ typedef struct PullOptions {
     unsigned concurrent, connections; /* of the node */
     unsigned stall_seconds, give_up_seconds;
     uint64_t memory_bytes;         /* of one pull */
-    uint64_t range_min_bytes;      /* 0: never */
+    uint64_t range_min_bytes;      /* of registries that are not listed; 0: never */
     uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
     bool page_cache;
     AccessCheck access_check;      /* of registries that are not listed */
@@ -48,6 +49,8 @@ typedef struct PullOptions {
 int pull_options_new(PullOptions **ret, const Config *config, Err *err) _must_check_;
 /* What is set for the registry of `reference`; NULL: nothing.  Borrowed. */
 const PullRegistry *pull_options_registry(const PullOptions *o, const Reference *reference);
+/* What holds for the reference's registry. */
+uint64_t pull_options_range_min(const PullOptions *o, const Reference *reference);
 AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);

@@ -317,7 +317,7 @@ static int make_pull(Entry *f, Err *err) {
 static bool try_again(Entry *f, Flight *pull, int r) {
     Err err = { "" };
 
-    if (r != -ENOSPC || f->retried || flight_freed(pull) == 0 || f->puller->stopping)
+    if (r != -ENOSPC || f->retried || !flight_freed(pull).some || f->puller->stopping)
         return false;
     f->request.wanted = flight_is_wanted(pull);
     f->request.id = flight_id(pull);

@@ -52,7 +52,7 @@ void report_joined(const Report *r, const Flight *pull, const Asker *asker) {
 
 static void count_space(const Report *r, const Flight *pull) {
     metrics_add(r->metrics, METRIC_REMOVED_BYTES, METRIC_LABEL(METRIC_FOR_SPACE),
-                flight_freed(pull));
+                flight_freed(pull).bytes);
 }
 
 void report_retry(const Report *r, const Flight *pull, const Asker *cause) {
@@ -64,8 +64,8 @@ void report_retry(const Report *r, const Flight *pull, const Asker *cause) {
               LOG_FIELDS({ "pull", v.id }, { "reference", v.reference },
                          { "volume", cause->volume_id }, { "pod", cause->pod_name },
                          { "namespace", cause->pod_namespace }),
-              "pull %s: no space; dropped %s of unused content, trying again", v.reference,
-              FORMAT_BYTES(flight_freed(pull)));
+              "pull %s: no space; dropped what nothing uses, %s or more, trying again", v.reference,
+              FORMAT_BYTES(flight_freed(pull).bytes));
 }
 
 static void count_done(Metrics *m, const FlightView *v) {

@@ -16,6 +16,11 @@ static void append(Err *err, const char *separator, const char *text) {
                    text); /* cut, as above */
 }
 
+/* To all who look at the number a quota that is used up is a lack of space: the same helps. */
+static int number_of(int r) {
+    return r == -EDQUOT ? -ENOSPC : r;
+}
+
 int err_set(Err *err, int r, const char *format, ...) {
     assert(r < 0);
     if (err) {
@@ -36,7 +41,7 @@ int err_errnum(Err *err, int r, const char *format, ...) {
         va_end(ap);
         append(err, ": ", strerror(-r));
     }
-    return r;
+    return number_of(r);
 }
 
 int err_errno(Err *err, const char *format, ...) {
@@ -49,7 +54,7 @@ int err_errno(Err *err, const char *format, ...) {
         va_end(ap);
         append(err, ": ", strerror(-r));
     }
-    return r;
+    return number_of(r);
 }
 
 int err_prefix(Err *err, int r, const char *format, ...) {

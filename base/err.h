@@ -13,7 +13,8 @@ typedef struct Err {
 /* Sets the sentence and returns `r` (negative errno), so that `return err_set(err, -EINVAL, "…")`
  * is one line. */
 int err_set(Err *err, int r, const char *format, ...) _printf_(3, 4);
-/* Sets "<format>: <strerror(errno)>" and returns -errno.  For a failed system call. */
+/* Sets "<format>: <strerror(errno)>" and returns -errno, but -ENOSPC for EDQUOT.  For a failed
+ * system call. */
 int err_errno(Err *err, const char *format, ...) _printf_(2, 3);
 /* The same for an error number that is at hand as negative `r`. */
 int err_errnum(Err *err, int r, const char *format, ...) _printf_(3, 4);

@@ -16,8 +16,8 @@ typedef struct Work {
     PoolRunPair run_pair; /* NULL: only alone */
     PoolDone done;
     void *arg;
-    PoolStrand *strand;   /* NULL: any order */
-    uint64_t queued_usec; /* since when it is in the pool's hands; with a `run_pair` only */
+    PoolStrand *strand;  /* NULL: any order */
+    uint64_t since_usec; /* its patience counts from then on; with a `run_pair` only */
     int r;
     Err err;
 } Work;
@@ -83,22 +83,25 @@ static void queue_remove(WorkQueue *q, Work *before, Work *w) {
 }
 
 /* What follows, up to the threads, has the mutex. */
-static void enqueue(Pool *p, Work *w) {
-    if (w->run_pair)
-        w->queued_usec = now_usec();
-    queue_push(&p->queue, w);
+
+/* The next one of a strand.  What came while one waited in vain has waited with it: else the last
+ * works of a strand, for which nobody comes, would do so one after the other. */
+static void count_patience(Work *next, const Work *before, bool alone) {
+    if (next->run_pair)
+        next->since_usec = alone ? MAX(next->since_usec, before->since_usec) : now_usec();
 }
 
 /* The result goes to the loop, the next work of the strand to the queue, where the thread that
  * calls this looks next. */
-static void work_ended(Pool *p, Work *w) {
+static void work_ended(Pool *p, Work *w, bool alone) {
     PoolStrand *s = w->strand;
     bool first = !p->ended.first;
     Work *next = s ? queue_pop(&s->waiting) : NULL;
 
     if (next) {
         s->n_waiting--;
-        enqueue(p, next);
+        count_patience(next, w, alone);
+        queue_push(&p->queue, next);
     } else if (s) {
         s->busy = false;
     }
@@ -125,7 +128,7 @@ static Work *take_partner(Pool *p, Work *w) {
 
 /* Until when a work waits for another strand to bring a partner; 0: it does not. */
 static uint64_t patience(const Pool *p, const Work *w) {
-    return p->n_pairable > 1 && w->strand->n_waiting < BEHIND_MAX ? w->queued_usec + PATIENCE_USEC
+    return p->n_pairable > 1 && w->strand->n_waiting < BEHIND_MAX ? w->since_usec + PATIENCE_USEC
                                                                   : 0;
 }
 
@@ -177,9 +180,9 @@ static void run_taken(Pool *p, Work *w, Work *partner) {
     else
         w->r = w->run(w->arg, &w->err);
     (void)pthread_mutex_lock(&p->mutex);
-    work_ended(p, w);
+    work_ended(p, w, !partner);
     if (partner)
-        work_ended(p, partner);
+        work_ended(p, partner, false);
 }
 
 static void *worker(void *arg) {
@@ -278,6 +281,8 @@ static void submit(Pool *p, Work work) {
     PoolStrand *s = work.strand;
 
     *w = work;
+    if (w->run_pair)
+        w->since_usec = now_usec();
     (void)pthread_mutex_lock(&p->mutex);
     assert(!p->stop);
     p->n_pending++;
@@ -292,7 +297,7 @@ static void submit(Pool *p, Work work) {
     } else {
         if (s)
             s->busy = true;
-        enqueue(p, w);
+        queue_push(&p->queue, w);
         (void)pthread_cond_signal(&p->queued);
     }
     (void)pthread_mutex_unlock(&p->mutex);

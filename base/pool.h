@@ -23,7 +23,7 @@ void pool_strand_submit(PoolStrand *s, PoolRun run, PoolDone done, void *arg);
 /* For works of which two cost less together than one after the other.  `run_pair` stands for the
  * `run` of two, of different strands, with results of 0; NULL: each runs alone.  While there is
  * another strand that had such works, each waits 2 ms at most for one of them, but not when its own
- * strand is behind. */
+ * strand is behind, and those that came while one waited in vain do so no longer than that one. */
 typedef void (*PoolRunPair)(void *const args[2]);
 void pool_strand_submit_pairable(PoolStrand *s, PoolRun run, PoolRunPair run_pair, PoolDone done,
                                  void *arg);

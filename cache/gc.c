@@ -285,19 +285,20 @@ static int prune_content(Store *s, uint64_t *ret_bytes, Err *err) {
     }
     if (r >= 0)
         r = remove_files(s, &rm, ret_bytes, err);
-    return r < 0 ? r : recover_trees(s, err);
+    if (r >= 0)
+        r = recover_trees(s, err);
+    return r < 0 ? r : r > 0 || rm.n_objects > 0;
 }
 
 /* What came in part may be very many files: nobody else waits for that. */
 int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) {
     uint64_t bytes = 0, partial_bytes = 0;
-    int r = partial_clear(s, &partial_bytes, err);
+    int partial = partial_clear(s, &partial_bytes, err);
+    int r = partial < 0 ? partial : prune_content(s, &bytes, err);
 
-    if (r >= 0)
-        r = prune_content(s, &bytes, err);
     if (ret_bytes_freed)
         *ret_bytes_freed = bytes + partial_bytes;
-    return r;
+    return r < 0 ? r : r > 0 || partial > 0;
 }
 
 /* What the pull holds is doomed as far as nobody else needs it. */

@@ -18,7 +18,7 @@ static int make_key(Store *s, Err *err) {
     if (getrandom(s->grant_key, sizeof(s->grant_key), 0) != sizeof(s->grant_key))
         return err_errno(err, "making a key for the grants of the store failed");
     r = fs_write_file_durably(s->fd, KEY_FILE, s->grant_key, sizeof(s->grant_key), 0600, err);
-    if (r == -ENOSPC || r == -EDQUOT) { /* the next start makes another */
+    if (r == -ENOSPC) { /* the next start makes another */
         log_debug("grants of this start end with it: %s", err_text(err, r));
         r = 0;
     }

@@ -149,16 +149,14 @@ static int error_number(sqlite3 *db) {
         return -ENOMEM;
     case SQLITE_CANTOPEN:
     case SQLITE_IOERR:
-        return os == ENOSPC || os == EDQUOT || os == EACCES || os == EROFS ? -os : -EIO;
+        return os == ENOSPC || os == EDQUOT ? -ENOSPC : os == EACCES || os == EROFS ? -os : -EIO;
     default:
         return -EIO;
     }
 }
 
 static bool lacks_space(sqlite3 *db) {
-    int r = sqlite3_errcode(db) == SQLITE_OK ? 0 : error_number(db);
-
-    return r == -ENOSPC || r == -EDQUOT;
+    return sqlite3_errcode(db) != SQLITE_OK && error_number(db) == -ENOSPC;
 }
 
 static int fail(sqlite3 *db, Err *err) {

@@ -260,7 +260,7 @@ int partial_clear(Store *s, uint64_t *bytes, Err *err) {
         *bytes += bytes_of(s, &list.items[i]);
         drop(&gone, &list.items[i].key, list.items[i].tar);
     }
-    return r;
+    return r < 0 ? r : list.n > 0;
 }
 
 int store_partial_keep(Store *s, const char *ingest, bool died, Err *err) {

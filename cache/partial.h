@@ -15,7 +15,7 @@ void partial_forget(Store *s, const StorePull *pull, int dir_fd, const Layer *la
  * are gone, or are objects.  So nothing of it is kept when the pull ends, or the daemon is killed.
  */
 void partial_forget_notes(int dir_fd, const Layer *layer);
-/* Drops all; adds the bytes that this frees. */
+/* Drops all; adds the bytes that this frees.  1: there were some. */
 int partial_clear(Store *s, uint64_t *bytes, Err *err) _must_check_;
 /* How many layers are kept, and what they take on disk. */
 int partial_count(Store *s, unsigned *ret_n, uint64_t *ret_bytes, Err *err) _must_check_;

@@ -326,10 +326,11 @@ int store_remove(Store *s, const char *reference, const char *platform, const Di
                  uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
 /* Removes content that no manifest and no running pull uses, and all partial blobs: what failed
- * pulls left for the next try; and as store_sweep_trees(). */
+ * pulls left for the next try; and as store_sweep_trees().  1: there was something; of trees, and
+ * of empty files, `ret_bytes_freed` knows nothing. */
 int store_prune(Store *s, uint64_t *ret_bytes_freed, Err *err) _must_check_;
 
-/* Removes trees that no row knows and that no mount shows any more. */
+/* Removes trees that no row knows and that no mount shows any more.  1: there were some. */
 int store_sweep_trees(Store *s, Err *err) _must_check_;
 
 typedef struct StoreStats {

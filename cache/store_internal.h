@@ -45,7 +45,7 @@ void mutex_unlockp(pthread_mutex_t **m);
 /* recover.c: makes disk and index agree; called once, before anybody else uses the store. */
 int store_recover(Store *s, Err *err) _must_check_;
 /* recover.c: removes trees that no row knows and no mount shows.  The content lock is held
- * exclusively. */
+ * exclusively.  1: there were some. */
 int recover_trees(Store *s, Err *err) _must_check_;
 
 /* An object on disk or in the index. */

@@ -327,7 +327,7 @@ int fetch_file_store(Fetch *f, const uint8_t *data, size_t n, Err *err) {
         return not_made(f, err);
     f->file.made = true;
     r = fs_write_all(fd, data, n, err);
-    if (r == -ENOSPC || r == -EDQUOT)
+    if (r == -ENOSPC)
         return no_space(f, FS_BYTES_ADVICE, err);
     if (r < 0)
         return err_prefix(err, r, "cannot write a blob to the store");

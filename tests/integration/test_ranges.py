@@ -252,6 +252,20 @@ def test_a_registry_may_allow_one_connection(served, start):
     assert all(b - a > 0.02 for a, b in zip(ends, ends[1:]))
 
 
+def test_a_registry_may_be_asked_for_no_ranges(make_faulty, make_daemon, work):
+    """Its own range_min counts, in both directions; without one, the node's."""
+    artifact, asked = raw(work, 8 * MIB), {}
+    registries = {"0": make_faulty(), "default": make_faulty(), "16MiB": make_faulty(), None: make_faulty()}
+    entries = [{**registry.config(), **({"range_min": value} if value else {})} for value, registry in registries.items()]
+    daemon = make_daemon(entries, config={"pull": {"range_min": MIB, "memory": "16MiB"}})
+    for value, registry in registries.items():
+        result = daemon.ctl("pull", registry.add(artifact, "team/ranges"))
+        assert result.code == 0, result
+        asked[value] = [r.headers.get("range") for r in registry.seen(artifact.layers[0]["digest"])]
+    assert asked["0"] == asked["16MiB"] == [None], "not one stream"
+    assert all(asked["default"]) and all(asked[None]) and asked["default"] and asked[None]
+
+
 def bounds(request):
     """(first byte, end) of a request for a range."""
     first, last = request.headers["range"].removeprefix("bytes=").split("-")

@@ -6,6 +6,7 @@ import uuid
 from lib.check import assert_store_good
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.content import assert_tree
+from lib.daemon import with_daemon_script
 from lib.disk import MIB, cut_power, mount_again, small_disk_fixture  # noqa: F401  # pylint: disable=unused-import
 from lib.kills import SEND_BUFFER, Pull, artifact, tree_of, wire
 from lib.sandbox import wait_ended, wait_for
@@ -18,19 +19,10 @@ RATE = MIB  # of a connection
 def with_another_boot_id(folder, monkeypatch):
     """MC_BIN with a daemon that sees, like its workers, a boot id of its own."""
     programs, boot_id = os.path.join(folder, "programs"), os.path.join(folder, "boot_id")
-    os.makedirs(programs)
     with open(boot_id, "w", encoding="ascii") as file:
         file.write(f"{uuid.uuid4()}\n")
-    real = os.environ["MC_BIN"]
-    for name in os.listdir(real):
-        os.symlink(os.path.join(real, name), os.path.join(programs, name))
-    script = os.path.join(programs, "modelcached")
-    os.unlink(script)
-    with open(script, "w", encoding="ascii") as file:
-        file.write("#!/bin/sh\nset -e\n"
-                   f'exec unshare -m sh -c \'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && exec "$0" "$@"\' '
-                   f'{real}/modelcached "$@"\n')
-    os.chmod(script, 0o755)
+    with_daemon_script(programs, f'exec unshare -m sh -c \'mount --bind {boot_id} /proc/sys/kernel/random/boot_id && '
+                                 'exec "$0" "$@"\' "$real" "$@"')
     monkeypatch.setenv("MC_BIN", programs)
 
 

@@ -3,6 +3,7 @@
 """Space that several pulls need at a time, on a small disk: each byte is counted once, and moves with a layer."""
 import os
 import signal
+import subprocess
 import threading
 
 import pytest
@@ -156,4 +157,25 @@ def test_a_disk_without_inodes_says_so(faulty, work):
             for file in files:
                 os.unlink(file)
             Pull(daemon, references[2]).good()
+            assert_store_good(daemon)
+
+
+@pytest.mark.parametrize("left", [0, 12], ids=["for nothing", "for the beginning"])
+def test_what_only_an_old_tree_holds_is_room(faulty, work, left):
+    """Its artifact was removed while a mount of somebody else showed it, and had been taken for gone: nothing else is
+    dropped for the pull.  With `left` inodes it begins, and its worker has none for all of its files."""
+    old, new = (faulty.add(many_files(work, n), f"team/{n}", "v1") for n in (300, 60))
+    shown = os.path.join(work, "shown")
+    os.makedirs(shown)
+    with mounted_disk(work, "-N", "1024") as point:
+        with running_daemon(os.path.join(work, "d"), [faulty.config()], store=os.path.join(point, "store")) as daemon:
+            Pull(daemon, old).good()
+            subprocess.run(["mount", "--bind", tree_of(daemon, old), shown], check=True)
+            try:
+                assert daemon.ctl("rm", old).code == 0
+            finally:
+                subprocess.run(["umount", shown], check=True)
+            for file in take_inodes(point)[:left]:
+                os.unlink(file)
+            Pull(daemon, new).good()
             assert_store_good(daemon)

@@ -58,7 +58,9 @@ TEST(config_reads_every_key_of_a_file) {
                    "access: { check: never, lifetime: 24h, unreachable: allow }\nregistries:\n"
                    "  - { host: 'a:5000', plain_http: true, connections: 3 }\n"
                    "  - { host: b.example, ca_file: /etc/ca.pem, skip_verify: yes,\n"
-                   "      access_check: always }\n"
+                   "      range_min: 2MiB, access_check: always }\n"
+                   "  - { host: c.example, range_min: 0 }\n"
+                   "  - { host: d.example, range_min: default }\n"
                    "log: { level: debug, format: json }\n",
                    NULL, &err));
     ASSERT_STREQ(c->node, "n1");
@@ -75,10 +77,14 @@ TEST(config_reads_every_key_of_a_file) {
     ASSERT_EQ(c->pull_background_bandwidth, MiB(5));
     ASSERT_TRUE(c->pull_page_cache);
     ASSERT_EQ(c->registries[0].connections, 3);
-    ASSERT_EQ(c->n_registries, 2);
+    ASSERT_EQ(c->n_registries, 4);
     ASSERT_TRUE(c->registries[0].plain_http && !c->registries[0].skip_verify);
     ASSERT_STREQ(c->registries[1].ca_file, "/etc/ca.pem");
     ASSERT_TRUE(c->registries[1].skip_verify);
+    ASSERT_EQ(c->registries[0].range_min, CONFIG_SIZE_WORD);
+    ASSERT_EQ(c->registries[1].range_min, MiB(2));
+    ASSERT_EQ(c->registries[2].range_min, 0);
+    ASSERT_EQ(c->registries[3].range_min, CONFIG_SIZE_WORD);
     ASSERT_STREQ(c->registries[0].access_check, "default");
     ASSERT_STREQ(c->registries[1].access_check, "always");
     ASSERT_STREQ(c->access_check, "never");
@@ -125,6 +131,13 @@ static const struct {
     { "pull: { give_up: 10ms }\n", ":1: pull.give_up: \"10ms\" is out of range, allowed: 1 s" },
     { "registries: [ { host: a, connections: 65 } ]\n",
       ":1: registries[0].connections: \"65\" is out of range, allowed: 0 to 64" },
+    { "registries: [ { host: a, range_min: never } ]\n",
+      ":1: registries[0].range_min: \"never\" is not a size, allowed: default, or 0 B to 1 TiB, "
+      "as" },
+    { "registries: [ { host: a, range_min: 2TiB } ]\n",
+      ":1: registries[0].range_min: \"2TiB\" is out of range, allowed: default, or 0 B to 1 TiB" },
+    { "pull: { range_min: default }\n",
+      ":1: pull.range_min: \"default\" is not a size, allowed: 0 B to 1 TiB, as" },
     { "access: { check: Never }\n",
       ":1: access.check: \"Never\" is unknown, allowed: always, ifNotGranted, never" },
     { "registries: [ { host: a, access_check: no } ]\n",
@@ -217,6 +230,9 @@ TEST(config_set_wins_over_the_file_and_makes_registries) {
         "registries.127.0.0.1:5000.plain_http=true",
         "registries.a.example.ca_file=/ca.pem",
         "registries.a.example.skip_verify=true",
+        "registries.a.example.range_min=0",
+        "registries.b.example.range_min=1MiB",
+        "registries.b.example.range_min=default",
         "node=x=y",
         "pull.memory=2%",
     };
@@ -231,11 +247,13 @@ TEST(config_set_wins_over_the_file_and_makes_registries) {
     ASSERT_EQ(c->pull_concurrent, 9);
     ASSERT_EQ(c->csi_kubelet_dir.n, 2);
     ASSERT_STREQ(c->csi_kubelet_dir.items[1], "/y");
-    ASSERT_EQ(c->n_registries, 2);
+    ASSERT_EQ(c->n_registries, 3);
     ASSERT_STREQ(c->registries[0].host, "127.0.0.1:5000");
     ASSERT_TRUE(c->registries[0].plain_http);
     ASSERT_STREQ(c->registries[1].host, "a.example");
     ASSERT_TRUE(c->registries[1].skip_verify);
+    ASSERT_EQ(c->registries[1].range_min, 0);
+    ASSERT_EQ(c->registries[2].range_min, CONFIG_SIZE_WORD);
     ASSERT_STREQ(c->node, "x=y");
     ASSERT_TRUE(c->pull_memory >= MiB(16));
 }
@@ -278,8 +296,10 @@ TEST(config_file_that_is_absent) {
 }
 
 TEST(config_reload_sees_every_key_of_a_registry) {
-    static const char *const keys[] = { "plain_http: true", "ca_file: /c.pem", "skip_verify: true",
-                                        "connections: 2", "access_check: never" };
+    static const char *const keys[] = {
+        "plain_http: true", "ca_file: /c.pem", "skip_verify: true",
+        "connections: 2",   "range_min: 0",    "access_check: never"
+    };
     for (size_t i = 0; i < ELEMENTSOF(keys); i++) {
         _cleanup_(tmpdir_freep) TmpDir *dir = tmpdir_new();
         _cleanup_(config_freep) Config *c = NULL, *fresh = NULL;

@@ -21,6 +21,16 @@ TEST(errno_and_errnum_say_the_reason) {
     ASSERT_ERR(err_errno(&err, "odd"), -EIO);
 }
 
+TEST(a_quota_is_a_lack_of_space) {
+    Err err = { 0 };
+
+    errno = EDQUOT;
+    ASSERT_ERR(err_errno(&err, "write"), -ENOSPC);
+    ASSERT_STREQ(err.text, "write: Disk quota exceeded");
+    ASSERT_ERR(err_errnum(&err, -EDQUOT, "link"), -ENOSPC);
+    ASSERT_STREQ(err.text, "link: Disk quota exceeded");
+}
+
 TEST(prefix_comes_before_what_is_there) {
     Err err = { 0 };
 

@@ -8,6 +8,8 @@
 #define ORIGIN     "r.example/large"
 #define LEFT_BYTES MiB(256) /* of 1 GiB, the first layer of fake_worker.h's "large" */
 #define ROOM_BYTES (GiB(1) - LEFT_BYTES / 2)
+#define LAYERS     2 /* of "large" */
+#define NO_ROOM    "less than 2 GiB are free where the tests are: set TMPDIR"
 
 typedef struct Fixture {
     AgentEnv e;
@@ -73,7 +75,16 @@ static uint64_t leave_part(Store *s) {
     return leave_part_of(s, fake_partial(0, ""), LEFT_BYTES);
 }
 
-static void fixture_open(Fixture *f, TmpDir *dir) {
+static void fixture_close(Fixture *f) {
+    (void)flight_free(f->p);
+    (void)sharer_free(f->other);
+    (void)pool_free(f->pool);
+    (void)shares_free(f->shares);
+    agent_env_done(&f->e);
+}
+
+/* False: there is not enough room for the tests. */
+static bool fixture_open(Fixture *f, TmpDir *dir) {
     *f = (Fixture){ .shares = shares_new() };
     agent_env_init(&f->e, dir, NULL);
     ASSERT_OK(pool_new(&f->pool, f->e.event, 1, &f->err));
@@ -86,18 +97,24 @@ static void fixture_open(Fixture *f, TmpDir *dir) {
                                   .promised = promised,
                                   .changed = changed,
                                   .arg = f };
+    if (flight_room(f->e.store).bytes >= GiB(2))
+        return true;
+    fixture_close(f);
+    return false;
 }
 
-static void fixture_close(Fixture *f) {
-    (void)flight_free(f->p);
-    (void)sharer_free(f->other);
-    (void)pool_free(f->pool);
-    (void)shares_free(f->shares);
-    agent_env_done(&f->e);
-}
+/* Another pull has the layers of "large" from this one on. */
+static void give_other(Fixture *f, unsigned first) {
+    static const SharerHandlers none;
+    size_t same;
 
-static bool has_room(Fixture *f) {
-    return flight_room(f->e.store).bytes >= GiB(2);
+    f->other = sharer_new(f->shares, ORIGIN, LAYERS - first, &none);
+    for (unsigned i = first; i < LAYERS; i++) {
+        Layer layer = { .kind = LAYER_KIND_RAW };
+
+        digest_of(&layer.digest, fake_content(i), strlen(fake_content(i)));
+        ASSERT_EQ(sharer_take(f->other, i - first, &layer, &same), SHARE_FETCH);
+    }
 }
 
 /* Runs the pull until its layers come. */
@@ -161,11 +178,8 @@ TEST(flight_what_an_earlier_pull_left_needs_no_room_again) {
     uint64_t claimed;
     Fixture f;
 
-    fixture_open(&f, dir);
-    if (!has_room(&f)) {
-        fixture_close(&f);
-        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
-    }
+    if (!fixture_open(&f, dir))
+        SKIP(NO_ROOM);
     claimed = leave_part(f.e.store);
     start(&f);
     ASSERT_EQ(f.n, 3); /* for the check, for that after room was made, and for the plan */
@@ -185,11 +199,8 @@ TEST(flight_content_has_the_room_that_is_left) {
     uint64_t claimed;
     Fixture f;
 
-    fixture_open(&f, dir);
-    if (!has_room(&f)) {
-        fixture_close(&f);
-        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
-    }
+    if (!fixture_open(&f, dir))
+        SKIP(NO_ROOM);
     claimed = leave_part(f.e.store);
     start(&f);
     ASSERT_EQ(flight_content_max(f.p), ROOM_BYTES + claimed);
@@ -223,19 +234,11 @@ static void wait_log(Fixture *f, const char *line) {
 /* The worker is told of it with the first plan, and of room that is as it is then. */
 TEST(flight_fetches_what_becomes_its_own_while_room_is_made) {
     STORE_TEST_DIR(dir);
-    const SharerHandlers none = { 0 };
-    Layer second = { .kind = LAYER_KIND_RAW };
-    size_t same;
     Fixture f;
 
-    fixture_open(&f, dir);
-    digest_of(&second.digest, fake_content(1), strlen(fake_content(1)));
-    f.other = sharer_new(f.shares, ORIGIN, 1, &none);
-    ASSERT_EQ(sharer_take(f.other, 0, &second, &same), SHARE_FETCH);
-    if (!has_room(&f)) {
-        fixture_close(&f);
-        SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
-    }
+    if (!fixture_open(&f, dir))
+        SKIP(NO_ROOM);
+    give_other(&f, 1);
     (void)leave_part(f.e.store);
     start(&f);
     ASSERT_EQ(f.p->n_own, 2);
@@ -256,20 +259,12 @@ TEST(flight_makes_room_for_what_becomes_its_own_late) {
 
     for (int full = 0; full < 2; full++) {
         STORE_TEST_DIR(dir);
-        const SharerHandlers none = { 0 };
-        Layer second = { .kind = LAYER_KIND_RAW };
-        size_t same;
         Fixture f;
 
-        fixture_open(&f, dir);
+        if (!fixture_open(&f, dir))
+            SKIP(NO_ROOM);
         f.context.promised = promised_others;
-        digest_of(&second.digest, fake_content(1), second_bytes);
-        f.other = sharer_new(f.shares, ORIGIN, 1, &none);
-        ASSERT_EQ(sharer_take(f.other, 0, &second, &same), SHARE_FETCH);
-        if (!has_room(&f)) {
-            fixture_close(&f);
-            SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
-        }
+        give_other(&f, 1);
         start(&f);
         ASSERT_EQ(f.p->n_own, 1);
         (void)leave_part(f.e.store);
@@ -294,24 +289,14 @@ TEST(flight_makes_room_once_for_all_that_becomes_its_own_late) {
 
     for (int full = 0; full < 2; full++) {
         STORE_TEST_DIR(dir);
-        const SharerHandlers none = { 0 };
         const uint64_t all = GiB(1) + strlen(fake_content(1));
-        Layer layers[2] = { { .kind = LAYER_KIND_RAW }, { .kind = LAYER_KIND_RAW } };
         uint64_t partial;
-        size_t same;
         Fixture f;
 
-        fixture_open(&f, dir);
+        if (!fixture_open(&f, dir))
+            SKIP(NO_ROOM);
         f.context.promised = promised_others;
-        f.other = sharer_new(f.shares, ORIGIN, 2, &none);
-        for (unsigned i = 0; i < 2; i++) {
-            digest_of(&layers[i].digest, fake_content(i), strlen(fake_content(i)));
-            ASSERT_EQ(sharer_take(f.other, i, &layers[i], &same), SHARE_FETCH);
-        }
-        if (!has_room(&f)) {
-            fixture_close(&f);
-            SKIP("less than 2 GiB are free where the tests are: set TMPDIR");
-        }
+        give_other(&f, 0);
         start(&f);
         ASSERT_EQ(f.p->n_own, 0);
         (void)leave_part_of(f.e.store, fake_partial(1, ""), KiB(4));

@@ -6,6 +6,11 @@
 #include "tests/unit/store_env.h"
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 #define BLOB "00000000000000aa000000000000000000000000000000000000000000000000"
 
@@ -14,7 +19,7 @@ static void interrupt(Store *s) {
     static const char *const names[] = { BLOB ".part", BLOB ".map", BLOB ".tar",
                                          "00000000000000aa-entries", "00000000000000aa-0" };
     _cleanup_close_ int fd = env_ingest(s, "r-one");
-    uint64_t freed;
+    FlightFreed freed;
     Err err = { "" };
 
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
@@ -104,4 +109,46 @@ TEST(flight_folder_takes_the_inodes_of_what_came_in_part) {
     }
     ASSERT_EQ(errno, ENOSPC);
     ASSERT_OK(flight_make_folder(s, "r-two", &fd, &err));
+}
+
+typedef struct Quota {
+    Store *s;
+    bool refused; /* a filter of system calls */
+    int r;
+    Err err;
+} Quota;
+
+/* In a thread of its own, in which no directory can be made from now on. */
+static void *make_folder_beyond_quota(void *arg) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mkdirat, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EDQUOT),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = { .len = ELEMENTSOF(code), .filter = code };
+    Quota *q = arg;
+    int fd;
+
+    q->refused = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ||
+                 prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0;
+    q->r = q->refused ? 0 : flight_make_folder(q->s, "r-two", &fd, &q->err);
+    return NULL;
+}
+
+TEST(flight_folder_beyond_a_quota_takes_the_space_of_what_came_in_part) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(store_closep) Store *s = env_open(dir);
+    Quota q = { .s = s };
+    pthread_t thread;
+
+    interrupt(s);
+    ASSERT_EQ(env_count(s, "partial", false), 5);
+    ASSERT_EQ(pthread_create(&thread, NULL, make_folder_beyond_quota, &q), 0);
+    ASSERT_EQ(pthread_join(thread, NULL), 0);
+    if (q.refused)
+        SKIP("filters of system calls are refused here");
+    ASSERT_ERR(q.r, -ENOSPC);
+    ASSERT_STRSTR(q.err.text, "ingest/r-two failed: Disk quota exceeded");
+    ASSERT_EQ(env_count(s, "partial", false), 0);
 }

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <mntent.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 #include <cmocka.h>
@@ -14,9 +16,18 @@
 
 enum { FDS_WATCHED = 1024, PATHS_MAX = 64, EXIT_ALL_SKIPPED = 77 };
 
+struct TmpDir {
+    TmpDir *next; /* in the list of those that are there */
+    char *path;
+    int fd;
+    char *joined[PATHS_MAX];
+    size_t n_joined;
+};
+
 /* Test program only: the list that TEST() fills before main(), and what the running test said. */
 static struct {
     TestCase *first, *last;
+    TmpDir *dirs; /* that are there */
     bool skipped;
     size_t n_run, n_skipped;
 } tests;
@@ -111,6 +122,23 @@ static void fds_compare(const bool before[FDS_WATCHED], const bool after[FDS_WAT
         test_fail(__FILE__, __LINE__, "%d file descriptors leaked", leaked);
 }
 
+/* For nftw(): makes directories writable on the way down, removes everything on the way up. */
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    (void)st, (void)type, (void)ftw;
+    return remove(path);
+}
+
+static int open_up(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+    (void)st, (void)ftw;
+    return type == FTW_D || type == FTW_DNR ? chmod(path, 0700) : 0;
+}
+
+/* What is left after a failure here shows in /tmp; a test has nothing better to do about it. */
+static void remove_all(const char *path) {
+    (void)nftw(path, open_up, 16, FTW_PHYS | FTW_MOUNT);
+    (void)nftw(path, remove_entry, 16, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
+}
+
 static void run_case(void **state) {
     const TestCase *test = *state;
     bool before[FDS_WATCHED], after[FDS_WATCHED];
@@ -125,6 +153,27 @@ static void run_case(void **state) {
         tests.n_skipped++;
         skip();
     }
+}
+
+static void unmount_beneath(const char *path) {
+    FILE *mounts = setmntent("/proc/self/mounts", "re");
+
+    for (const struct mntent *m; mounts && (m = getmntent(mounts));)
+        if (startswith(m->mnt_dir, path))
+            (void)umount2(m->mnt_dir, MNT_DETACH);
+    if (mounts)
+        (void)endmntent(mounts);
+}
+
+/* A failed test has jumped over its clean-up: its files and mounts go here.  What is in memory
+ * stays, for threads that know nothing of the end. */
+static int clean_up(void **state) {
+    (void)state;
+    for (; tests.dirs; tests.dirs = tests.dirs->next) {
+        unmount_beneath(tests.dirs->path);
+        remove_all(tests.dirs->path);
+    }
+    return 0;
 }
 
 static bool wanted(const TestCase *test, int argc, char **argv) {
@@ -143,7 +192,7 @@ int main(int argc, char **argv) {
         if (!wanted(test, argc, argv))
             continue;
         ARRAY_GROW(cases, n, cap);
-        cases[n++] = (struct CMUnitTest){ test->name, run_case, NULL, NULL, test };
+        cases[n++] = (struct CMUnitTest){ test->name, run_case, NULL, clean_up, test };
     }
     if (n == 0) {
         (void)fprintf(stderr, "no test to run\n");
@@ -156,13 +205,6 @@ int main(int argc, char **argv) {
     return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
-struct TmpDir {
-    char *path;
-    int fd;
-    char *joined[PATHS_MAX];
-    size_t n_joined;
-};
-
 TmpDir *tmpdir_new(void) {
     const char *parent = getenv("TMPDIR");
     TmpDir *dir = xnew(TmpDir);
@@ -170,30 +212,24 @@ TmpDir *tmpdir_new(void) {
     dir->path = xasprintf("%s/mc-test-XXXXXX", isempty(parent) ? "/tmp" : parent);
     if (!mkdtemp(dir->path))
         test_fail(__FILE__, __LINE__, "mkdtemp %s: %s", dir->path, strerror(errno));
+    dir->next = tests.dirs;
+    tests.dirs = dir;
     dir->fd = open(dir->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (dir->fd < 0)
         test_fail(__FILE__, __LINE__, "open %s: %s", dir->path, strerror(errno));
     return dir;
 }
 
-/* For nftw(): makes directories writable on the way down, removes everything on the way up. */
-static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)type, (void)ftw;
-    return remove(path);
-}
-
-static int open_up(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-    (void)st, (void)ftw;
-    return type == FTW_D || type == FTW_DNR ? chmod(path, 0700) : 0;
-}
-
 TmpDir *tmpdir_free(TmpDir *dir) {
+    TmpDir **at = &tests.dirs;
+
     if (!dir)
         return NULL;
     safe_close(dir->fd);
-    /* What is left after a failure here shows in /tmp; a test has nothing better to do about it. */
-    (void)nftw(dir->path, open_up, 16, FTW_PHYS | FTW_MOUNT);
-    (void)nftw(dir->path, remove_entry, 16, FTW_PHYS | FTW_DEPTH | FTW_MOUNT);
+    remove_all(dir->path);
+    while (*at != dir)
+        at = &(*at)->next;
+    *at = dir->next;
     for (size_t i = 0; i < dir->n_joined; i++)
         free(dir->joined[i]);
     free(dir->path);

@@ -311,6 +311,28 @@ TEST(a_work_does_not_wait_for_ever) {
     pairs_end(&p);
 }
 
+/* Nor one after the other: what is queued at the end of a blob is not hashed 8 ms later. */
+TEST(works_wait_together_for_nobody) {
+    enum { ROUNDS = 200, STEPS = 4 };
+    static Step steps[2][ROUNDS * STEPS];
+    uint64_t least = UINT64_MAX;
+    Pairs p = { 0 };
+
+    pairs_begin(&p, 2);
+    submit_step(&steps[1][0], &p.jobs[1], 0);
+    pairs_await(&p, 1, 1);
+    for (int i = 0; i < ROUNDS && least >= 4 * USEC_PER_MSEC; i++) { /* the machine may be busy */
+        uint64_t begin = now_usec();
+
+        for (int k = i * STEPS; k < (i + 1) * STEPS; k++)
+            submit_step(&steps[0][k], &p.jobs[0], k);
+        pairs_await(&p, 0, (i + 1) * STEPS);
+        least = MIN(least, now_usec() - begin);
+    }
+    ASSERT_TRUE(least < 4 * USEC_PER_MSEC);
+    pairs_end(&p);
+}
+
 /* Behind a pair that one thread has run come a work that waits for a partner and one that takes
  * long: the other thread, which sleeps by then, has to see to one of them. */
 TEST(nothing_is_left_behind_a_pair) {

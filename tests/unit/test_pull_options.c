@@ -42,21 +42,25 @@ TEST(pull_options_reads_what_is_named) {
     second = pull_options_ref(o);
 }
 
-TEST(pull_options_access_check_is_the_registrys_or_the_nodes) {
+TEST(pull_options_are_the_registrys_or_the_nodes) {
     static const char *const sets[] = { "access.check=always",
+                                        "pull.range_min=3MiB",
                                         "access.unreachable=allow",
                                         "access.lifetime=2h",
                                         "registries.a.example.plain_http=true",
                                         "registries.docker.io.access_check=never",
-                                        "registries.b.access_check=ifNotGranted" };
+                                        "registries.docker.io.range_min=0",
+                                        "registries.b.access_check=ifNotGranted",
+                                        "registries.b.range_min=1MiB" };
     static const struct {
         const char *reference;
         AccessCheck check;
-    } cases[] = { { "a.example/x", ACCESS_CHECK_ALWAYS },
-                  { "b.example/x", ACCESS_CHECK_ALWAYS },
-                  { "b:5000/x", ACCESS_CHECK_ALWAYS },
-                  { "busybox", ACCESS_CHECK_NEVER },
-                  { "index.docker.io/library/busybox", ACCESS_CHECK_NEVER } };
+        uint64_t range_min;
+    } cases[] = { { "a.example/x", ACCESS_CHECK_ALWAYS, MiB(3) },
+                  { "b.example/x", ACCESS_CHECK_ALWAYS, MiB(3) },
+                  { "b:5000/x", ACCESS_CHECK_ALWAYS, MiB(3) },
+                  { "busybox", ACCESS_CHECK_NEVER, 0 },
+                  { "index.docker.io/library/busybox", ACCESS_CHECK_NEVER, 0 } };
     _cleanup_(pull_options_unrefp) PullOptions *o = NULL;
     Err err = { "" };
 
@@ -64,11 +68,13 @@ TEST(pull_options_access_check_is_the_registrys_or_the_nodes) {
     ASSERT_TRUE(o->access_open);
     ASSERT_EQ(o->access_lifetime_usec, 7200 * USEC_PER_SEC);
     ASSERT_EQ(o->registries[2].access_check, ACCESS_CHECK_IF_NOT_GRANTED);
+    ASSERT_EQ(o->registries[2].range_min_bytes, MiB(1));
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
         _cleanup_(reference_freep) Reference *reference = NULL;
 
         ASSERT_OK(reference_parse(&reference, cases[i].reference, &err));
-        if (pull_options_access_check(o, reference) != cases[i].check)
+        if (pull_options_access_check(o, reference) != cases[i].check ||
+            pull_options_range_min(o, reference) != cases[i].range_min)
             test_fail(__FILE__, __LINE__, "%s", cases[i].reference);
     }
 }

@@ -45,6 +45,20 @@ def program(name, release=False):
     return path if path and os.access(path, os.X_OK) else None
 
 
+def with_daemon_script(folder, script, release=False):
+    """Makes `folder` one with our programs, for MC_BIN (or MC_RELEASE_BIN), in which modelcached is a shell script: there
+    "$real" is the path of the real one."""
+    real = os.environ["MC_RELEASE_BIN" if release else "MC_BIN"]
+    os.makedirs(folder)
+    for name in os.listdir(real):
+        if name != "modelcached":
+            os.symlink(os.path.join(real, name), os.path.join(folder, name))
+    path = os.path.join(folder, "modelcached")
+    with open(path, "w", encoding="ascii") as file:
+        file.write(f"#!/bin/sh\nset -e\nreal={real}/modelcached\n{script}\n")
+    os.chmod(path, 0o755)
+
+
 class Daemon:
     """A daemon on a temporary store beneath `folder`.
 

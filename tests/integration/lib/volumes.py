@@ -14,6 +14,7 @@ from lib.artifacts import modelpack
 from lib.check import assert_store_good, publish
 from lib.content import assert_tree
 from lib.csi import CsiClient
+from lib.daemon import with_daemon_script
 from lib.kubelet import OWN_CONNECTION
 from lib.sandbox import mounts_beneath
 
@@ -34,18 +35,10 @@ class Traced:
     the disk, or by one `call`, since the last time."""
 
     def __init__(self, folder):
-        os.makedirs(folder)
         self.folder = folder
         self.output = os.path.join(folder, "strace")
-        release = os.environ["MC_RELEASE_BIN"]
-        for name in os.listdir(release):
-            os.symlink(os.path.join(release, name), os.path.join(folder, name))
-        script = os.path.join(folder, "modelcached")
-        os.unlink(script)
-        with open(script, "w", encoding="ascii") as file:
-            file.write(f'#!/bin/sh\nexec strace -D -f -A -o {self.output} -e trace=fsync,fdatasync,syncfs '
-                       f'{release}/modelcached "$@"\n')
-        os.chmod(script, 0o755)
+        with_daemon_script(folder, f'exec strace -D -f -A -o {self.output} -e trace=fsync,fdatasync,syncfs "$real" "$@"',
+                           release=True)
 
     def syncs(self, call=""):
         """While it runs."""
