@@ -9,7 +9,8 @@ static char *text(const char *s) {
     return (char *)(s ? s : "");
 }
 
-static void add_registries(FlightJob *job, const PullOptions *o) {
+/* The worker knows a registry by the host that it asks. */
+static void add_registries(FlightJob *job, const PullOptions *o, const Reference *reference) {
     job->registries = xnew_n(Modelcached__Worker__RegistryConfig, MAX(o->n_registries, (size_t)1));
     job->registry_list =
         xnew_n(Modelcached__Worker__RegistryConfig *, MAX(o->n_registries, (size_t)1));
@@ -18,7 +19,8 @@ static void add_registries(FlightJob *job, const PullOptions *o) {
         Modelcached__Worker__RegistryConfig *to = &job->registries[i];
 
         modelcached__worker__registry_config__init(to);
-        to->host = from->host;
+        to->host = streq(from->host, reference->registry) ? text(reference_api_host(reference))
+                                                          : from->host;
         to->plain_http = from->plain_http;
         to->skip_verify = from->skip_verify;
         to->ca_pem.data = (uint8_t *)from->ca_pem;
@@ -73,7 +75,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->limits = &job->limits;
     m->file_max_bytes = s->file_max_bytes;
     m->user_agent = text("modelcached/" MC_VERSION);
-    add_registries(job, s->options);
+    add_registries(job, s->options, s->reference);
     if (s->credential)
         add_credential(job, s->credential);
 }
