@@ -223,6 +223,7 @@ Http *http_free(Http *h) {
     sd_event_source_disable_unref(h->work);
     sd_event_unref(h->event);
     free(h->ca_pem);
+    (void)trust_free(h->trust);
     free(h->user_agent);
     free(h);
     curl_global_cleanup();

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "oci/http.h"
+#include "oci/trust.h"
 
 #include <curl/curl.h>
 
@@ -11,7 +12,9 @@ struct Http {
     CURLM *multi;
     sd_event_source *timer; /* libcurl's timeout */
     sd_event_source *work;  /* does what had to wait because libcurl was running */
-    char *ca_pem, *user_agent;
+    char *ca_pem;           /* until a server is to be verified; NULL: there are no trusted CAs */
+    Trust *trust;           /* from then on */
+    char *user_agent;
     unsigned stall_seconds;
     bool has_proxy;   /* connections go to a proxy: its address says nothing of the host */
     unsigned in_curl; /* libcurl is running: it must not be called again */

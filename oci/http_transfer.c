@@ -158,15 +158,28 @@ static CURLcode set_network(HttpTransfer *t, const HttpRequest *q) {
     return code;
 }
 
+/* Who only speaks plain HTTP needs none of the CAs. */
+static CURLcode ssl_ctx_callback(_unused_ CURL *easy, void *ssl_ctx, void *arg) {
+    Http *h = arg;
+
+    if (h->ca_pem) {
+        if (trust_new(&h->trust, h->ca_pem, NULL) < 0)
+            return CURLE_SSL_CACERT_BADFILE;
+        free(TAKE_PTR(h->ca_pem));
+    }
+    if (h->trust)
+        trust_use(h->trust, ssl_ctx);
+    return CURLE_OK;
+}
+
 static CURLcode set_tls(HttpTransfer *t, const HttpRequest *q) {
-    struct curl_blob blob = { .data = t->http->ca_pem, .flags = CURL_BLOB_NOCOPY };
     CURLcode code = CURLE_OK;
 
     SET(CURLOPT_CAINFO, NULL);
     SET(CURLOPT_CAPATH, NULL);
-    if (t->http->ca_pem) {
-        blob.len = strlen(t->http->ca_pem);
-        SET(CURLOPT_CAINFO_BLOB, &blob);
+    if (!q->skip_verify) {
+        SET(CURLOPT_SSL_CTX_FUNCTION, ssl_ctx_callback);
+        SET(CURLOPT_SSL_CTX_DATA, t->http);
     }
     SET(CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     SET(CURLOPT_SSL_VERIFYPEER, q->skip_verify ? 0L : 1L);
@@ -331,6 +344,9 @@ static const char *result_advice(const HttpTransfer *t) {
     case CURLE_PEER_FAILED_VERIFICATION:
         return "; the registry's CA must be in its ca_file in the configuration, or among the "
                "system's";
+    case CURLE_SSL_CACERT_BADFILE:
+        return "; its ca_file in the configuration, or the system's CAs, are damaged or no "
+               "certificates in PEM";
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_UNSUPPORTED_PROTOCOL:
         return "; if it does not speak TLS, it needs plain_http in the configuration";
