@@ -187,10 +187,16 @@ static int insert_origin(Index *ix, const ManifestCommit *c, int64_t id, Err *er
     return r;
 }
 
+/* What nobody refers to need not survive a power cut: the reference will be on disk with all that
+ * was written before it. */
+static int begin(const ManifestCommit *c, Index *ix, Err *err) {
+    return index_begin(ix, c->reference != NULL, err);
+}
+
 static int insert_rows(const ManifestCommit *c, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
     int64_t id = 0;
-    int r = index_begin(ix, true, err);
+    int r = begin(c, ix, err);
 
     if (r >= 0)
         r = insert_manifest(ix, c, &id, err);
@@ -262,7 +268,7 @@ static int compare_stored(const ManifestCommit *c, Err *err) {
 static int add_origin(const ManifestCommit *c, Err *err) {
     _cleanup_(index_releasep) Index *ix = index_acquire(c->s->index);
     int64_t id = 0;
-    int r = index_begin(ix, true, err);
+    int r = begin(c, ix, err);
 
     if (r >= 0)
         r = manifest_lookup(ix, &c->key, true, &id, err);

@@ -209,8 +209,9 @@ void store_commit_layers(Store *s, const StorePull *pull, LayerCommit *layers, s
 
 /* Commits a manifest whose layers, those that are meant, are all stored as `origin` gave them:
  * checks that its bytes have its digest, merges the layers, builds the tree of what is meant, makes
- * it durable, writes the rows; and points `reference` at it (NULL: none).  Committing again is
- * fine; for another origin, too, when its layers make the same tree. Errors: -EBADMSG the bytes are
+ * it durable, writes the rows; and points `reference` at it.  NULL: none; then the rows are on disk
+ * with the next durable ones, as of a store_grant_add() that names it.  Committing again is fine;
+ * for another origin, too, when its layers make the same tree. Errors: -EBADMSG the bytes are
  * others, or the tree is; -ENOENT a layer is not stored; -EINVAL a subset has no file; -EPROTO
  * paths contradict each other; -E2BIG; -ENOSPC; -EIO. */
 int store_commit_manifest(Store *s, const Manifest *m, const char *origin, const char *reference,

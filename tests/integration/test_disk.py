@@ -74,22 +74,39 @@ def test_content_is_on_disk_once_at_every_moment(work, small_disk, faulty, show,
     assert content <= watch.peak <= content + SLACK
 
 
-def test_many_files_become_durable_together(work, faulty, show, monkeypatch):
-    """Without io_uring, so that strace sees all syncs, those of the worker as well."""
+@pytest.fixture(name="count_syncs")
+def count_syncs_fixture(work, faulty, monkeypatch):
+    """count_syncs(artifact): how often its pull waits for the disk.  Without io_uring, so that strace sees what the
+    worker does as well."""
     need_programs(release=True)
     need("strace")
+
+    def count(made):
+        reference = faulty.add(made, "team/counted", "v1")
+        traced = Traced(os.path.join(work, "traced"))
+        monkeypatch.setenv("MC_RELEASE_BIN", traced.folder)
+        with running_daemon(os.path.join(work, "d"), [faulty.config()], release=True, no_uring=True,
+                            config={"log": {"level": "info"}}) as daemon:
+            traced.syncs()
+            assert daemon.ctl("pull", reference).code == 0
+            syncs = traced.syncs()
+            assert_tree(tree_of(daemon, reference), made.tree)
+        return syncs
+
+    return count
+
+
+def test_many_files_become_durable_together(work, count_syncs, show):
     tar = Tar(work, "tar+gzip")
     for i in range(FILES):
         tar.add_file(f"set/{i % 50}/{i}", Random(100, i))
-    made = one_tar(work, tar, "application/vnd.oci.image.layer.v1.tar+gzip")
-    reference = faulty.add(made, "team/many", "v1")
-    traced = Traced(os.path.join(work, "traced"))
-    monkeypatch.setenv("MC_RELEASE_BIN", traced.folder)
-    with running_daemon(os.path.join(work, "d"), [faulty.config()], release=True, no_uring=True,
-                        config={"log": {"level": "info"}}) as daemon:
-        traced.syncs()
-        assert daemon.ctl("pull", reference).code == 0
-        syncs = traced.syncs()
-        assert_tree(tree_of(daemon, reference), made.tree)
+    syncs = count_syncs(one_tar(work, tar, "application/vnd.oci.image.layer.v1.tar+gzip"))
     show(f"{FILES} files: {syncs} syncs")
     assert 1 <= syncs <= SYNCS_MAX
+
+
+def test_a_small_file_is_durable_after_six_waits(work, count_syncs):
+    """The file, its name, its row; the tree, its name, and the row of the reference with that of the artifact."""
+    out, blob = Builder(work), Random(MIB, "w")
+    out.raw("w.safetensors", f"{PREFIX}.weight.v1.raw", blob, modelpack_annotations("w.safetensors", blob))
+    assert count_syncs(out.done(f"{PREFIX}.config.v1+json", {}, f"{PREFIX}.manifest.v1+json")) == 6
