@@ -14,6 +14,7 @@
 #include <openssl/x509v3.h>
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <sys/socket.h>
 
@@ -206,6 +207,7 @@ static inline Server *server_new(ServerHandler handler, void *arg, bool tls) {
     socklen_t n = sizeof(address);
     Server *s = xnew(Server);
 
+    (void)signal(SIGPIPE, SIG_IGN); /* OpenSSL writes to clients that are gone */
     s->handler = handler;
     s->arg = arg;
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
