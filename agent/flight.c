@@ -305,6 +305,8 @@ typedef struct PlanWork {
     uint64_t *claimed;
     FlightRoom room;
     Digest given;
+    int r; /* < 0: there is nothing to plan, for this reason */
+    Err err;
 } PlanWork;
 
 static int run_plan(void *arg, Err *err) {
@@ -325,8 +327,13 @@ static int run_plan(void *arg, Err *err) {
         .cached = w->cached,
         .claimed = w->claimed,
     };
-    int r = flight_make_plan(p->context->store, &plan, err);
+    int r;
 
+    if (w->r < 0) {
+        *err = w->err;
+        return w->r;
+    }
+    r = flight_make_plan(p->context->store, &plan, err);
     w->room = plan.room;
     w->given = plan.given;
     return r;
@@ -403,26 +410,23 @@ static void on_planned(void *arg, int r, const Err *err) {
     free(w);
 }
 
+/* The worker that calls it lives until it returns: so no error ends the pull here. */
 static void on_resolved(void *arg, Manifest *manifest, IndexChain *index) {
     Flight *p = arg;
     size_t n = MAX(manifest->n_layers, (size_t)1);
     PlanWork *w;
-    Err err = { "" };
-    int r;
 
     p->manifest = manifest;
     manifest->filter = TAKE_PTR(p->filter);
     p->layers = xnew_n(FlightLayer, n);
     p->index = index;
-    r = flight_take_layers(p, &err);
-    if (r < 0) {
-        flight_finish(p, err_prefix(&err, r, "pull %s", p->reference_text), &err);
-        return;
-    }
     w = xnew(PlanWork);
     *w = (PlanWork){
         .pull = p, .ask = xnew_n(bool, n), .cached = xnew_n(bool, n), .claimed = xnew_n(uint64_t, n)
     };
+    w->r = flight_take_layers(p, &w->err);
+    if (w->r < 0)
+        w->r = err_prefix(&w->err, w->r, "pull %s", p->reference_text);
     for (size_t i = 0; i < manifest->n_layers; i++)
         w->ask[i] = p->layers[i].role == SHARE_FETCH && !p->layers[i].left_out;
     flight_submit(p, run_plan, on_planned, w);
@@ -553,6 +557,7 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     p->died = r < 0 && !worker_said_why(p->worker);
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
+    p->context->changed(p->context->arg); /* others may have its connections */
     if (r >= 0) {
         check_complete(p);
         return;

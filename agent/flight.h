@@ -69,6 +69,8 @@ void flight_want(Flight *p);
 bool flight_is_wanted(const Flight *p);
 /* Has its worker blobs to fetch? */
 bool flight_is_fetching(const Flight *p);
+/* That it may use now. */
+unsigned flight_connections(const Flight *p);
 /* Borrowed. */
 const Reference *flight_reference(const Flight *p);
 /* Once it is done: did the registry say that the credentials are not let in (401, 403)? */

@@ -108,6 +108,7 @@ static void on_late(void *arg, int r, const Err *err) {
         p->n_waiting--;
         plan_late(p);
         flight_layer_in(p, w.layer);
+        p->context->changed(p->context->arg); /* nobody waits for it any more */
     } else if (w.ours) {
         fetch_late(p, w.layer, w.claimed);
         plan_late(p);
@@ -161,7 +162,11 @@ bool flight_is_wanted(const Flight *p) {
 }
 
 bool flight_is_fetching(const Flight *p) {
-    return p->state == FLIGHT_FETCHING && p->n_own > p->n_reported;
+    return p->state == FLIGHT_FETCHING && !p->worker_ended && p->n_own > p->n_reported;
+}
+
+unsigned flight_connections(const Flight *p) {
+    return p->limits.connections;
 }
 
 const Reference *flight_reference(const Flight *p) {

@@ -205,13 +205,13 @@ static Running count_running(const Puller *p) {
 }
 
 /* Pulls that somebody waits for do not wait for the others; these have what is left, and one of
- * them always has a turn. */
+ * them has a turn beside, so that never more than twice as many run. */
 static bool has_turn(const Puller *p, const Entry *f) {
     Running n = count_running(p);
 
     if (flight_is_wanted(f->pull))
         return n.wanted < p->options->concurrent;
-    return n.background == 0 || n.wanted + n.background < p->options->concurrent;
+    return n.wanted + n.background < p->options->concurrent * (n.background == 0 ? 2 : 1);
 }
 
 static void start(Puller *p, Entry *f) {
@@ -247,9 +247,10 @@ static DivideClaim *divide_connections(const Puller *p, size_t *ret_n) {
         if (flight_is_fetching(pull))
             claims[n++] = (DivideClaim){ .registry = flight_reference(pull)->registry,
                                          .registry_max = registry ? registry->connections : 0,
-                                         .wanted = flight_is_wanted(pull) };
+                                         .wanted = flight_is_wanted(pull),
+                                         .has_some = flight_connections(pull) > 0 };
     }
-    divide(p->options->connections, claims, n);
+    divide_among(p->options->connections, claims, n);
     *ret_n = n;
     return claims;
 }

@@ -213,7 +213,6 @@ static int check_trees(Store *s, StoreRecovered *ret, Err *err) {
 
 int recover_trees(Store *s, Err *err) {
     StoreRecovered found = { 0 };
-
     int r = check_trees(s, &found, err);
 
     return r < 0 ? r : found.trees_removed > 0;

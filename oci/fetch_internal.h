@@ -8,7 +8,7 @@
  *   buffers circulate among heads, and there are no more fetches than that; it never
  *   rises.
  * - A buffer that a head holds comes free whatever other fetches do: it fills, or its connection
- *   fails and is replaced; then hash, disk and decoder give it back by themselves.
+ *   fails, or is taken away, and is replaced; then hash, disk and decoder give it back.
  * - A fetch asks for its lowest missing bytes first, and takes the connection of its highest range
  *   for them when none is free.  So a fetch that holds connections uses one for its head, unless it
  *   waits after a failure, which is for a time. */

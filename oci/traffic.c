@@ -72,7 +72,7 @@ Traffic *traffic_free(Traffic *t) {
 
 void traffic_limit(Traffic *t, unsigned connections, uint64_t bytes_per_second) {
     connections = MIN(connections, t->o.connections);
-    if ((connections == 0) != (t->connections == 0))
+    if (t->connections == 0)
         t->failing_usec = 0; /* time without a connection is no lack of progress */
     t->connections = connections;
     if (t->rate != bytes_per_second) {
@@ -183,7 +183,7 @@ int traffic_wait(Traffic *t, unsigned tries, uint64_t after_usec, uint64_t *ret_
     if (after_usec > 0) /* not before, and not all at once */
         wait = MAX(wait, after_usec + after_usec / 64 * (retry_random() % 8));
     *ret_usec = wait;
-    if (t->failing_usec == 0)
+    if (t->failing_usec == 0 || t->connections == 0)
         t->failing_usec = now_usec();
     return now_usec() + wait < t->failing_usec + t->o.give_up_usec;
 }

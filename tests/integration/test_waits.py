@@ -46,7 +46,7 @@ def test_what_one_layer_waits_for_while_another_moves(make_faulty, work, reposit
 def test_more_pulls_than_connections(make_faulty, work, limit):
     """One transfer at a time, whatever the number of pulls; the others say what they wait for, and get their turn."""
     registry = make_faulty()
-    registry.rate = 8 * MIB
+    registry.rate = MIB
     made = [artifact(work, [f"one-{i}", f"two-{i}"], 4 * MIB, f"name{i}") for i in range(4)]
     references = [registry.add(one, f"team/{i}", "v1") for i, one in enumerate(made)]
     config, pull = registry.config(), {}
@@ -61,6 +61,7 @@ def test_more_pulls_than_connections(make_faulty, work, limit):
         wait_for(lambda: sum(p["bytes_done"] > 0 for p in pulls(daemon).values()) == 1, "the first one's bytes")
         running += [Pull(daemon, reference) for reference in references[2:]]
         wait_for(lambda: [p["waiting"] for p in pulls(daemon).values()].count(full) == 3, "three that wait")
+        registry.rate = 8 * MIB
         for each in running:
             each.good()
         assert sum(full in each.result.stdout for each in running) >= 3

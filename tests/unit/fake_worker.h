@@ -116,26 +116,27 @@ _unused_ static const char *fake_manifest(char buf[static 1024], const char *how
 _unused_ static void fake_resolved(const char *how, uint64_t size_of_first) {
     const char *text = FAKE_MANIFEST(how);
     Modelcached__Worker__Resolved m = MODELCACHED__WORKER__RESOLVED__INIT;
-    Modelcached__Worker__LayerInfo infos[FAKE_LAYERS], *list[FAKE_LAYERS];
+    const unsigned n = startswith(how, "single") ? 1 : streq(how, "winding") ? 1000 : FAKE_LAYERS;
+    Modelcached__Worker__LayerInfo infos[1000], *list[1000];
     static const char *const paths[] = { "model.bin", "config.json", "copy.bin" };
-    Digest digests[FAKE_LAYERS], manifest;
+    Digest digests[1000], manifest;
 
     digest_of(&manifest, text, strlen(text));
     m.digest = (ProtobufCBinaryData){ DIGEST_BYTES, manifest.bytes };
     m.media_type = (char *)"application/vnd.oci.image.manifest.v1+json";
     m.family = (char *)"modelpack";
     m.manifest = (ProtobufCBinaryData){ strlen(text), (uint8_t *)text };
-    for (unsigned i = 0; i < FAKE_LAYERS; i++) {
+    for (unsigned i = 0; i < n; i++) {
         digest_of(&digests[i], fake_content(i), strlen(fake_content(i)));
         modelcached__worker__layer_info__init(&infos[i]);
         infos[i].digest = (ProtobufCBinaryData){ DIGEST_BYTES, digests[i].bytes };
         infos[i].size = i == 0 && size_of_first ? size_of_first : strlen(fake_content(i));
         infos[i].media_type = (char *)"application/x";
-        infos[i].path = (char *)paths[i];
+        infos[i].path = n > FAKE_LAYERS ? xasprintf("%0200u", i) : (char *)paths[i];
         list[i] = &infos[i];
     }
     m.layers = list;
-    m.n_layers = startswith(how, "single") ? 1 : FAKE_LAYERS;
+    m.n_layers = n;
     FAKE_SEND(RESOLVED, resolved, &m);
 }
 
@@ -234,7 +235,7 @@ _unused_ static bool fake_has(const char *name) {
 }
 
 /* "slow" begins the names of the slow ones; "gated" and "first" those that wait for a file "go" of
- * the test, the latter bring one layer then. */
+ * the test, the latter bring one layer then; with "crash" in it one layer comes. */
 _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan *plan) {
     if (streq(how, "large") && plan->n_fetch > 0) /* which does not come */
         (void)pause();
@@ -245,7 +246,7 @@ _unused_ static void fake_fetch(const char *how, const Modelcached__Worker__Plan
             (void)pause();
         if (startswith(how, "slow") || streq(how, "half") || streq(how, "crash"))
             (void)usleep(200000);
-        if (streq(how, "crash") && i > 0)
+        if (strstr(how, "crash") && i > 0)
             (void)raise(SIGKILL);
         if (streq(how, "half") && i > 0) {
             fake_half(plan->fetch[i]);
@@ -300,6 +301,7 @@ _unused_ static bool fake_refuses(const Modelcached__Worker__Job *job) {
     return true;
 }
 
+/* "late" begins the names of those that resolve when there is a file "go" of the test. */
 _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
     const char *how = fake_how(job);
     Modelcached__Worker__ToWorker *m;
@@ -307,6 +309,8 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
     bool more = true;
 
     fake_hello();
+    while (startswith(how, "late") && !fake_has("go"))
+        (void)usleep(5000);
     if (streq(how, "absent"))
         fake_failed_as(ENOENT, "no such tag", true);
     if (streq(how, "absent") || fake_closed() || fake_refuses(job))

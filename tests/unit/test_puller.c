@@ -50,6 +50,28 @@ TEST(puller_pulls_once_and_then_knows) {
     agent_env_done(&e);
 }
 
+/* Whose patterns take too long to compare gets that as an answer. */
+TEST(puller_a_subset_that_takes_too_long) {
+    STORE_TEST_DIR(dir);
+    _cleanup_(filter_freep) Filter *filter = NULL;
+    _cleanup_free_ char *patterns = xstrdup("x");
+    AgentEnv e;
+    Caller a;
+    Err err;
+
+    for (unsigned i = 0; i < 50; i++) {
+        _cleanup_free_ char *before = patterns;
+        patterns = xasprintf("%s,*%040u%ux", before, 0U, i);
+    }
+    ASSERT_OK(filter_parse(&filter, patterns, NULL, &err));
+    agent_env_init(&e, dir, NULL);
+    ask_as(&e, &a, "r.example/winding:1", (EnsureRequest){ .filter = filter });
+    agent_env_wait(&e, &a.done, 1);
+    ASSERT_ERR(a.r, -E2BIG);
+    ASSERT_STRSTR(a.err.text, "pull r.example/winding:1");
+    agent_env_done(&e);
+}
+
 TEST(puller_a_digest_that_is_stored_needs_no_registry) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *by_digest = NULL, *elsewhere = NULL;

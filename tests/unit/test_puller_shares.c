@@ -363,7 +363,7 @@ static unsigned given(AgentEnv *e) {
  * and on to the next one when that ends. */
 static void check_one_connection(const char *key, const char *full) {
     static const char *const references[] = { "r.example/sleep-a:1", "r.example/sleep-b:1",
-                                              "r.example/slow-c:1", "r.example/sleep-d:1" };
+                                              "r.example/gated-c:1", "r.example/sleep-d:1" };
     STORE_TEST_DIR(dir);
     AgentEnv e;
     Caller a[4];
@@ -375,9 +375,9 @@ static void check_one_connection(const char *key, const char *full) {
         ASSERT_EQ(given(&e), 1);
         ASSERT_EQ(connections_of(&e, references[i]), i % 2 ? 0 : 1);
     }
-    ASSERT_TRUE(!a[2].done);
     for (size_t i = 0; i < ELEMENTSOF(references); i++)
         assert_waits(&e, references[i], i == 2 ? NULL : full);
+    let_go(&e);
     agent_env_wait(&e, &a[2].done, 1);
     ASSERT_OK(a[2].r);
     wait_log(&e, "sleep-a background 1 0\n"); /* before the third came … */
@@ -392,6 +392,24 @@ static void check_one_connection(const char *key, const char *full) {
 TEST(limits_of_one_connection_hold_for_four_pulls) {
     check_one_connection("pull.connections=1", NODE_FULL);
     check_one_connection("registries.r.example.connections=1", REGISTRY_FULL);
+}
+
+/* An older pull that needs one later does not take it away. */
+TEST(limits_leave_a_connection_where_it_is) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, "pull.connections=1");
+    ask(&e, &a, "r.example/late-a:1", false);
+    run_until(&e, "r.example/late-a:1", FLIGHT_RESOLVING);
+    ask(&e, &b, "r.example/sleep-b:1", false);
+    run_until(&e, "r.example/sleep-b:1", FLIGHT_FETCHING);
+    let_go(&e);
+    run_until(&e, "r.example/late-a:1", FLIGHT_FETCHING);
+    ASSERT_EQ(connections_of(&e, "r.example/late-a:1"), 0);
+    ASSERT_EQ(connections_of(&e, "r.example/sleep-b:1"), 1);
+    agent_env_done(&e);
 }
 
 /* A pull that asks for its manifest needs none. */
@@ -448,27 +466,55 @@ static void on_blocked(void *arg, int r, const Err *err) {
     (void)err;
 }
 
-/* All layers are here, and are being committed: others have the connection. */
-TEST(limits_are_for_those_that_fetch) {
+/* What has come is being committed, and nothing more comes, as all is here or the worker has
+ * failed: others have the connection. */
+static void check_connection_goes_on(const char *reference) {
     STORE_TEST_DIR(dir);
     atomic_bool go = false;
     AgentEnv e;
     Caller a, b;
 
     agent_env_init(&e, dir, "pull.connections=1");
-    ask(&e, &a, "r.example/gated-a:1", false);
-    run_until(&e, "r.example/gated-a:1", FLIGHT_FETCHING);
+    ask(&e, &a, reference, false);
+    run_until(&e, reference, FLIGHT_FETCHING);
     ask(&e, &b, "r.example/sleep-b:1", false);
     run_until(&e, "r.example/sleep-b:1", FLIGHT_FETCHING);
-    ASSERT_EQ(connections_of(&e, "r.example/gated-a:1"), 1);
+    ASSERT_EQ(connections_of(&e, reference), 1);
     ASSERT_EQ(connections_of(&e, "r.example/sleep-b:1"), 0);
     for (size_t i = 0; i < 3; i++) /* as many as the pool has threads */
         pool_submit(e.pool, run_blocked, on_blocked, &go);
     let_go(&e);
     wait_log(&e, "sleep-b limits 1 0\n");
-    ASSERT_EQ(state_of(&e, "r.example/gated-a:1"), FLIGHT_FETCHING);
+    ASSERT_EQ(state_of(&e, reference), FLIGHT_FETCHING);
     atomic_store(&go, true);
     agent_env_wait(&e, &a.done, 1);
-    ASSERT_OK(a.r);
+    agent_env_done(&e);
+}
+
+TEST(limits_are_for_those_that_fetch) {
+    check_connection_goes_on("r.example/gated-a:1");
+    check_connection_goes_on("r.example/gated-crash:1");
+}
+
+/* Also when each that runs in the background is lifted, and so the next one begins. */
+TEST(turns_never_more_than_twice_as_many) {
+    static const char *const references[] = { "r.example/sleep-a:1", "r.example/sleep-b:1",
+                                              "r.example/sleep-c:1" };
+    STORE_TEST_DIR(dir);
+    Caller a[3], lift[2];
+    AgentEnv e;
+
+    agent_env_init(&e, dir, "pull.concurrent=1");
+    for (size_t i = 0; i < ELEMENTSOF(references); i++) {
+        ask(&e, &a[i], references[i], true);
+        run_until(&e, references[i], FLIGHT_QUEUED);
+    }
+    for (size_t i = 0; i < ELEMENTSOF(lift); i++) {
+        run_until(&e, references[i], FLIGHT_FETCHING);
+        ask(&e, &lift[i], references[i], false);
+        while (find(&e, references[i])->limits.background)
+            (void)sd_event_run(e.event, 5 * USEC_PER_MSEC);
+    }
+    ASSERT_EQ(state_of(&e, references[2]), FLIGHT_QUEUED);
     agent_env_done(&e);
 }
