@@ -42,7 +42,7 @@ def many_files(folder, n):
 
 @pytest.fixture(name="daemon")
 def daemon_fixture(work, small_disk, faulty):
-    with running_daemon(os.path.join(work, "d"), [faulty.config()], config={"pull": {"connections": 1}},
+    with running_daemon(os.path.join(work, "d"), [faulty.config()], config={"pull": {"connections": 2}},
                         store=os.path.join(small_disk, "store")) as daemon:
         yield daemon
         assert_store_good(daemon)

@@ -72,7 +72,10 @@ class Worker:
         fields = {"digest": sha256(manifest), "media_type": "application/vnd.oci.image.manifest.v1+json",
                   "family": "oras", "manifest": manifest, "layers": layers, **more}
         self.send(resolved=self.pb.Resolved(**fields))
-        return list(self.receive().plan.fetch)
+        while True:
+            message = self.receive()
+            if message.WhichOneof("message") == "plan":
+                return list(message.plan.fetch)
 
     def entry(self, path, data=None, kind=FILE, **more):
         fields = {"type": kind, "path": path, **more}
