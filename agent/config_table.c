@@ -42,9 +42,8 @@
         "run beside them: at most twice as many in all.")                                          \
     KEY("pull.connections", UINT, pull_connections, "8", 1, 64, NULL, true,                        \
         "Blobs and ranges that are fetched at the same time on this node, by all pulls together; " \
-        "a pull that gets none waits for one. What comes in one stream, as range_min says, is "    \
-        "not "                                                                                     \
-        "broken off before the registry has shown that it would go on.")                           \
+        "a pull that gets none waits for one. What comes in one stream, as range_min says, "       \
+        "is not broken off before the registry has shown that it would go on.")                    \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull. A tar layer that is decoded takes up to 7 MiB and the window of "    \
         "its "                                                                                     \

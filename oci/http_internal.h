@@ -13,7 +13,8 @@ struct Http {
     sd_event_source *timer; /* libcurl's timeout */
     sd_event_source *work;  /* does what had to wait because libcurl was running */
     char *ca_pem;           /* until a server is to be verified; NULL: there are no trusted CAs */
-    Trust *trust;           /* from then on */
+    Trust *trust;           /* from then on; or NULL, when they cannot be read, for this reason */
+    Err trust_err;
     char *user_agent;
     unsigned stall_seconds;
     bool has_proxy;   /* connections go to a proxy: its address says nothing of the host */

@@ -163,7 +163,7 @@ static CURLcode ssl_ctx_callback(_unused_ CURL *easy, void *ssl_ctx, void *arg) 
     Http *h = arg;
 
     if (h->ca_pem) {
-        if (trust_new(&h->trust, h->ca_pem, NULL) < 0)
+        if (trust_new(&h->trust, h->ca_pem, &h->trust_err) < 0)
             return CURLE_SSL_CACERT_BADFILE;
         free(TAKE_PTR(h->ca_pem));
     }
@@ -344,9 +344,6 @@ static const char *result_advice(const HttpTransfer *t) {
     case CURLE_PEER_FAILED_VERIFICATION:
         return "; the registry's CA must be in its ca_file in the configuration, or among the "
                "system's";
-    case CURLE_SSL_CACERT_BADFILE:
-        return "; its ca_file in the configuration, or the system's CAs, are damaged or no "
-               "certificates in PEM";
     case CURLE_SSL_CONNECT_ERROR:
     case CURLE_UNSUPPORTED_PROTOCOL:
         return "; if it does not speak TLS, it needs plain_http in the configuration";
@@ -384,6 +381,12 @@ int transfer_result(const HttpTransfer *t, Err *err) {
         return err_errnum(err, t->r, "ended");
     if (t->code == CURLE_OK)
         return 0;
+    if (t->code == CURLE_SSL_CACERT_BADFILE) /* libcurl has but that our callback failed */
+        return err_set(
+            err, result_errno(t),
+            "%.300s; these are the system's, and then those of the registry's ca_file in "
+            "the configuration",
+            t->http->trust_err.text);
     (void)snprintf(text, sizeof(text), "%s",
                    t->curl_text[0] ? t->curl_text : curl_easy_strerror(t->code));
     for (char *c = text; *c; c++)

@@ -47,8 +47,9 @@ uint64_t layer_job_resumed(const LayerJob *j);
  * it has a file; of a tar about those of files that are not proved yet, and of the one that is
  * being written. */
 uint64_t layer_job_ahead(const LayerJob *j);
-/* In `done`: see fetch_is_composed(). */
+/* See fetch_is_resting(). */
 bool layer_job_is_resting(const LayerJob *j);
+/* In `done`: see fetch_is_composed(). */
 bool layer_job_is_composed(const LayerJob *j);
 /* Of a tar layer: did it go on where another worker was? */
 bool layer_job_is_restored(const LayerJob *j);

@@ -173,5 +173,6 @@ TEST(trust_wants_certificates) {
     }
     s = ask(damaged, &root, NULL);
     ASSERT_EQ(s.r, -EPROTO);
+    ASSERT_STRSTR(s.err.text, "certificate 2 of the trusted CAs is damaged");
     ASSERT_STRSTR(s.err.text, "ca_file");
 }
