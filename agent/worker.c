@@ -38,7 +38,8 @@ struct Worker {
     Inbox *inbox;
     WorkerStderr *messages;
     Metrics *metrics;
-    int fd; /* our end of the socketpair */
+    int fd;        /* our end of the socketpair */
+    int folder_fd; /* goes with the job; then -EBADF */
     pid_t pid;
     sd_event_source *io, *child, *exit_timer, *watchdog;
     uint64_t patience_usec; /* for the next word */
@@ -81,6 +82,7 @@ pid_t worker_release(Worker *w) {
     (void)sd_event_source_disable_unref(w->child); /* does not reap what it did not see ending */
     (void)worker_stderr_free(w->messages);
     (void)safe_close(w->fd);
+    (void)safe_close(w->folder_fd);
     if (w->out.data)
         explicit_bzero(w->out.data, w->out.alloc);
     buf_done(&w->out);
@@ -170,9 +172,32 @@ static int watch(Worker *w) {
     return sd_event_source_set_io_events(w->io, events);
 }
 
+/* The folder goes with the first byte (SCM_RIGHTS, unix(7)). */
+static ssize_t send_some(Worker *w) {
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = { 0 };
+    struct iovec iov = { w->out.data, w->out.len };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct cmsghdr *c;
+    ssize_t n;
+
+    if (w->folder_fd >= 0) {
+        m.msg_control = control;
+        m.msg_controllen = sizeof(control);
+        c = CMSG_FIRSTHDR(&m);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &w->folder_fd, sizeof(int));
+    }
+    n = sendmsg(w->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n > 0)
+        w->folder_fd = safe_close(w->folder_fd);
+    return n;
+}
+
 static void flush(Worker *w) {
     while (w->out.len > 0 && !w->closed) {
-        ssize_t n = send(w->fd, w->out.data, w->out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+        ssize_t n = send_some(w);
         if (n < 0)
             break; /* EAGAIN: later; others: the end shows by reading and by SIGCHLD */
         explicit_bzero(w->out.data, (size_t)n);
@@ -365,26 +390,19 @@ void worker_limits(Worker *w, const WorkerLimits *limits) {
 }
 
 static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
-    _cleanup_close_ int theirs = -EBADF, pipe_write = -EBADF, pipe_read = -EBADF;
-    int pair[2], ends[2], r;
+    WorkerProcess process;
+    int r = worker_spawn(&process, o->program, err);
 
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
-        return err_errno(err, "cannot make a socket for the pull worker");
-    w->fd = pair[0];
-    theirs = pair[1];
-    if (pipe2(ends, O_CLOEXEC) < 0)
-        return err_errno(err, "cannot make a pipe for the pull worker");
-    pipe_read = ends[0];
-    pipe_write = ends[1];
-    if (fcntl(pipe_read, F_SETFL, O_NONBLOCK) < 0)
-        return err_errno(err, "cannot prepare a pipe for the pull worker");
-    r = worker_stderr_new(&w->messages, w->event, TAKE_FD(pipe_read), o->label, o->pull, err);
-    if (r >= 0)
-        r = worker_spawn(&w->pid, &(SpawnOptions){ o->program, theirs, o->ingest_fd, pipe_write },
-                         err);
-    if (r >= 0)
-        metrics_add(o->metrics, METRIC_WORKERS, METRIC_NO_LABEL, 1);
-    return r;
+    if (r < 0)
+        return r;
+    w->pid = process.pid;
+    w->fd = process.socket_fd;
+    metrics_add(o->metrics, METRIC_WORKERS, METRIC_NO_LABEL, 1);
+    r = worker_stderr_new(&w->messages, w->event, process.messages_fd, o->label, o->pull, err);
+    if (r < 0)
+        return r;
+    w->folder_fd = fcntl(o->ingest_fd, F_DUPFD_CLOEXEC, 0);
+    return w->folder_fd < 0 ? err_errno(err, "cannot give the pull worker its folder") : 0;
 }
 
 int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
@@ -392,7 +410,7 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
     int r;
 
-    w->fd = -EBADF;
+    w->fd = w->folder_fd = -EBADF;
     w->event = sd_event_ref(o->event);
     w->handlers = o->handlers;
     w->metrics = o->metrics;

@@ -35,9 +35,7 @@ typedef struct WorkerOptions {
 /* The worker beside this program (build tree), or in MC_LIBEXECDIR.  The caller frees it. */
 char *worker_find_program(void) _must_check_;
 
-/* Starts it, with the socket as descriptor 3, its folder as 4, stderr to our log, and no
- * environment but proxies. Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
- * -ENOMEM. */
+/* Starts it, and gives it its job and its folder.  Errors: those of worker_spawn(). */
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
 /* What inbox_plan() and inbox_raise_room() take. */
 typedef struct WorkerPlan {

@@ -6,11 +6,11 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/socket.h>
 
 enum {
     WORKER_SOCKET_FD = 3,
-    WORKER_INGEST_FD = 4,
-    WORKER_FD_END = 5,
+    WORKER_FD_END = 4,
     FD_ABOVE =
         16, /* copies of what is handed over start here, so that no dup2() hits one of them */
 };
@@ -38,17 +38,15 @@ static void free_environment(char ***env) {
     free(*env);
 }
 
-static int add_actions(posix_spawn_file_actions_t *actions, const int fds[static 3]) {
+static int add_actions(posix_spawn_file_actions_t *actions, int socket_fd, int stderr_fd) {
     int r = posix_spawn_file_actions_addopen(actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
 
     if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, fds[2], STDOUT_FILENO);
+        r = posix_spawn_file_actions_adddup2(actions, stderr_fd, STDOUT_FILENO);
     if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, fds[2], STDERR_FILENO);
+        r = posix_spawn_file_actions_adddup2(actions, stderr_fd, STDERR_FILENO);
     if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, fds[0], WORKER_SOCKET_FD);
-    if (r == 0)
-        r = posix_spawn_file_actions_adddup2(actions, fds[1], WORKER_INGEST_FD);
+        r = posix_spawn_file_actions_adddup2(actions, socket_fd, WORKER_SOCKET_FD);
     if (r == 0)
         r = posix_spawn_file_actions_addclosefrom_np(actions, WORKER_FD_END);
     return r;
@@ -70,7 +68,7 @@ static int set_attributes(posix_spawnattr_t *attributes) {
     return r;
 }
 
-static int spawn(pid_t *ret, const char *program, const int fds[static 3]) {
+static int spawn(pid_t *ret, const char *program, int socket_fd, int stderr_fd) {
     _cleanup_(free_environment) char **env = make_environment();
     char *argv[] = { xstrdup(program), NULL };
     posix_spawn_file_actions_t actions;
@@ -79,7 +77,7 @@ static int spawn(pid_t *ret, const char *program, const int fds[static 3]) {
 
     (void)posix_spawn_file_actions_init(&actions); /* both cannot fail in glibc */
     (void)posix_spawnattr_init(&attributes);
-    r = add_actions(&actions, fds);
+    r = add_actions(&actions, socket_fd, stderr_fd);
     if (r == 0)
         r = set_attributes(&attributes);
     if (r == 0)
@@ -90,24 +88,51 @@ static int spawn(pid_t *ret, const char *program, const int fds[static 3]) {
     return -r;
 }
 
-int worker_spawn(pid_t *ret, const SpawnOptions *options, Err *err) {
-    const int given[] = { options->socket_fd, options->ingest_fd, options->stderr_fd };
-    int fds[] = { -EBADF, -EBADF, -EBADF };
-    int r = 0;
+/* Above all that is to be replaced in the child. */
+static int move_up(int *fd) {
+    int high = fcntl(*fd, F_DUPFD_CLOEXEC, FD_ABOVE);
 
-    for (size_t i = 0; r == 0 && i < ELEMENTSOF(fds); i++) {
-        fds[i] = fcntl(given[i], F_DUPFD_CLOEXEC, FD_ABOVE);
-        if (fds[i] < 0)
-            r = err_errno(err, "cannot start %s", options->program);
-    }
-    if (r == 0) {
-        r = spawn(ret, options->program, fds);
+    safe_close(*fd);
+    *fd = high;
+    return high < 0 ? -errno : 0;
+}
+
+static int make_ends(WorkerProcess *p, int *ret_socket, int *ret_stderr) {
+    int pair[2], ends[2], r;
+
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+        return -errno;
+    p->socket_fd = pair[0];
+    *ret_socket = pair[1];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return -errno;
+    p->messages_fd = ends[0];
+    *ret_stderr = ends[1];
+    if (fcntl(p->messages_fd, F_SETFL, O_NONBLOCK) < 0)
+        return -errno;
+    r = move_up(ret_socket);
+    return r < 0 ? r : move_up(ret_stderr);
+}
+
+int worker_spawn(WorkerProcess *ret, const char *program, Err *err) {
+    _cleanup_close_ int socket_fd = -EBADF, stderr_fd = -EBADF;
+    WorkerProcess p = WORKER_PROCESS_NONE;
+    int r = make_ends(&p, &socket_fd, &stderr_fd);
+
+    if (r < 0) {
+        r = err_errnum(err, r, "cannot make a socket and a pipe for the pull worker");
+    } else {
+        r = spawn(&p.pid, program, socket_fd, stderr_fd);
         if (r < 0)
             r = err_errnum(err, r,
                            "cannot start the pull worker %s; is modelcached installed completely?",
-                           options->program);
+                           program);
     }
-    for (size_t i = 0; i < ELEMENTSOF(fds); i++)
-        safe_close(fds[i]);
-    return r;
+    if (r < 0) {
+        safe_close(p.socket_fd);
+        safe_close(p.messages_fd);
+        return r;
+    }
+    *ret = p;
+    return 0;
 }

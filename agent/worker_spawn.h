@@ -7,12 +7,15 @@
 
 #include <sys/types.h>
 
-typedef struct SpawnOptions {
-    const char *program;
-    int socket_fd; /* becomes 3; borrowed */
-    int ingest_fd; /* becomes 4; borrowed */
-    int stderr_fd; /* becomes 2; borrowed */
-} SpawnOptions;
+/* Waits for its job. */
+typedef struct WorkerProcess {
+    pid_t pid;       /* also of its process group; 0: there is none */
+    int socket_fd;   /* our end */
+    int messages_fd; /* what it writes to stderr comes here; does not block */
+} WorkerProcess;
+#define WORKER_PROCESS_NONE ((WorkerProcess){ 0, -EBADF, -EBADF })
 
-/* Errors: as posix_spawn(3). */
-int worker_spawn(pid_t *ret, const SpawnOptions *options, Err *err) _must_check_;
+/* With the other end of the socket as descriptor 3, and no environment but proxies.  The caller
+ * ends and waits for it.  Errors: -ENOENT the program is missing; -EACCES; -EMFILE, -EAGAIN,
+ * -ENOMEM. */
+int worker_spawn(WorkerProcess *ret, const char *program, Err *err) _must_check_;

@@ -24,6 +24,7 @@ typedef struct Outgoing {
 
 struct Channel {
     int fd;
+    int passed_fd; /* that came with what was read, or -EBADF */
     sd_event_source *source;
     ChannelMessage on_message;
     ChannelClosed on_closed;
@@ -39,6 +40,7 @@ void channel_new(Channel **ret, int fd) {
     Channel *c = xnew(Channel);
 
     c->fd = fd;
+    c->passed_fd = -EBADF;
     c->in = BUF_INIT(CHANNEL_LENGTH_BYTES + LIMIT_WORKER_MESSAGE_BYTES + READ_STEP);
     *ret = c;
 }
@@ -68,6 +70,7 @@ Channel *channel_free(Channel *c) {
         outgoing_pop(c);
     (void)sd_event_source_disable_unref(c->source);
     (void)safe_close(c->fd);
+    (void)safe_close(c->passed_fd);
     buf_done(&c->in);
     free(c);
     return NULL;
@@ -118,6 +121,23 @@ static int take(Channel *c, ToWorker **ret, Err *err) {
     return 1;
 }
 
+/* As recv(2); one descriptor that comes with the bytes is kept (SCM_RIGHTS, unix(7)). */
+static ssize_t receive(Channel *c, void *to, size_t n, int flags) {
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
+    struct iovec iov = { to, n };
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)
+    };
+    ssize_t got = recvmsg(c->fd, &m, flags | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *cmsg = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
+
+    if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS) {
+        safe_close(c->passed_fd);
+        memcpy(&c->passed_fd, CMSG_DATA(cmsg), sizeof(int));
+    }
+    return got;
+}
+
 /* Reads what there is: 1, or 0 when nothing is there now. */
 static int fill(Channel *c, int flags, Err *err) {
     uint8_t *to;
@@ -127,7 +147,7 @@ static int fill(Channel *c, int flags, Err *err) {
     if (r < 0)
         return err_errnum(err, r, "cannot read from the daemon");
     do
-        n = recv(c->fd, to, READ_STEP, flags);
+        n = receive(c, to, READ_STEP, flags);
     while (n < 0 && errno == EINTR);
     if (n < 0 && errno == EAGAIN)
         return 0;
@@ -139,16 +159,18 @@ static int fill(Channel *c, int flags, Err *err) {
     return 1;
 }
 
-int channel_receive(Channel *c, ToWorker **ret, Err *err) {
-    for (;;) {
-        int r = take(c, ret, err);
+int channel_receive(Channel *c, ToWorker **ret, int *ret_fd, Err *err) {
+    int r = take(c, ret, err);
 
-        if (r != 0)
-            return r < 0 ? r : 0;
+    while (r == 0) {
         r = fill(c, 0, err);
-        if (r < 0)
-            return r;
+        if (r >= 0)
+            r = take(c, ret, err);
     }
+    if (r < 0)
+        return r;
+    *ret_fd = TAKE_FD(c->passed_fd);
+    return 0;
 }
 
 /* The next piece of a file that is to leave. */

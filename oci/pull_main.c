@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pull_main: modelcached-pull, the process of one pull: started by the daemon with a socket (fd 3)
- * and a folder (fd 4). */
+/* pull_main: modelcached-pull, the process of one pull: started by the daemon with a socket (fd 3),
+ * over which its job comes, with a folder. */
 #include "base/log.h"
 #include "oci/pull.h"
 #include "oci/pull_setup.h"
@@ -14,7 +14,6 @@
 #include <sys/syscall.h>
 
 #define SOCKET_FD  3
-#define DIR_FD     4
 #define RETRY_USEC (500 * USEC_PER_MSEC)
 #define EXIT_USAGE 2
 
@@ -23,35 +22,35 @@ typedef Modelcached__Worker__ToWorker ToWorker;
 
 typedef struct Worker {
     Channel *channel;
-    ToWorker *job; /* whose message is a Job */
+    ToWorker *job; /* whose message is a Job … */
+    int dir_fd;    /* … and its folder */
     PullSetup setup;
     Pull *pull;
 } Worker;
 
-/* The daemon's two descriptors, and nothing else that was left open. */
+/* The daemon's descriptor, and nothing else that was left open. */
 static int check_descriptors(Err *err) {
-    struct stat socket, dir;
+    struct stat socket;
 
-    if (fstat(SOCKET_FD, &socket) < 0 || !S_ISSOCK(socket.st_mode) || fstat(DIR_FD, &dir) < 0 ||
-        !S_ISDIR(dir.st_mode))
+    if (fstat(SOCKET_FD, &socket) < 0 || !S_ISSOCK(socket.st_mode))
         return err_set(err, -EINVAL,
-                       "modelcached-pull is started by modelcached, with a socket as descriptor 3 "
-                       "and a directory as 4; "
+                       "modelcached-pull is started by modelcached, with a socket as descriptor 3; "
                        "to pull by hand use cache-ctl pull");
-    (void)syscall(SYS_close_range, DIR_FD + 1, ~0U,
+    (void)syscall(SYS_close_range, SOCKET_FD + 1, ~0U,
                   0); /* before Linux 5.9: the daemon opens all with O_CLOEXEC */
     (void)fcntl(SOCKET_FD, F_SETFD, FD_CLOEXEC);
-    (void)fcntl(DIR_FD, F_SETFD, FD_CLOEXEC);
     return 0;
 }
 
 static int receive_job(Worker *w, Err *err) {
-    int r = channel_receive(w->channel, &w->job, err);
+    int r = channel_receive(w->channel, &w->job, &w->dir_fd, err);
+    struct stat dir;
 
     if (r < 0)
         return r;
-    if (w->job->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB)
-        return err_set(err, -EPROTO, "the daemon's first message is no job");
+    if (w->job->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB ||
+        fstat(w->dir_fd, &dir) < 0 || !S_ISDIR(dir.st_mode))
+        return err_set(err, -EPROTO, "the daemon's first message is no job with a folder");
     if (w->job->job->debug)
         log_set_level(LOG_DEBUG);
     return 0;
@@ -123,7 +122,7 @@ static int run_pull(Worker *w, Err *err) {
         .ring = w->setup.ring,
         .pool = w->setup.pool,
         .decoders = w->setup.decoders,
-        .dir_fd = DIR_FD,
+        .dir_fd = w->dir_fd,
         .connections = w->setup.connections,
         .transfers = w->setup.transfers,
         .n_buffers = w->setup.n_buffers,
@@ -150,7 +149,7 @@ static int run(Worker *w, Err *err) {
 
     if (r < 0)
         return r;
-    r = pull_setup(&w->setup, w->job->job, DIR_FD, err);
+    r = pull_setup(&w->setup, w->job->job, w->dir_fd, err);
     if (r < 0)
         return r;
     say_hello(w);
@@ -158,7 +157,7 @@ static int run(Worker *w, Err *err) {
 }
 
 int main(int argc, char **argv) {
-    Worker w = { 0 };
+    Worker w = { .dir_fd = -EBADF };
     Err err;
     int r;
 

@@ -53,12 +53,22 @@ _unused_ static void fake_send(const FakeMessage *m) {
         fake_send(&_message_);                                    \
     } while (0)
 
+/* The folder that comes with the first message becomes 4. */
 _unused_ static Modelcached__Worker__ToWorker *fake_read(void) {
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))];
     uint8_t head[4], *bytes;
+    struct iovec iov = { head, 4 };
+    struct msghdr m = { NULL, 0, &iov, 1, control, sizeof(control), 0 };
     size_t n;
+    int fd;
 
-    if (recv(3, head, 4, MSG_WAITALL) != 4)
+    if (recvmsg(3, &m, MSG_WAITALL) != 4)
         _exit(8);
+    if (CMSG_FIRSTHDR(&m)) {
+        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fd));
+        if (fd != 4 && (dup2(fd, 4) < 0 || close(fd) < 0))
+            _exit(8);
+    }
     n = (size_t)head[0] | (size_t)head[1] << 8 | (size_t)head[2] << 16 | (size_t)head[3] << 24;
     bytes = xnew_n(uint8_t, n + 1);
     if (n > 0 && recv(3, bytes, n, MSG_WAITALL) != (ssize_t)n)

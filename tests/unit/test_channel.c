@@ -8,6 +8,7 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 typedef struct Seen {
     unsigned messages;
@@ -84,8 +85,24 @@ TEST(messages_come_whole_whatever_the_pieces) {
     ASSERT_EQ(seen.closed, -ECANCELED);
 }
 
-TEST(receive_waits_for_one_message) {
-    int fds[2];
+/* Two bytes come before the others, and with them a descriptor. */
+static void send_with(int fd, const uint8_t *frame, size_t n, int passed) {
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof(int))] = { 0 };
+    struct iovec iov = { (void *)(uintptr_t)frame, 2 };
+    struct msghdr m = { NULL, 0, &iov, 1, control, sizeof(control), 0 };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(sizeof(int));
+    memcpy(CMSG_DATA(c), &passed, sizeof(int));
+    ASSERT_EQ(sendmsg(fd, &m, 0), 2);
+    ASSERT_EQ(send(fd, frame + 2, n - 2, 0), (ssize_t)n - 2);
+}
+
+TEST(receive_waits_for_one_message_and_what_comes_with_it) {
+    int fds[2], got = -EBADF;
+    struct stat here, there;
     _cleanup_(channel_freep) Channel *c = NULL;
     Modelcached__Worker__ToWorker *message;
     size_t n;
@@ -94,12 +111,21 @@ TEST(receive_waits_for_one_message) {
 
     ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
     channel_new(&c, fds[0]);
-    ASSERT_EQ(send(fds[1], frame, n, 0), (ssize_t)n);
-    ASSERT_OK(channel_receive(c, &message, &err));
+    send_with(fds[1], frame, n, fds[1]);
+    ASSERT_OK(channel_receive(c, &message, &got, &err));
     ASSERT_EQ(message->plan->fetch[0], 7);
     modelcached__worker__to_worker__free_unpacked(message, NULL);
+    ASSERT_OK(fstat(fds[1], &here));
+    ASSERT_OK(fstat(got, &there));
+    ASSERT_EQ(here.st_ino, there.st_ino);
+    ASSERT_EQ(fcntl(got, F_GETFD), FD_CLOEXEC);
+    ASSERT_OK(close(got));
+    ASSERT_EQ(send(fds[1], frame, n, 0), (ssize_t)n);
+    ASSERT_OK(channel_receive(c, &message, &got, &err));
+    modelcached__worker__to_worker__free_unpacked(message, NULL);
+    ASSERT_EQ(got, -EBADF);
     ASSERT_OK(close(fds[1]));
-    ASSERT_ERR(channel_receive(c, &message, &err), -ECANCELED);
+    ASSERT_ERR(channel_receive(c, &message, &got, &err), -ECANCELED);
 }
 
 TEST(nonsense_is_an_error) {

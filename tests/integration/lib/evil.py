@@ -40,7 +40,13 @@ class Worker:
     def __init__(self, pb):
         self.pb = pb
         self.socket = socket.socket(fileno=SOCKET_FD)
+        self._folder()
         self.job = self.receive().job
+
+    def _folder(self):
+        """What comes with the first message becomes FOLDER_FD."""
+        _, (folder, *_), _, _ = socket.recv_fds(self.socket, 1, 1, socket.MSG_PEEK)
+        os.dup2(folder, FOLDER_FD)
 
     def receive(self):
         size = struct.unpack("<I", self.exactly(4))[0]

@@ -42,25 +42,24 @@ class Worker:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(60)
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self.process = self._spawn(program, theirs.fileno(), directory)
-        os.close(directory)
+        self.process = self._spawn(program, theirs.fileno())
         theirs.close()
-        self.send(pb.ToWorker(job=job))
+        self.send(pb.ToWorker(job=job), [directory])
+        os.close(directory)
 
-    def _spawn(self, program, sock, directory):
+    def _spawn(self, program, sock):
         def arrange():
             if self.no_uring:
                 refuse_io_uring()
-            first, second = os.dup(sock), os.dup(directory)
-            high = [os.dup2(first, 100), os.dup2(second, 101)]
-            os.dup2(high[0], 3)
-            os.dup2(high[1], 4)
+            os.dup2(os.dup2(sock, 100), 3)
 
         return subprocess.Popen([program], preexec_fn=arrange, close_fds=False)
 
-    def send(self, message):
+    def send(self, message, descriptors=()):
         data = message.SerializeToString()
-        self.socket.sendall(struct.pack("<I", len(data)) + data)
+        data = struct.pack("<I", len(data)) + data
+        sent = socket.send_fds(self.socket, [data], descriptors) if descriptors else 0
+        self.socket.sendall(data[sent:])
 
     def plan(self, *layers, more=False):
         """Asks for these layers, by default all; all that were asked for may bring .content_max bytes."""
