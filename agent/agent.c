@@ -34,7 +34,7 @@ struct Agent {
     Pool *pool, *bulk, *checks;
     EventLog *events;
     PullOptions *pull_options;
-    char *worker_program;
+    Standby *standby;
     Puller *puller;
     BackendParts parts;
     Backend backend;
@@ -169,12 +169,14 @@ static void on_pull_event(void *arg, const StoreEvent *event) {
 }
 
 static void start_puller(Agent *a) {
-    a->worker_program = worker_find_program();
+    _cleanup_free_ char *program = worker_find_program();
+
+    standby_new(&a->standby, a->event, program);
     puller_new(&a->puller, &(PullerOptions){ .event = a->event,
                                              .store = a->store,
                                              .pool = a->pool,
                                              .bulk = a->bulk,
-                                             .worker_program = a->worker_program,
+                                             .standby = a->standby,
                                              .options = a->pull_options,
                                              .on_event = on_pull_event,
                                              .arg = a,
@@ -364,13 +366,15 @@ static void say_ready(Agent *a) {
 static void on_probed(void *arg, int r) {
     Agent *a = arg;
 
-    (void)r; /* as say_ready() says */
-    if (!a->stopping)
-        say_ready(a);
+    if (a->stopping)
+        return;
+    if (r >= 0)
+        standby_prepare(a->standby, 0, a->pull_options->standby_usec);
+    say_ready(a); /* without a worker, too */
 }
 
 int agent_run(Agent *a, Err *err) {
-    FeatureProbeOptions probe = { a->event,        a->store,     a->pool,   a->worker_program,
+    FeatureProbeOptions probe = { a->event,        a->store,     a->pool,   a->standby,
                                   a->pull_options, &a->features, on_probed, a };
     int r = feature_probe_new(&a->probe, &probe);
 
@@ -397,6 +401,7 @@ Agent *agent_free(Agent *a) {
     (void)pool_free(a->pool); /* last: what ends in the others is told by it */
     (void)observe_free(a->observe);
     (void)puller_free(a->puller);
+    (void)standby_free(a->standby);
     (void)event_log_free(a->events);
     (void)trim_free(a->trim);
     (void)store_close(a->store);
@@ -407,7 +412,6 @@ Agent *agent_free(Agent *a) {
     (void)sd_event_source_disable_unref(a->stop_timer);
     (void)sd_event_unref(a->event);
     (void)config_free(a->config);
-    free(a->worker_program);
     free(a);
     return NULL;
 }

@@ -84,7 +84,7 @@ static int start_worker(FeatureProbe *p, int folder_fd, Err *err) {
     Modelcached__Worker__Job job = MODELCACHED__WORKER__JOB__INIT;
     WorkerOptions options = {
         .event = p->o.event,
-        .program = p->o.program,
+        .standby = p->o.standby,
         .label = FOLDER,
         .ingest_fd = folder_fd,
         .job = &job,

@@ -13,7 +13,7 @@ typedef struct FeatureProbeOptions {
     sd_event *event;
     Store *store; /* borrowed; the worker gets a folder as a pull does */
     Pool *pool;   /* borrowed */
-    const char *program;
+    Standby *standby;
     const PullOptions *pull;
     FeatureList *list; /* borrowed; filled */
     /* Once: r < 0 when no worker can run. */

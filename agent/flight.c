@@ -250,7 +250,7 @@ static int start_worker(Flight *p, Err *err) {
     };
     WorkerOptions options = {
         .event = p->context->event,
-        .program = p->context->worker_program,
+        .standby = p->context->standby,
         .label = p->reference_text,
         .pull = p->id,
         .metrics = p->context->metrics,

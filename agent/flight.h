@@ -29,7 +29,7 @@ typedef struct FlightContext {
     sd_event *event;
     Store *store;
     Pool *pool;
-    const char *worker_program;
+    Standby *standby;
     Shares *shares;
     Metrics *metrics; /* NULL: nothing is counted */
     /* Bytes that all running pulls but one together still have to write. */

@@ -112,6 +112,7 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->stall_seconds = seconds_of(config->pull_stall_timeout);
     o->give_up_seconds = seconds_of(config->pull_give_up);
     o->background_bandwidth = config->pull_background_bandwidth;
+    o->standby_usec = config->pull_standby;
     o->page_cache = config->pull_page_cache;
     o->access_check = access_check(config->access_check, ACCESS_CHECK_IF_NOT_GRANTED);
     o->access_open = streq(config->access_unreachable, "allow");

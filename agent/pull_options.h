@@ -34,6 +34,7 @@ typedef struct PullOptions {
     uint64_t memory_bytes;         /* of one pull */
     uint64_t range_min_bytes;      /* of registries that are not listed; 0: never */
     uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
+    uint64_t standby_usec;         /* a worker stays ready for so long after a pull; 0: none does */
     bool page_cache;
     AccessCheck access_check;      /* of registries that are not listed */
     bool access_open;              /* what is stored is given when a registry cannot be asked */

@@ -11,6 +11,8 @@
 
 /* What a request that is past its deadline waits for the registry's word. */
 #define LATE_USEC (10 * USEC_PER_SEC)
+/* When a pull ends, a pod may be about to start, or the next pull has its turn: that goes first. */
+#define STANDBY_AFTER_USEC (100 * USEC_PER_MSEC)
 
 /* One pull and those who wait for it. */
 typedef struct Entry {
@@ -53,7 +55,6 @@ struct EnsureTicket {
 struct Puller {
     FlightContext context;
     Pool *pool; /* of lookups; the context has that of pulls */
-    char *worker_program;
     PullOptions *options;
     Report report;
     Entry **entries; /* oldest first */
@@ -77,14 +78,19 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
+/* Another pull may follow. */
+static void prepare_standby(const Puller *p) {
+    if (!p->stopping)
+        standby_prepare(p->context.standby, STANDBY_AFTER_USEC, p->options->standby_usec);
+}
+
 void puller_new(Puller **ret, const PullerOptions *o) {
     Puller *p = xnew(Puller);
 
-    p->worker_program = xstrdup(o->worker_program);
     p->context = (FlightContext){ .event = sd_event_ref(o->event),
                                   .store = o->store,
                                   .pool = o->bulk,
-                                  .worker_program = p->worker_program,
+                                  .standby = o->standby,
                                   .shares = shares_new(),
                                   .metrics = o->metrics,
                                   .promised = promised,
@@ -102,6 +108,7 @@ void puller_set_options(Puller *p, PullOptions *options) {
     p->options = pull_options_ref(options);
     (void)pull_options_unref(old);
     schedule(p);
+    prepare_standby(p);
 }
 
 Puller *puller_free(Puller *p) {
@@ -112,7 +119,6 @@ Puller *puller_free(Puller *p) {
     (void)shares_free(p->context.shares);
     (void)sd_event_unref(p->context.event);
     free(p->entries);
-    free(p->worker_program);
     free(p);
     return NULL;
 }
@@ -358,6 +364,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     }
     entry_free(f);
     schedule(p);
+    prepare_standby(p);
     check_stopped(p);
 }
 

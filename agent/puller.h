@@ -9,13 +9,13 @@
 typedef struct Puller Puller;
 
 typedef struct PullerOptions {
-    sd_event *event;            /* a reference is kept; SIGCHLD must be blocked */
-    Store *store;               /* borrowed; outlives the pool */
-    Pool *pool;                 /* looks into the store; borrowed; free it before the puller */
-    Pool *bulk;                 /* the same for the works of pulls, which take long; free it before
-                                   `pool` */
-    const char *worker_program; /* copied */
-    PullOptions *options;       /* a reference is kept */
+    sd_event *event;      /* a reference is kept; SIGCHLD must be blocked */
+    Store *store;         /* borrowed; outlives the pool */
+    Pool *pool;           /* looks into the store; borrowed; free it before the puller */
+    Pool *bulk;           /* the same for the works of pulls, which take long; free it before
+                             `pool` */
+    Standby *standby;     /* borrowed; outlives the puller */
+    PullOptions *options; /* a reference is kept */
     /* A pull began, was joined, succeeded, failed; for the history.  Strings are borrowed. */
     void (*on_event)(void *arg, const StoreEvent *event);
     void *arg;

@@ -2,7 +2,6 @@
 /* worker: one process modelcached-pull: started, spoken to over its socket, ended with its owner.
  */
 #include "agent/worker.h"
-#include "agent/worker_spawn.h"
 #include "agent/worker_stderr.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -391,7 +390,7 @@ void worker_limits(Worker *w, const WorkerLimits *limits) {
 
 static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
     WorkerProcess process;
-    int r = worker_spawn(&process, o->program, err);
+    int r = standby_take(o->standby, &process, err);
 
     if (r < 0)
         return r;

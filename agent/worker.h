@@ -5,6 +5,7 @@
 
 #include "agent/inbox.h"
 #include "agent/metrics.h"
+#include "agent/standby.h"
 #include "base/loop.h"
 #include "proto/worker.pb-c.h"
 
@@ -21,7 +22,7 @@ typedef struct WorkerHandlers {
 
 typedef struct WorkerOptions {
     sd_event *event;        /* a reference is kept; SIGCHLD must be blocked */
-    const char *program;    /* absolute path */
+    Standby *standby;       /* starts it; borrowed for the call */
     const char *label;      /* for log lines: the reference; copied */
     const char *pull;       /* the same: the id of the pull; NULL: none */
     Metrics *metrics;       /* borrowed; NULL: nothing is counted */
@@ -35,7 +36,8 @@ typedef struct WorkerOptions {
 /* The worker beside this program (build tree), or in MC_LIBEXECDIR.  The caller frees it. */
 char *worker_find_program(void) _must_check_;
 
-/* Starts it, and gives it its job and its folder.  Errors: those of worker_spawn(). */
+/* Starts it, or takes the one that stands by, and gives it its job and its folder.  Errors: those
+ * of worker_spawn(). */
 int worker_new(Worker **ret, const WorkerOptions *options, Err *err) _must_check_;
 /* What inbox_plan() and inbox_raise_room() take. */
 typedef struct WorkerPlan {

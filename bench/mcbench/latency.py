@@ -5,6 +5,7 @@ import shutil
 import time
 
 from lib.daemon import Daemon
+from lib.sandbox import wait_for
 from mcbench import inputs
 from mcbench.inputs import MIB
 
@@ -49,9 +50,11 @@ def run(bench, runs, scale, say):
     with bench.registry("plain") as registry:
         artifact = inputs.model(bench.work, [int(64 * MIB * scale)], 5)
         reference = registry.push(artifact, "bench/e", "v1")  # not latest, which is resolved again at each publish
-        daemon = Daemon(folder, [registry.config()], {"log": {"level": "info"}}, release=True)
+        settings = {"log": {"level": "info"}, "pull": {"standby": "1s"}}  # else the idle state takes a minute to come
+        daemon = Daemon(folder, [registry.config()], settings, release=True)
         daemon.start()
         try:
+            wait_for(lambda: not daemon.standby_pids(), "the end of the worker that stands by")
             time.sleep(0.5)
             idle = daemon.memory()
             pulled = daemon.ctl("pull", "--quiet", reference)

@@ -96,7 +96,7 @@ def job_fixture(module_work, registry):
     folder = os.path.join(module_work, "made")
     os.makedirs(folder)
     with running_daemon(os.path.join(module_work, "d"), [registry.config()], release=True,
-                        config={"log": {"level": "info"}}) as daemon:
+                        config={"log": {"level": "info"}, "pull": {"standby": "1s"}}) as daemon:
         yield Job(daemon, registry, folder)
 
 
@@ -125,7 +125,7 @@ def test_memory_while_pulling(job, show):
 
 def test_memory_when_idle(job, show):
     wait_idle(job.daemon)
-    rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < IDLE_RSS_MAX and now or None,
+    rss = wait_for(lambda: (now := job.daemon.memory()) < IDLE_RSS_MAX and now or None,
                    f"less than {IDLE_RSS_MAX} bytes", 10)
     show(f"RSS of the idle daemon: {rss / MIB:.1f} MiB")
 
@@ -143,7 +143,7 @@ def test_memory_when_idle_after_many_files(job, show, module_work):
         assert job.daemon.ctl(command, reference).code == 0
         peak = max(peak, memory_bytes(job.daemon.pid, "VmHWM"))
         wait_idle(job.daemon)
-        rss = wait_for(lambda: (now := memory_bytes(job.daemon.pid)) < IDLE_RSS_MAX and now or None,
+        rss = wait_for(lambda: (now := job.daemon.memory()) < IDLE_RSS_MAX and now or None,
                        f"less than {IDLE_RSS_MAX} bytes after {command}", 10)
         show(f"RSS of the idle daemon after {command} of {MANY_FILES} files: {rss / MIB:.1f} MiB (before "
              f"{before / MIB:.1f}, peak {peak / MIB:.1f})")

@@ -17,6 +17,7 @@ typedef struct AgentEnv {
     PullOptions *options;
     EventLog *events;
     Metrics *metrics;
+    Standby *standby;
     Puller *puller;
 } AgentEnv;
 
@@ -47,11 +48,12 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
     e->store = env_open(dir);
     event_log_new(&e->events, e->store, e->pool);
     metrics_new(&e->metrics);
+    standby_new(&e->standby, e->event, fake_program(dir));
     puller_new(&e->puller, &(PullerOptions){ .event = e->event,
                                              .store = e->store,
                                              .pool = e->pool,
                                              .bulk = e->pool,
-                                             .worker_program = fake_program(dir),
+                                             .standby = e->standby,
                                              .options = e->options,
                                              .on_event = agent_env_event,
                                              .arg = e,
@@ -62,6 +64,7 @@ _unused_ static void agent_env_done(AgentEnv *e) {
     puller_stop(e->puller, NULL, NULL);
     (void)pool_free(e->pool);
     (void)puller_free(e->puller);
+    (void)standby_free(e->standby);
     (void)event_log_free(e->events);
     (void)metrics_free(e->metrics);
     (void)store_close(e->store);

@@ -24,8 +24,7 @@ TEST(features_of_a_worker) {
     AgentEnv e;
 
     agent_env_init(&e, dir, NULL);
-    ASSERT_OK(feature_probe_new(&probe, &(FeatureProbeOptions){ e.event, e.store, e.pool,
-                                                                tmpdir_join(dir, "fake-worker"),
+    ASSERT_OK(feature_probe_new(&probe, &(FeatureProbeOptions){ e.event, e.store, e.pool, e.standby,
                                                                 e.options, &list, on_probed, &p }));
     agent_env_wait(&e, &p.done, 1);
     ASSERT_OK(p.r);
@@ -41,14 +40,16 @@ TEST(features_without_a_worker) {
     STORE_TEST_DIR(dir);
     FeatureList list = { 0 };
     FeatureProbe *probe = NULL;
+    Standby *standby;
     Probed p = { 0 };
     AgentEnv e;
 
     agent_env_init(&e, dir, NULL);
-    ASSERT_ERR(
-        feature_probe_new(&probe, &(FeatureProbeOptions){ e.event, e.store, e.pool, "/nonexistent",
-                                                          e.options, &list, on_probed, &p }),
-        -ENOENT);
+    standby_new(&standby, e.event, "/nonexistent");
+    ASSERT_ERR(feature_probe_new(&probe, &(FeatureProbeOptions){ e.event, e.store, e.pool, standby,
+                                                                 e.options, &list, on_probed, &p }),
+               -ENOENT);
+    standby = standby_free(standby);
     ASSERT_EQ(p.done, 0);
     ASSERT_EQ(list.n, 1);
     ASSERT_STREQ(list.items[0].name, "worker");

@@ -91,7 +91,7 @@ static bool fixture_open(Fixture *f, TmpDir *dir) {
     f->context = (FlightContext){ .event = f->e.event,
                                   .store = f->e.store,
                                   .pool = f->pool,
-                                  .worker_program = tmpdir_join(dir, "fake-worker"),
+                                  .standby = f->e.standby,
                                   .shares = f->shares,
                                   .metrics = f->e.metrics,
                                   .promised = promised,

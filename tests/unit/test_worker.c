@@ -10,7 +10,7 @@
 typedef struct Env {
     TmpDir *dir;
     sd_event *event;
-    const char *program;
+    Standby *standby;
     int r;
     bool ended;
     size_t n_features;
@@ -26,10 +26,11 @@ static void env_init(Env *e) {
     (void)sigaddset(&set, SIGCHLD);
     (void)sigprocmask(SIG_BLOCK, &set, NULL);
     ASSERT_OK(sd_event_new(&e->event));
-    e->program = fake_program(e->dir);
+    standby_new(&e->standby, e->event, fake_program(e->dir));
 }
 
 static void env_done(Env *e) {
+    (void)standby_free(e->standby);
     (void)sd_event_unref(e->event);
     (void)tmpdir_free(e->dir);
 }
@@ -52,7 +53,7 @@ static int start(Env *e, Worker **ret, const char *how, Err *err) {
     Modelcached__Worker__Job job = MODELCACHED__WORKER__JOB__INIT;
     WorkerOptions options = {
         .event = e->event,
-        .program = e->program,
+        .standby = e->standby,
         .label = how ? how : "probe",
         .ingest_fd = tmpdir_fd(e->dir),
         .patience_usec = e->patience_usec,
@@ -174,7 +175,8 @@ TEST(worker_program_that_is_missing) {
     Env e;
 
     env_init(&e);
-    e.program = "/nonexistent/modelcached-pull";
+    (void)standby_free(e.standby);
+    standby_new(&e.standby, e.event, "/nonexistent/modelcached-pull");
     ASSERT_ERR(start(&e, &w, "x", &err), -ENOENT);
     ASSERT_STRSTR(err.text,
                   "cannot start the pull worker /nonexistent/modelcached-pull; is modelcached "

@@ -198,21 +198,29 @@ class Daemon:
         assert result.code == 0, f"cache-ctl {' '.join(arguments)}: {result}"
         return json.loads(result.stdout)
 
-    def worker_pids(self):
-        """The pull workers that run now."""
-        found = []
+    def _pull_processes(self):
+        """{pid: what its descriptors are} of those that pull, or stand by for a pull."""
+        found = {}
         for pid in children(self.pid):
             try:
                 with open(f"/proc/{pid}/cmdline", "rb") as file:
                     if b"modelcached-pull" in file.read().split(b"\0")[0]:
-                        found.append(pid)
+                        found[pid] = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
             except (FileNotFoundError, ProcessLookupError):
                 pass
         return found
 
+    def worker_pids(self):
+        """The pull workers that have a folder to write to."""
+        return [pid for pid, names in self._pull_processes().items() if any("/ingest/" in name for name in names)]
+
+    def standby_pids(self):
+        """The others: they wait for a job."""
+        return [pid for pid, names in self._pull_processes().items() if not any("/ingest/" in name for name in names)]
+
     def memory(self, field="VmRSS"):
-        """RSS (VmHWM: peak) of the daemon and its workers together, in bytes."""
-        return sum(memory_bytes(pid, field) for pid in [self.pid, *self.worker_pids()])
+        """RSS (VmHWM: peak) of the daemon and of all that pull or stand by together, in bytes."""
+        return sum(memory_bytes(pid, field) for pid in [self.pid, *self._pull_processes()])
 
     def left_in_ingest(self):
         """What lies in the store's ingest/."""

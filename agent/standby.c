@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* standby: a worker's process that waits for its job, so that a pull which follows another need not
+ * wait for the start of one. */
+#include "agent/standby.h"
+#include "base/log.h"
+
+#include <signal.h>
+#include <sys/wait.h>
+
+struct Standby {
+    sd_event *event;
+    char *program;
+    WorkerProcess process;          /* or WORKER_PROCESS_NONE */
+    sd_event_source *child, *timer; /* the timer starts one, or ends the one that waits */
+    uint64_t keep_usec;
+};
+
+void standby_new(Standby **ret, sd_event *event, const char *program) {
+    Standby *s = xnew(Standby);
+
+    s->event = sd_event_ref(event);
+    s->program = xstrdup(program);
+    s->process = WORKER_PROCESS_NONE;
+    *ret = s;
+}
+
+/* It is somebody else's now. */
+static WorkerProcess let_go(Standby *s) {
+    WorkerProcess p = s->process;
+
+    s->child = sd_event_source_disable_unref(s->child); /* does not reap */
+    s->timer = sd_event_source_disable_unref(s->timer);
+    s->process = WORKER_PROCESS_NONE;
+    return p;
+}
+
+/* A process that has done nothing yet is gone at once. */
+static void end(Standby *s) {
+    WorkerProcess p = let_go(s);
+
+    if (p.pid > 0) {
+        (void)kill(-p.pid, SIGKILL); /* it may have ended by itself */
+        while (waitpid(p.pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+    }
+    safe_close(p.socket_fd);
+    safe_close(p.messages_fd);
+}
+
+Standby *standby_free(Standby *s) {
+    if (!s)
+        return NULL;
+    end(s);
+    (void)sd_event_unref(s->event);
+    free(s->program);
+    free(s);
+    return NULL;
+}
+
+/* The next pull starts its own, and says what is wrong if that ends, too. */
+static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
+    Standby *s = arg;
+
+    (void)source;
+    log_debug("the pull worker that stood by has ended with %d", si->si_status);
+    s->process.pid = 0; /* sd-event reaps it after this callback */
+    end(s);
+    return 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *arg);
+
+static int start(Standby *s, Err *err) {
+    int r = worker_spawn(&s->process, s->program, err);
+
+    if (r < 0)
+        return r;
+    r = sd_event_add_child(s->event, &s->child, s->process.pid, WEXITED, on_child, s);
+    if (r >= 0)
+        r = loop_timer_after(s->event, &s->timer, s->keep_usec, on_timer, s);
+    if (r < 0)
+        end(s);
+    return r < 0 ? err_errnum(err, r, "cannot watch the pull worker that stands by") : 0;
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *arg) {
+    Standby *s = arg;
+    Err err = { "" };
+    int r = 0;
+
+    (void)source;
+    (void)usec;
+    if (s->process.pid > 0)
+        end(s);
+    else
+        r = start(s, &err);
+    if (r < 0) /* the next pull tries it again, and tells */
+        log_debug("%s", err_text(&err, r));
+    return 0;
+}
+
+void standby_prepare(Standby *s, uint64_t after_usec, uint64_t keep_usec) {
+    s->keep_usec = keep_usec;
+    if (keep_usec == 0)
+        end(s);
+    else if (loop_timer_after(s->event, &s->timer, s->process.pid > 0 ? keep_usec : after_usec,
+                              on_timer, s) < 0)
+        log_debug("no pull worker stands by: there is no timer");
+}
+
+static bool is_alive(pid_t pid) {
+    siginfo_t si = { 0 };
+
+    return pid > 0 && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           si.si_pid == 0;
+}
+
+int standby_take(Standby *s, WorkerProcess *ret, Err *err) {
+    if (is_alive(s->process.pid)) {
+        *ret = let_go(s);
+        return 0;
+    }
+    end(s);
+    return worker_spawn(ret, s->program, err);
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* standby: a worker's process that waits for its job, so that a pull which follows another need not
+ * wait for the start of one: of the 22 ms of a small pull or a check, the dynamic linker takes 8.
+ */
+#pragma once
+
+#include "agent/worker_spawn.h"
+#include "base/loop.h"
+
+typedef struct Standby Standby;
+
+/* Of workers of `program`, copied; a reference to `event` is kept; SIGCHLD must be blocked. */
+void standby_new(Standby **ret, sd_event *event, const char *program);
+/* Ends the process that waits.  NULL is fine; returns NULL. */
+Standby *standby_free(Standby *s);
+DEFINE_CLEANUP(Standby, standby_free);
+
+/* A pull may follow: in `after_usec`, for not to be in the way of what goes on now, a process is
+ * started, and ended `keep_usec` later when nobody has taken it.  Again before that: counts from
+ * now.  0 us: none is kept. */
+void standby_prepare(Standby *s, uint64_t after_usec, uint64_t keep_usec);
+/* Gives the one that waits, or a new one.  Errors: those of worker_spawn(). */
+int standby_take(Standby *s, WorkerProcess *ret, Err *err) _must_check_;

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The worker that stands by for the next pull: what it is, who gets it, and when it goes."""
+import contextlib
+import os
+import signal
+import subprocess
+import time
+
+import pytest
+
+from lib.artifacts import MIB, modelpack
+from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
+from lib.check import assert_pulls, wait_idle
+from lib.daemon import program
+from lib.sandbox import memory_bytes, wait_for
+
+WORKER_IDLE_MAX = 16 * MIB  # with the pages of libraries, which the next one shares
+
+
+class Place:
+    """A registry with an artifact, and daemons that keep a worker for as long as the test says."""
+
+    def __init__(self, make_daemon, faulty, folder):
+        self.make_daemon, self.registry = make_daemon, faulty
+        self.artifact = modelpack(folder, sizes=(2 * MIB,))
+        self.reference = faulty.add(self.artifact, "team/model", "v1")
+
+    def daemon(self, keep, **options):
+        return self.make_daemon([self.registry.config()], {"pull": {"standby": keep}}, **options)
+
+    def assert_pulls(self, daemon, name="pod"):
+        assert_pulls(daemon, name, self.reference, self.artifact.tree)
+        assert daemon.ctl("rm", self.reference).code == 0
+        wait_idle(daemon)
+
+
+@pytest.fixture(name="place")
+def place_fixture(make_daemon, faulty, work):
+    return Place(make_daemon, faulty, work)
+
+
+def standing_by(daemon):
+    [pid] = wait_for(daemon.standby_pids, "a worker that stands by")
+    return pid
+
+
+def is_alive(pid):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
+
+
+def wait_for_end(pid):
+    wait_for(lambda: not is_alive(pid), f"the end of {pid}", 10)
+
+
+def test_it_has_nothing_and_does_the_next_pull(place):
+    daemon = place.daemon("1m")
+    pid = standing_by(daemon)
+    wait_for(lambda: len(os.listdir(f"/proc/{pid}/fd")) == 4, "its descriptors")  # those of its start, and the socket
+    assert daemon.left_in_ingest() == []
+    place.registry.rate = MIB
+    with subprocess.Popen([program("cache-ctl"), "--socket", daemon.control_socket, "pull", "--quiet",
+                           place.reference]) as pulling:
+        assert wait_for(daemon.worker_pids, "the worker") == [pid]
+        assert daemon.standby_pids() == []  # another one comes when this pull has ended
+        place.registry.rate = 0
+        assert pulling.wait(60) == 0
+    assert standing_by(daemon) != pid
+    place.assert_pulls(daemon)
+
+
+def test_what_it_costs(place, show):
+    daemon = place.daemon("1m", release=True)
+    pid, samples = standing_by(daemon), []
+    for _ in range(10):
+        time.sleep(0.05)
+        samples.append(memory_bytes(pid))
+    memory = max(samples)
+    show(f"RSS of the worker that stands by: {memory / MIB:.1f} MiB")
+    assert memory < WORKER_IDLE_MAX
+
+
+def test_it_goes_when_nobody_pulls(place):
+    daemon = place.daemon("1s")
+    wait_for_end(standing_by(daemon))
+    assert daemon.standby_pids() == []
+    place.assert_pulls(daemon)
+    wait_for_end(standing_by(daemon))
+
+
+def test_none_is_kept(place):
+    daemon = place.daemon("0")
+    place.assert_pulls(daemon)
+    with pytest.raises(TimeoutError):
+        wait_for(daemon.standby_pids, "a worker that stands by", 0.5)
+
+
+def test_a_reload_takes_it_away(place):
+    daemon = place.daemon("1m")
+    pid = standing_by(daemon)
+    daemon.config["pull"]["standby"] = "0"
+    daemon.write_config()
+    os.kill(daemon.pid, signal.SIGHUP)
+    wait_for_end(pid)
+    place.assert_pulls(daemon)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_the_daemon(place, how):
+    daemon = place.daemon("1m")
+    pid = standing_by(daemon)
+    daemon.process.stop(how, 30)
+    wait_for_end(pid)
+
+
+def test_somebody_ends_it(place):
+    daemon = place.daemon("1m")
+    os.kill(standing_by(daemon), signal.SIGKILL)
+    place.assert_pulls(daemon)
