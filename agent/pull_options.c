@@ -52,6 +52,14 @@ AccessCheck pull_options_access_check(const PullOptions *o, const Reference *ref
     return registry ? registry->access_check : o->access_check;
 }
 
+bool pull_options_tls_is_likely(const PullOptions *o) {
+    bool likely = o->n_registries == 0;
+
+    for (size_t i = 0; i < o->n_registries; i++)
+        likely = likely || !o->registries[i].plain_http;
+    return likely;
+}
+
 static int read_registries(PullOptions *o, const Config *config, Err *err) {
     o->registries = xnew_n(PullRegistry, MAX(config->n_registries, (size_t)1));
     for (size_t i = 0; i < config->n_registries; i++) {

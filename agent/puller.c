@@ -81,7 +81,10 @@ static void schedule(void *arg);
 /* Another pull may follow. */
 static void prepare_standby(const Puller *p) {
     if (!p->stopping)
-        standby_prepare(p->context.standby, STANDBY_AFTER_USEC, p->options->standby_usec);
+        standby_prepare(p->context.standby,
+                        &(StandbyPlan){ .after_usec = STANDBY_AFTER_USEC,
+                                        .keep_usec = p->options->standby_usec,
+                                        .tls = pull_options_tls_is_likely(p->options) });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {

@@ -2,9 +2,11 @@
 /* standby: a worker's process that waits for its job, so that a pull which follows another need not
  * wait for the start of one. */
 #include "agent/standby.h"
+#include "agent/outbox.h"
 #include "base/log.h"
 
 #include <signal.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 
 struct Standby {
@@ -12,7 +14,7 @@ struct Standby {
     char *program;
     WorkerProcess process;          /* or WORKER_PROCESS_NONE */
     sd_event_source *child, *timer; /* the timer starts one, or ends the one that waits */
-    uint64_t keep_usec;
+    StandbyPlan plan;
 };
 
 void standby_new(Standby **ret, sd_event *event, const char *program) {
@@ -68,6 +70,21 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     return 0;
 }
 
+/* What it can do before it has a job.  Without that it works as well. */
+static void send_ahead(const Standby *s) {
+    Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
+    Modelcached__Worker__Ahead ahead = MODELCACHED__WORKER__AHEAD__INIT;
+    Buf out = BUF_INIT(KiB(1));
+    Err err;
+
+    ahead.tls = s->plan.tls;
+    m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_AHEAD;
+    m.ahead = &ahead;
+    if (outbox_add(&out, &m, &err) >= 0) /* the socket has room for it, or its reader is gone */
+        (void)send(s->process.socket_fd, out.data, out.len, MSG_DONTWAIT | MSG_NOSIGNAL);
+    buf_done(&out);
+}
+
 static int on_timer(sd_event_source *source, uint64_t usec, void *arg);
 
 static int start(Standby *s, Err *err) {
@@ -77,9 +94,11 @@ static int start(Standby *s, Err *err) {
         return r;
     r = sd_event_add_child(s->event, &s->child, s->process.pid, WEXITED, on_child, s);
     if (r >= 0)
-        r = loop_timer_after(s->event, &s->timer, s->keep_usec, on_timer, s);
+        r = loop_timer_after(s->event, &s->timer, s->plan.keep_usec, on_timer, s);
     if (r < 0)
         end(s);
+    else
+        send_ahead(s);
     return r < 0 ? err_errnum(err, r, "cannot watch the pull worker that stands by") : 0;
 }
 
@@ -99,12 +118,13 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *arg) {
     return 0;
 }
 
-void standby_prepare(Standby *s, uint64_t after_usec, uint64_t keep_usec) {
-    s->keep_usec = keep_usec;
-    if (keep_usec == 0)
+void standby_prepare(Standby *s, const StandbyPlan *plan) {
+    s->plan = *plan;
+    if (plan->keep_usec == 0)
         end(s);
-    else if (loop_timer_after(s->event, &s->timer, s->process.pid > 0 ? keep_usec : after_usec,
-                              on_timer, s) < 0)
+    else if (loop_timer_after(s->event, &s->timer,
+                              s->process.pid > 0 ? plan->keep_usec : plan->after_usec, on_timer,
+                              s) < 0)
         log_debug("no pull worker stands by: there is no timer");
 }
 

@@ -15,9 +15,12 @@ void standby_new(Standby **ret, sd_event *event, const char *program);
 Standby *standby_free(Standby *s);
 DEFINE_CLEANUP(Standby, standby_free);
 
-/* A pull may follow: in `after_usec`, for not to be in the way of what goes on now, a process is
- * started, and ended `keep_usec` later when nobody has taken it.  Again before that: counts from
- * now.  0 us: none is kept. */
-void standby_prepare(Standby *s, uint64_t after_usec, uint64_t keep_usec);
+typedef struct StandbyPlan {
+    uint64_t after_usec; /* not to be in the way of what goes on now */
+    uint64_t keep_usec;  /* it is ended when nobody has taken it for so long; 0: none is kept */
+    bool tls;            /* the next pull is likely to need it */
+} StandbyPlan;
+/* A pull may follow: starts a process, or keeps the one that waits. */
+void standby_prepare(Standby *s, const StandbyPlan *plan);
 /* Gives the one that waits, or a new one.  Errors: those of worker_spawn(). */
 int standby_take(Standby *s, WorkerProcess *ret, Err *err) _must_check_;

@@ -2,6 +2,7 @@
 /* worker: one process modelcached-pull: started, spoken to over its socket, ended with its owner.
  */
 #include "agent/worker.h"
+#include "agent/outbox.h"
 #include "agent/worker_stderr.h"
 #include "base/limits.h"
 #include "base/log.h"
@@ -311,20 +312,10 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
 }
 
 static int send_message(Worker *w, const Modelcached__Worker__ToWorker *m, Err *err) {
-    size_t n = modelcached__worker__to_worker__get_packed_size(m);
-    uint8_t *p;
-    int r;
+    int r = outbox_add(&w->out, m, err);
 
-    if (n > LIMIT_WORKER_MESSAGE_BYTES)
-        return err_set(err, -E2BIG,
-                       "the message for the pull worker has %zu bytes; are the CA files right?", n);
-    r = buf_reserve(&w->out, n + 4, &p);
     if (r < 0)
-        return err_set(err, r, "no room for the message to the pull worker");
-    for (unsigned i = 0; i < 4; i++)
-        p[i] = (uint8_t)(n >> 8 * i);
-    (void)modelcached__worker__to_worker__pack(m, p + 4);
-    w->out.len += n + 4;
+        return r;
     flush(w);
     return watch(w);
 }

@@ -159,7 +159,7 @@ static int fill(Channel *c, int flags, Err *err) {
     return 1;
 }
 
-int channel_receive(Channel *c, ToWorker **ret, int *ret_fd, Err *err) {
+int channel_receive(Channel *c, ToWorker **ret, Err *err) {
     int r = take(c, ret, err);
 
     while (r == 0) {
@@ -167,10 +167,11 @@ int channel_receive(Channel *c, ToWorker **ret, int *ret_fd, Err *err) {
         if (r >= 0)
             r = take(c, ret, err);
     }
-    if (r < 0)
-        return r;
-    *ret_fd = TAKE_FD(c->passed_fd);
-    return 0;
+    return r < 0 ? r : 0;
+}
+
+int channel_take_fd(Channel *c) {
+    return TAKE_FD(c->passed_fd);
 }
 
 /* The next piece of a file that is to leave. */

@@ -19,10 +19,12 @@ void channel_new(Channel **ret, int fd);
 Channel *channel_free(Channel *c);
 DEFINE_CLEANUP(Channel, channel_free);
 
-/* Waits for one message, before there is a loop; the caller frees it.  `ret_fd`: the descriptor
- * that came with it, now the caller's, or -EBADF.  Errors: -ECANCELED, -EPROTO, -E2BIG, -EIO. */
-int channel_receive(Channel *c, Modelcached__Worker__ToWorker **ret, int *ret_fd, Err *err)
-    _must_check_;
+/* Waits for one message, before there is a loop; the caller frees it.  Errors: -ECANCELED, -EPROTO,
+ * -E2BIG, -EIO. */
+int channel_receive(Channel *c, Modelcached__Worker__ToWorker **ret, Err *err) _must_check_;
+/* The descriptor that came with the messages so far, and is the caller's now; or -EBADF.  (Several
+ * messages may have come at once: with which of them cannot be told.) */
+int channel_take_fd(Channel *c) _must_check_;
 /* From now on messages come by the loop. */
 int channel_attach(Channel *c, sd_event *event, ChannelMessage on_message, ChannelClosed on_closed,
                    void *arg) _must_check_;

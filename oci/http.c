@@ -3,11 +3,6 @@
  * retries, no authentication. */
 #include "oci/http_internal.h"
 
-#include "base/fs.h"
-#include "base/limits.h"
-#include "base/log.h"
-
-#include <fcntl.h>
 #include <netdb.h>
 
 #define CONNECTIONS_DEFAULT   8
@@ -95,23 +90,6 @@ static int timer_callback(_unused_ CURLM *multi, long timeout_msec, void *arg) {
                : 0;
 }
 
-/* The bundle of the distribution; a machine without one can still use registries with a CA of their
- * own or http. */
-static char *read_system_cas(void) {
-    const char *paths[] = { "/etc/ssl/certs/ca-certificates.crt",
-                            curl_version_info(CURLVERSION_NOW)->cainfo,
-                            "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-                            "/etc/ssl/cert.pem" };
-
-    for (size_t i = 0; i < ELEMENTSOF(paths); i++) {
-        char *text = NULL;
-        if (paths[i] && fs_read_file(AT_FDCWD, paths[i], LIMIT_CA_BYTES, &text, NULL, NULL) >= 0)
-            return text;
-    }
-    log_debug("there is no bundle of trusted CAs; https needs a CA file in the configuration");
-    return NULL;
-}
-
 /* Makes libc read its resolver configuration and load its modules while files can still be opened.
  */
 static void warm_resolver(void) {
@@ -147,20 +125,27 @@ static int setup_multi(Http *h, unsigned max_connections, Err *err) {
     return 0;
 }
 
-int http_new(Http **ret, const HttpOptions *options, Err *err) {
-    _cleanup_(http_freep) Http *h = xnew(Http);
-    int r;
-
-    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK) {
-        free(TAKE_PTR(h));
+int http_load(Err *err) {
+    if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
         return err_set(err, -EIO, "libcurl could not be set up");
+    warm_resolver();
+    return 0;
+}
+
+int http_new(Http **ret, const HttpOptions *options, Err *err) {
+    _cleanup_(http_freep) Http *h = NULL;
+    int r = http_load(err);
+
+    if (r < 0) {
+        (void)trust_free(options->trust);
+        return r;
     }
+    h = xnew(Http);
     h->event = sd_event_ref(options->event);
-    h->ca_pem = options->ca_pem ? xstrdup(options->ca_pem) : read_system_cas();
+    h->trust = options->trust;
     h->user_agent = xstrdup(options->user_agent ? options->user_agent : "modelcached");
     h->stall_seconds = options->stall_seconds ? options->stall_seconds : STALL_SECONDS_DEFAULT;
     h->has_proxy = environment_has_proxy();
-    warm_resolver();
     r = sd_event_add_defer(h->event, &h->work, on_work, h);
     if (r >= 0)
         r = sd_event_source_set_enabled(h->work, SD_EVENT_OFF);
@@ -222,7 +207,6 @@ Http *http_free(Http *h) {
     sd_event_source_disable_unref(h->timer);
     sd_event_source_disable_unref(h->work);
     sd_event_unref(h->event);
-    free(h->ca_pem);
     (void)trust_free(h->trust);
     free(h->user_agent);
     free(h);

@@ -5,19 +5,22 @@
 
 #include "base/loop.h"
 #include "oci/origin.h"
+#include "oci/trust.h"
 
 typedef struct Http Http;
 typedef struct HttpTransfer HttpTransfer;
 
 typedef struct HttpOptions {
     sd_event *event;
-    const char *ca_pem;       /* trusted CAs; NULL: the system's bundle, which is read at once */
+    Trust *trust;             /* taken over, also when it fails; NULL: nobody is believed */
     const char *user_agent;   /* NULL: "modelcached" */
     unsigned max_connections; /* at once; 0: 8 */
     unsigned
         stall_seconds; /* a transfer that gets (nearly) nothing for so long has failed; 0: 30 */
 } HttpOptions;
 
+/* What http_new() does first, which takes a while; to be done ahead.  Errors: -EIO. */
+int http_load(Err *err) _must_check_;
 /* Opens all files that it will ever need.  Errors: -EIO libcurl; -ENOMEM; those of the loop. */
 int http_new(Http **ret, const HttpOptions *options, Err *err) _must_check_;
 /* Drops all transfers without calling anybody.  May be called in any callback. */

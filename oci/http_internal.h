@@ -3,7 +3,6 @@
 #pragma once
 
 #include "oci/http.h"
-#include "oci/trust.h"
 
 #include <curl/curl.h>
 
@@ -12,9 +11,8 @@ struct Http {
     CURLM *multi;
     sd_event_source *timer; /* libcurl's timeout */
     sd_event_source *work;  /* does what had to wait because libcurl was running */
-    char *ca_pem;           /* until a server is to be verified; NULL: there are no trusted CAs */
-    Trust *trust;           /* from then on; or NULL, when they cannot be read, for this reason */
-    Err trust_err;
+    Trust *trust;           /* or NULL */
+    Err trust_err;          /* why it cannot be read */
     char *user_agent;
     unsigned stall_seconds;
     bool has_proxy;   /* connections go to a proxy: its address says nothing of the host */

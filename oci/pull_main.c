@@ -42,12 +42,19 @@ static int check_descriptors(Err *err) {
     return 0;
 }
 
+/* What it may do ahead is done meanwhile. */
 static int receive_job(Worker *w, Err *err) {
-    int r = channel_receive(w->channel, &w->job, &w->dir_fd, err);
+    int r = channel_receive(w->channel, &w->job, err);
     struct stat dir;
 
+    while (r >= 0 && w->job->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_AHEAD) {
+        pull_setup_ahead(&w->setup, w->job->ahead->tls);
+        modelcached__worker__to_worker__free_unpacked(TAKE_PTR(w->job), NULL);
+        r = channel_receive(w->channel, &w->job, err);
+    }
     if (r < 0)
         return r;
+    w->dir_fd = channel_take_fd(w->channel);
     if (w->job->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB ||
         fstat(w->dir_fd, &dir) < 0 || !S_ISDIR(dir.st_mode))
         return err_set(err, -EPROTO, "the daemon's first message is no job with a folder");

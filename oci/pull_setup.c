@@ -2,15 +2,15 @@
 /* pull_setup: what a job needs from the host: made before the sandbox closes, or behind it. */
 #include "oci/pull_setup.h"
 
-#include "base/fs.h"
 #include "base/limits.h"
+#include "base/log.h"
+#include "oci/http.h"
 #include "oci/ref.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <sched.h>
 
-#define SYSTEM_CA_FILE      "/etc/ssl/certs/ca-certificates.crt"
 #define BUFFER_BYTES        MiB(1)
 #define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
 #define THREADS_DEPTH       16       /* with more, the hash would wait long for its threads */
@@ -54,20 +54,18 @@ static unsigned max_connections(const Job *job) {
     return MAX(n, 1U);
 }
 
-/* The CAs of the system and those of the registry, one text. */
-static int trusted(const RegistryConfig *config, char **ret, Err *err) {
-    _cleanup_free_ char *system_ca = NULL;
-    int r;
+/* The CAs of the system and those of the registry. */
+static Trust *trusted(PullSetup *s, const RegistryConfig *config) {
+    Trust *t = TAKE_PTR(s->trust);
 
-    if (!config || config->ca_pem.len == 0)
-        return 0;
-    r = fs_read_file(AT_FDCWD, SYSTEM_CA_FILE, LIMIT_CA_BYTES, &system_ca, NULL, err);
-    if (r < 0 && r != -ENOENT)
-        return r;
-    *ret = xasprintf("%s\n%.*s", system_ca ? system_ca : "",
-                     (int)MIN(config->ca_pem.len, (size_t)LIMIT_CA_BYTES),
-                     (const char *)config->ca_pem.data);
-    return 0;
+    if (t && !trust_is_current(t))
+        t = trust_free(t);
+    if (!t)
+        t = trust_new_of_system();
+    if (config && config->ca_pem.len > 0)
+        trust_add(t, (const char *)config->ca_pem.data,
+                  MIN(config->ca_pem.len, (size_t)LIMIT_CA_BYTES));
+    return t;
 }
 
 /* May it redirect to private addresses?  An operator who configures a registry trusts it with that;
@@ -95,13 +93,9 @@ static bool is_private(const Job *job, const RegistryConfig *config) {
 static int open_registry(PullSetup *s, const Job *job, Err *err) {
     const RegistryConfig *config = config_of(job);
     Reference reference = { .registry = job->registry };
-    _cleanup_free_ char *ca_pem = NULL;
     CredentialList list = { .n = job->n_credentials };
     RegistryOptions options;
-    int r = trusted(config, &ca_pem, err);
 
-    if (r < 0)
-        return r;
     list.items = s->credentials = xnew_n(Credential, job->n_credentials);
     for (size_t i = 0; i < list.n; i++) {
         const Modelcached__Worker__Credential *c = job->credentials[i];
@@ -121,7 +115,7 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
         .repository = job->repository,
         .plain_http = config && config->plain_http,
         .skip_verify = config && config->skip_verify,
-        .ca_pem = ca_pem,
+        .trust = trusted(s, config),
         .credential = credential_find(&list, job->registry, job->repository),
         .user_agent = *job->user_agent ? job->user_agent : NULL,
         .max_connections = s->connections,
@@ -178,12 +172,24 @@ static uint64_t file_max(const Job *job) {
     return job->file_max_bytes > 0 ? MIN(job->file_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES : 0;
 }
 
+void pull_setup_ahead(PullSetup *s, bool tls) {
+    Err err;
+    int r = http_load(&err);
+
+    if (r >= 0 && tls) {
+        (void)trust_free(s->trust);
+        s->trust = trust_new_of_system();
+        r = trust_load(s->trust, &err);
+    }
+    if (r < 0) /* the job meets it again, if it needs that */
+        log_debug("%s", err_text(&err, r));
+}
+
 int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
     SandboxOptions sandbox = { .dir_fd = dir_fd, .file_max_bytes = file_max(job) };
     size_t buffer_bytes;
     int r;
 
-    *s = (PullSetup){ 0 };
     r = sd_event_new(&s->event);
     if (r < 0)
         return err_errnum(err, r, "the pull worker cannot make an event loop");
@@ -204,6 +210,7 @@ int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
 
 void pull_setup_done(PullSetup *s) {
     s->registry = registry_free(s->registry);
+    s->trust = trust_free(s->trust);
     free(TAKE_PTR(s->credentials));
     s->ring = ring_free(s->ring);
     s->decoders = pool_free(s->decoders);

@@ -31,14 +31,16 @@ int registry_new(Registry **ret, const RegistryOptions *options, Err *err) {
     r->credential = options->credential;
     url = xasprintf("%s://%s/", options->plain_http ? "http" : "https", options->host);
     result = origin_parse(&r->base, NULL, url, err);
-    if (result < 0)
+    if (result < 0) {
+        (void)trust_free(options->trust);
         return err_prefix(err, -EINVAL, "the registry \"%.100s\"", options->host);
+    }
     r->policy = (ExchangePolicy){ .home = r->base,
                                   .skip_verify = options->skip_verify,
                                   .allow_private = options->allow_private_redirects };
     result = http_new(&r->http,
                       &(HttpOptions){ .event = options->event,
-                                      .ca_pem = options->ca_pem,
+                                      .trust = options->trust,
                                       .user_agent = options->user_agent,
                                       .max_connections = options->max_connections,
                                       .stall_seconds = options->stall_seconds },

@@ -6,6 +6,7 @@
 #include "base/loop.h"
 #include "cache/digest.h"
 #include "oci/credential.h"
+#include "oci/trust.h"
 
 typedef struct Registry Registry;
 typedef struct RegistryRequest RegistryRequest;
@@ -17,7 +18,7 @@ typedef struct RegistryOptions {
     const char *repository;
     bool plain_http;
     bool skip_verify;
-    const char *ca_pem;           /* all trusted CAs, PEM; NULL: libcurl's default files */
+    Trust *trust;                 /* taken over, also when it fails; NULL: nobody is believed */
     const Credential *credential; /* NULL: anonymous; borrowed */
     const char *user_agent;
     unsigned max_connections;

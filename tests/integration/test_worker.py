@@ -121,15 +121,16 @@ def test_small_memory_and_many_layers(start, registry, module_work):
     check_tree(pull(start(registry.push(artifact, "team/many"), memory_bytes=1 << 18, connections=16)), artifact)
 
 
-def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_faulty, work):
+@pytest.mark.parametrize("ahead", [None, {}, {"tls": True}])
+def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_faulty, work, ahead):
     artifact = artifacts.modelpack(work, seed="names")
     plain, tls = make_faulty(), make_faulty(tls=True)
-    check_tree(pull(start(plain.add(artifact, "team/names").replace("127.0.0.1", "localhost"))), artifact)
+    check_tree(pull(start(plain.add(artifact, "team/names").replace("127.0.0.1", "localhost"), ahead=ahead)), artifact)
     with open(tls.ca_file, "rb") as file:
         ca_pem = file.read()
     reference = tls.add(artifact, "team/names").replace("127.0.0.1", "localhost")
-    check_tree(pull(start(reference, ca_pem=ca_pem)), artifact)
-    worker = start(reference, ca_pem=b"\n")
+    check_tree(pull(start(reference, ca_pem=ca_pem, ahead=ahead)), artifact)
+    worker = start(reference, ca_pem=b"\n", ahead=ahead)
     assert worker.finish() != 0 and "certificate" in worker.failed.text
 
 

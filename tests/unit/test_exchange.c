@@ -69,7 +69,8 @@ static void fixture_init(Fixture *f, bool tls, bool other_tls, const char *home)
     cas = xasprintf("%s%s", f->server->ca_pem ?: "", f->other->ca_pem ?: "");
     ASSERT_OK(sd_event_new(&f->event));
     ASSERT_OK(http_new(
-        &f->http, &(HttpOptions){ .event = f->event, .ca_pem = cas, .stall_seconds = 2 }, NULL));
+        &f->http, &(HttpOptions){ .event = f->event, .trust = trust_new(cas), .stall_seconds = 2 },
+        NULL));
     ASSERT_OK(origin_parse(&f->home, NULL, url, NULL));
     f->policy.home = f->home;
 }
@@ -173,8 +174,8 @@ TEST(exchange_tls_and_skip_verify_are_for_home_alone) {
     fixture_init(&g, true, true, NULL);
     g.policy.skip_verify = true;
     http_free(g.http); /* one that trusts nobody of these */
-    ASSERT_OK(
-        http_new(&g.http, &(HttpOptions){ .event = g.event, .ca_pem = f.server->ca_pem }, NULL));
+    ASSERT_OK(http_new(
+        &g.http, &(HttpOptions){ .event = g.event, .trust = trust_new(f.server->ca_pem) }, NULL));
     free(path);
     path = xasprintf("/to?https://127.0.0.1:%u/x", g.other->port);
     free(url);

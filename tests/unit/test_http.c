@@ -132,10 +132,11 @@ static void fixture_done(Fixture *f) {
 static void fixture_init(Fixture *f, bool tls, const char *ca_pem) {
     *f = (Fixture){ 0 };
     f->server = server_new(handler, NULL, tls);
+    ca_pem = ca_pem ? ca_pem : f->server->ca_pem;
     ASSERT_OK(sd_event_new(&f->event));
     ASSERT_OK(http_new(&f->http,
                        &(HttpOptions){ .event = f->event,
-                                       .ca_pem = ca_pem ? ca_pem : f->server->ca_pem,
+                                       .trust = ca_pem ? trust_new(ca_pem) : NULL,
                                        .stall_seconds = 1 },
                        NULL));
 }

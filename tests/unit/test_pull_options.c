@@ -42,6 +42,28 @@ TEST(pull_options_reads_what_is_named) {
     second = pull_options_ref(o);
 }
 
+TEST(pull_options_tls) {
+    static const struct {
+        const char *sets[2];
+        size_t n;
+        bool likely;
+    } cases[] = {
+        { { NULL }, 0, true },
+        { { "registries.a.plain_http=true" }, 1, false },
+        { { "registries.a.connections=2" }, 1, true },
+        { { "registries.a.plain_http=true", "registries.b.connections=2" }, 2, true },
+        { { "registries.a.plain_http=true", "registries.b.plain_http=true" }, 2, false },
+    };
+
+    for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+        _cleanup_(pull_options_unrefp) PullOptions *o = NULL;
+        Err err = { "" };
+
+        ASSERT_OK(make(&o, cases[i].sets, cases[i].n, &err));
+        ASSERT_EQ(pull_options_tls_is_likely(o), cases[i].likely);
+    }
+}
+
 TEST(pull_options_are_the_registrys_or_the_nodes) {
     static const char *const sets[] = { "access.check=always",
                                         "pull.range_min=3MiB",

@@ -191,7 +191,6 @@ static void fixture_registry(Fixture *f, RegistryOptions options) {
     options.repository = "team/model";
     options.plain_http = true;
     options.stall_seconds = 1;
-    options.ca_pem = "";
     if (f->credentials.n > 0)
         options.credential = &f->credentials.items[0];
     ASSERT_OK(registry_new(&f->registry, &options, NULL));

@@ -99,7 +99,7 @@ TEST(the_one_that_waits_does_the_next_job) {
 
     env_init(&e);
     ASSERT_EQ(child(), 0);
-    standby_prepare(e.standby, 0, 60 * USEC_PER_SEC);
+    standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 0, .keep_usec = 60 * USEC_PER_SEC });
     waiting = wait_for_child(&e);
     ASSERT_EQ(work(&e), waiting);
     ASSERT_EQ(child(), 0); /* no other one unless it is asked for */
@@ -111,13 +111,16 @@ TEST(it_starts_later_and_is_kept_so_long) {
     Env e;
 
     env_init(&e);
-    standby_prepare(e.standby, 200 * USEC_PER_MSEC, 300 * USEC_PER_MSEC);
+    standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 200 * USEC_PER_MSEC,
+                                               .keep_usec = 300 * USEC_PER_MSEC });
     run_for(&e, 50 * USEC_PER_MSEC);
     ASSERT_EQ(child(), 0);
     (void)wait_for_child(&e);
     run_for(&e, 200 * USEC_PER_MSEC);
     ASSERT_TRUE(child() > 0);
-    standby_prepare(e.standby, 0, 400 * USEC_PER_MSEC); /* counts anew */
+    standby_prepare(
+        e.standby,
+        &(StandbyPlan){ .after_usec = 0, .keep_usec = 400 * USEC_PER_MSEC }); /* counts anew */
     run_for(&e, 200 * USEC_PER_MSEC);
     ASSERT_TRUE(child() > 0);
     run_for(&e, 500 * USEC_PER_MSEC);
@@ -130,12 +133,14 @@ TEST(none_is_kept_for_no_time) {
     Env e;
 
     env_init(&e);
-    standby_prepare(e.standby, 0, 0);
+    standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 0, .keep_usec = 0 });
     run_for(&e, 50 * USEC_PER_MSEC);
     ASSERT_EQ(child(), 0);
-    standby_prepare(e.standby, 0, 60 * USEC_PER_SEC);
+    standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 0, .keep_usec = 60 * USEC_PER_SEC });
     (void)wait_for_child(&e);
-    standby_prepare(e.standby, 0, 0); /* the configuration was read again */
+    standby_prepare(
+        e.standby,
+        &(StandbyPlan){ .after_usec = 0, .keep_usec = 0 }); /* the configuration was read again */
     ASSERT_EQ(child(), 0);
     env_done(&e);
 }
@@ -148,7 +153,8 @@ TEST(one_that_has_ended_is_not_given) {
         Env e;
 
         env_init(&e);
-        standby_prepare(e.standby, 0, 60 * USEC_PER_SEC);
+        standby_prepare(e.standby,
+                        &(StandbyPlan){ .after_usec = 0, .keep_usec = 60 * USEC_PER_SEC });
         waiting = wait_for_child(&e);
         ASSERT_OK(kill(waiting, SIGKILL));
         ASSERT_OK(waitid(P_PID, (id_t)waiting, &si, WEXITED | WNOWAIT));
@@ -167,7 +173,7 @@ TEST(one_that_does_not_start_is_no_trouble) {
     env_init(&e);
     (void)standby_free(e.standby);
     standby_new(&e.standby, e.event, "/nonexistent/worker");
-    standby_prepare(e.standby, 0, 60 * USEC_PER_SEC);
+    standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 0, .keep_usec = 60 * USEC_PER_SEC });
     run_for(&e, 50 * USEC_PER_MSEC);
     ASSERT_ERR(standby_take(e.standby, &p, &err), -ENOENT);
     ASSERT_STRSTR(err.text, "cannot start the pull worker /nonexistent/worker");

@@ -4,7 +4,14 @@
 #include "oci/http.h"
 #include "oci/trust.h"
 
+#include "base/fs.h"
 #include "tests/unit/http_server.h"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <sys/mount.h>
+
+#define SYSTEM_FILE "/etc/ssl/certs/ca-certificates.crt"
 
 typedef struct Issued {
     X509 *certificate;
@@ -95,7 +102,7 @@ static Seen ask(const char *ca_pem, const Issued *leaf, const Issued *between) {
     if (between)
         SSL_CTX_add1_chain_cert(server->tls, between->certificate);
     ASSERT_OK(sd_event_new(&event));
-    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event, .ca_pem = ca_pem }, NULL));
+    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event, .trust = trust_new(ca_pem) }, NULL));
     ASSERT_OK(origin_parse(&url, NULL, text, NULL));
     ASSERT_OK(http_start(http, &t,
                          &(HttpRequest){ .url = url,
@@ -149,7 +156,6 @@ TEST(trust_believes_who_a_ca_of_the_list_signed) {
 TEST(trust_wants_certificates) {
     _cleanup_(issued_done) Issued root = issue("root", true, NULL);
     _cleanup_free_ char *cut = xstrdup(root.pem), *damaged = NULL, *no_certificate = NULL;
-    _cleanup_(trust_freep) Trust *t = NULL;
     const struct {
         const char **pem, *text;
     } cases[] = {
@@ -167,12 +173,52 @@ TEST(trust_wants_certificates) {
     no_certificate =
         xasprintf("%s-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n", root.pem);
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-        ASSERT_ERR(trust_new(&t, *cases[i].pem, &err), -EINVAL);
-        ASSERT_TRUE(!t);
-        ASSERT_STRSTR(err.text, cases[i].text);
+        _cleanup_(trust_freep) Trust *t = trust_new(*cases[i].pem);
+
+        for (unsigned again = 0; again < 2; again++) {
+            ASSERT_ERR(trust_load(t, &err), -EINVAL);
+            ASSERT_STRSTR(err.text, cases[i].text);
+        }
     }
     s = ask(damaged, &root, NULL);
     ASSERT_EQ(s.r, -EPROTO);
     ASSERT_STRSTR(s.err.text, "certificate 2 of the trusted CAs is damaged");
     ASSERT_STRSTR(s.err.text, "ca_file");
+}
+
+static void append(const char *path, const char *text) {
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+
+    ASSERT_TRUE(fd >= 0);
+    ASSERT_OK(fs_write_all(fd, text, strlen(text), NULL));
+    ASSERT_OK(close(fd));
+}
+
+/* What was read ahead, and what came later, count together; but not once the system's file is
+ * another one. */
+TEST(trust_of_the_system) {
+    _cleanup_(issued_done) Issued root = issue("root", true, NULL);
+    _cleanup_(trust_freep) Trust *t = NULL;
+    TmpDir *dir;
+    const char *path;
+    Err err;
+
+    if (geteuid() != 0 || access(SYSTEM_FILE, R_OK) < 0)
+        SKIP("needs root and the system's file of CAs, over which it mounts one of its own");
+    if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+        SKIP("a mount namespace of its own is refused");
+    dir = tmpdir_new();
+    path = tmpdir_join(dir, "cas");
+    append(path, root.pem);
+    ASSERT_OK(mount(path, SYSTEM_FILE, NULL, MS_BIND, NULL));
+    t = trust_new_of_system();
+    ASSERT_OK(trust_load(t, &err));
+    ASSERT_TRUE(trust_is_current(t));
+    trust_add(t, "-----BEGIN CERTIFICATE-----\nMAMC", 32);
+    ASSERT_ERR(trust_load(t, &err), -EINVAL);
+    ASSERT_STRSTR(err.text, "certificate 2");
+    append(path, root.pem);
+    ASSERT_TRUE(!trust_is_current(t));
+    ASSERT_OK(umount(SYSTEM_FILE));
+    dir = tmpdir_free(dir);
 }

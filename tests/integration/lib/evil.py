@@ -40,13 +40,16 @@ class Worker:
     def __init__(self, pb):
         self.pb = pb
         self.socket = socket.socket(fileno=SOCKET_FD)
-        self._folder()
-        self.job = self.receive().job
+        self.job = self._job()
 
-    def _folder(self):
-        """What comes with the first message becomes FOLDER_FD."""
-        _, (folder, *_), _, _ = socket.recv_fds(self.socket, 1, 1, socket.MSG_PEEK)
-        os.dup2(folder, FOLDER_FD)
+    def _job(self):
+        """The first message but for those that come ahead of it; with it the folder, which becomes FOLDER_FD."""
+        while True:
+            _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1, socket.MSG_PEEK)
+            message = self.receive()
+            if descriptors:
+                os.dup2(descriptors[0], FOLDER_FD)
+                return message.job
 
     def receive(self):
         size = struct.unpack("<I", self.exactly(4))[0]

@@ -29,9 +29,10 @@ def messages(folder):
 
 class Worker:
     """One process.  `folder` is the pull's; .hello, .resolved, .layers {index: entries}, .done, .failed fill up.
-    no_uring: io_uring is refused to it."""
+    no_uring: io_uring is refused to it.  ahead: what it hears before its job, the fields of an Ahead."""
 
-    def __init__(self, program, folder, pb, job, no_uring=False):
+    # pylint: disable-next=too-many-arguments
+    def __init__(self, program, folder, pb, job, no_uring=False, ahead=None):
         self.pb, self.folder, self.no_uring = pb, folder, no_uring
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
@@ -44,6 +45,8 @@ class Worker:
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         self.process = self._spawn(program, theirs.fileno())
         theirs.close()
+        if ahead is not None:
+            self.send(pb.ToWorker(ahead=pb.Ahead(**ahead)))
         self.send(pb.ToWorker(job=job), [directory])
         os.close(directory)
 
