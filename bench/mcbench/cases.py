@@ -3,8 +3,8 @@
 import dataclasses
 
 from mcbench import inputs, peers
-from mcbench.contender import (Bound, BoundTwo, BoundTwoUnhashed, BoundTwoWrites, Modelcached, ModelcachedCached,
-                               ModelcachedRead, ModelcachedReadCached, ModelcachedThreads)
+from mcbench.contender import (Bound, BoundTwo, BoundTwoUnhashed, BoundTwoWrites, Modelcached, ModelcachedAlone,
+                               ModelcachedCached, ModelcachedRead, ModelcachedReadCached, ModelcachedThreads)
 from mcbench.inputs import GIB, MIB
 
 OURS = (Modelcached, ModelcachedThreads)
@@ -52,7 +52,7 @@ CASES = (
          (*OURS, peers.Curl, peers.Containerd2, peers.Aria2, peers.Oras)),  # the others take many minutes
     Case("f", "how the cost grows: one raw layer of 0.25 to 4 GiB",
          [Point(f"{size:g} GiB", raw(int(size * GIB))) for size in (0.25, 0.5, 1, 2, 4)],
-         (*OURS, Bound)),
+         (*OURS, ModelcachedAlone, Bound)),
     Case("g", "(a) over TLS, nginx in front of the registry", [Point("", raw(1536 * MIB, small=5))],
          (*OURS, peers.Curl, peers.Skopeo, *CONTAINERDS, peers.Aria2, peers.Crane, peers.Oras), wire="tls"),
     Case("h", f"one raw layer of 1 GiB, {SLOW_DELAY_MS} ms away, {SLOW_MIB} MiB/s a connection",

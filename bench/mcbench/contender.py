@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import shutil
+import time
 
 from lib.daemon import Daemon, program
 from mcbench.meter import Failed, measure, shell
@@ -65,6 +66,9 @@ class Contender:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+SETTLE_SECONDS = 0.1  # after its start a daemon has a worker stand by, which loads what it can load ahead
+
+
 class Modelcached(Contender):
     """`cache-ctl pull` of the daemon, which runs already on an empty store."""
 
@@ -79,6 +83,7 @@ class Modelcached(Contender):
         settings = {"log": {"level": "info"}, **self.settings}
         self.daemon = Daemon(self.folder, [place.config], settings, release=True)
         self.daemon.start()
+        time.sleep(SETTLE_SECONDS)
 
     def cold(self, place):
         argv = [program("cache-ctl", True), "--socket", self.daemon.control_socket, "pull", "--quiet"]
@@ -100,6 +105,12 @@ class ModelcachedThreads(Modelcached):
     """The same where io_uring is refused."""
 
     name, settings = "modelcached, threads", {"pull": {"io": "threads"}}
+
+
+class ModelcachedAlone(Modelcached):
+    """The same when the last pull is longer ago than pull.standby."""
+
+    name, settings = "modelcached, none stands by", {"pull": {"standby": "0s"}}
 
 
 class ModelcachedCached(Modelcached):
