@@ -9,8 +9,9 @@
 #include <zstd.h>
 #include <zstd_errors.h>
 
-#define OUT_BYTES  KiB(256)
-#define HEAD_BYTES 4
+#define OUT_BYTES   KiB(256)
+#define MAGIC_BYTES 4
+#define HEAD_BYTES  18 /* of a zstd frame at most: RFC 8878 3.1.1 */
 
 struct Decoder {
     Codec codec;
@@ -20,7 +21,8 @@ struct Decoder {
     bool source_ended;
     bool in_frame;            /* within a gzip member or a zstd frame */
     uint64_t skip;            /* bytes of the source that were decoded already, by another one */
-    uint8_t head[HEAD_BYTES]; /* the first bytes, when the source gave them in pieces */
+    uint8_t head[HEAD_BYTES]; /* the first bytes of a frame, when the source gave them in pieces */
+    bool in_head;             /* `in` is of these */
     uint64_t given;           /* bytes of the source behind these */
     const uint8_t *in;        /* borrowed from the source, or `head` */
     size_t n_in;
@@ -29,6 +31,9 @@ struct Decoder {
     uint8_t *out;
     struct inflate_state *gzip;
     ZSTD_DCtx *zstd;
+    DecodeMayBeLarge may_be_large; /* NULL: it may */
+    void *ask_arg;
+    bool large; /* windows up to LIMIT_ZSTD_WINDOW_LOG: it has asked */
 };
 
 void decoder_new(Decoder **ret, Codec codec, DecodeSource source, void *arg) {
@@ -50,6 +55,11 @@ Decoder *decoder_free(Decoder *d) {
     return NULL;
 }
 
+void decoder_ask(Decoder *d, DecodeMayBeLarge may_be_large, void *arg) {
+    d->may_be_large = may_be_large;
+    d->ask_arg = arg;
+}
+
 static void skip(Decoder *d) {
     size_t n = (size_t)MIN((uint64_t)d->n_in, d->skip);
 
@@ -67,6 +77,7 @@ static int refill(Decoder *d, Err *err) {
             d->in = d->later;
             d->n_in = d->n_later;
             d->n_later = 0;
+            d->in_head = false;
             return 0;
         }
         r = d->source(d->arg, &d->in, &d->n_in, err);
@@ -78,7 +89,37 @@ static int refill(Decoder *d, Err *err) {
         }
         skip(d);
         d->given += d->n_in;
+        d->in_head = false;
     }
+    return 0;
+}
+
+/* Makes `in` hold `want` bytes in one piece, or all that are left of the source. */
+static int gather(Decoder *d, size_t want, Err *err) {
+    int r = refill(d, err);
+    size_t n = d->n_in, k;
+
+    if (r < 0 || n >= want || n == 0)
+        return r;
+    memmove(d->head, d->in, n);
+    d->n_in = 0;
+    do {
+        r = refill(d, err);
+        if (r < 0)
+            return r;
+        if (d->n_in == 0)
+            break;
+        k = MIN(d->n_in, want - n);
+        memcpy(d->head + n, d->in, k);
+        n += k;
+        d->in += k;
+        d->n_in -= k;
+    } while (n < want);
+    d->later = d->in;
+    d->n_later = d->n_in;
+    d->in = d->head;
+    d->n_in = n;
+    d->in_head = true;
     return 0;
 }
 
@@ -92,13 +133,19 @@ static Codec codec_of(const uint8_t *head, size_t n) {
 
     if (n >= 2 && head[0] == 0x1f && head[1] == 0x8b)
         return CODEC_GZIP;
-    if (n < HEAD_BYTES)
+    if (n < MAGIC_BYTES)
         return CODEC_NONE;
     magic = (uint32_t)head[0] | (uint32_t)head[1] << 8 | (uint32_t)head[2] << 16 |
             (uint32_t)head[3] << 24;
     if (magic == ZSTD_MAGICNUMBER || (magic & 0xFFFFFFF0U) == ZSTD_MAGIC_SKIPPABLE_START)
         return CODEC_ZSTD;
     return CODEC_NONE;
+}
+
+/* Between two frames: larger windows are an error of the frame, before they take memory. */
+static bool limit_window(Decoder *d, int log) {
+    return !ZSTD_isError(ZSTD_DCtx_reset(d->zstd, ZSTD_reset_session_only)) &&
+           !ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, log));
 }
 
 static int open_codec(Decoder *d, Err *err) {
@@ -114,39 +161,19 @@ static int open_codec(Decoder *d, Err *err) {
         return 0;
     }
     d->zstd = ZSTD_createDCtx();
-    if (!d->zstd ||
-        ZSTD_isError(ZSTD_DCtx_setParameter(d->zstd, ZSTD_d_windowLogMax, LIMIT_ZSTD_WINDOW_LOG)))
+    if (!d->zstd || !limit_window(d, LIMIT_ZSTD_COMMON_WINDOW_LOG))
         return err_set(err, -ENOMEM, "no memory to decompress zstd");
     return 0;
 }
 
-/* Looks at the first bytes, gathering them when the source gives fewer than HEAD_BYTES at once. */
+/* Looks at the first bytes. */
 static int start(Decoder *d, Err *err) {
-    size_t n = 0;
     int r;
 
     d->started = true;
-    r = refill(d, err);
+    r = gather(d, MAGIC_BYTES, err);
     if (r < 0)
         return r;
-    if (d->n_in < HEAD_BYTES) {
-        while (n < HEAD_BYTES && d->n_in > 0) {
-            size_t k = MIN(d->n_in, HEAD_BYTES - n);
-            memcpy(d->head + n, d->in, k);
-            n += k;
-            d->in += k;
-            d->n_in -= k;
-            if (n < HEAD_BYTES) {
-                r = refill(d, err);
-                if (r < 0)
-                    return r;
-            }
-        }
-        d->later = d->in;
-        d->n_later = d->n_in;
-        d->in = d->head;
-        d->n_in = n;
-    }
     d->codec = codec_of(d->in, d->n_in);
     return open_codec(d, err);
 }
@@ -212,12 +239,27 @@ static int zstd_failed(size_t code, Err *err) {
     return err_set(err, -EPROTO, "the zstd stream is malformed: %s", ZSTD_getErrorName(code));
 }
 
+/* The frame whose header was just seen needs a window above LIMIT_ZSTD_COMMON_WINDOW_LOG. */
+static int become_large(Decoder *d, Err *err) {
+    if (d->may_be_large && !d->may_be_large(d->ask_arg))
+        return err_set(err, -EBUSY,
+                       "the zstd stream needs a window above %u MiB, of which another one has "
+                       "the only one",
+                       1U << (LIMIT_ZSTD_COMMON_WINDOW_LOG - 20));
+    d->large = true;
+    if (!limit_window(d, LIMIT_ZSTD_WINDOW_LOG))
+        return err_set(err, -ENOMEM, "no memory to decompress zstd");
+    return 0;
+}
+
+/* A frame's header is given in one piece: what libzstd says of its window then comes before it took
+ * anything of it, and the frame can be given once more. */
 static int read_zstd(Decoder *d, size_t *ret_n, Err *err) {
     for (;;) {
         ZSTD_outBuffer out = { .dst = d->out, .size = OUT_BYTES };
         ZSTD_inBuffer in;
         size_t code;
-        int r = refill(d, err);
+        int r = d->in_frame ? refill(d, err) : gather(d, HEAD_BYTES, err);
 
         if (r < 0)
             return r;
@@ -225,6 +267,13 @@ static int read_zstd(Decoder *d, size_t *ret_n, Err *err) {
             return 0;
         in = (ZSTD_inBuffer){ .src = d->in, .size = d->n_in };
         code = ZSTD_decompressStream(d->zstd, &out, &in);
+        if (!d->in_frame && !d->large &&
+            ZSTD_getErrorCode(code) == ZSTD_error_frameParameter_windowTooLarge) {
+            r = become_large(d, err);
+            if (r < 0)
+                return r;
+            continue;
+        }
         if (ZSTD_isError(code))
             return zstd_failed(code, err);
         d->in += in.pos;
@@ -245,7 +294,8 @@ static bool get_build(uint8_t ret[static DECODER_BUILD_MAX]) {
 
 /* ISA-L's state is plain memory, but for four fields that each call sets.  libzstd's is not. */
 bool decoder_state(const Decoder *d, DecoderState *ret) {
-    if (!d->started || d->n_later > 0 || (d->codec == CODEC_ZSTD && d->in_frame))
+    if (!d->started || d->n_later > 0 || (d->in_head && d->n_in > 0) ||
+        (d->codec == CODEC_ZSTD && d->in_frame))
         return false;
     *ret = (DecoderState){ .codec = d->codec, .in_frame = d->in_frame, .left = d->n_in };
     if (d->codec != CODEC_GZIP || !d->in_frame)

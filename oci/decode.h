@@ -18,9 +18,14 @@ DEFINE_CLEANUP(Decoder, decoder_free);
 
 /* The next plain bytes, borrowed until the next call; several gzip members and zstd frames are one
  * stream.  Returns 1, or 0 at the end.  Errors: -EPROTO malformed, checksum, ends early, something
- * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; and those of the source.
- * Blocks as the source does: for a thread of its own. */
+ * behind the end; -E2BIG a zstd window above LIMIT_ZSTD_WINDOW_LOG; -EBUSY it may not have one
+ * above LIMIT_ZSTD_COMMON_WINDOW_LOG now; and those of the source. Blocks as the source does: for a
+ * thread of its own. */
 int decoder_read(Decoder *d, const uint8_t **ret, size_t *ret_n, Err *err) _must_check_;
+/* Before the first window above LIMIT_ZSTD_COMMON_WINDOW_LOG takes its memory, within
+ * decoder_read(): may it?  Whoever does not ask, may. */
+typedef bool (*DecodeMayBeLarge)(void *arg);
+void decoder_ask(Decoder *d, DecodeMayBeLarge may_be_large, void *arg);
 /* Bytes of the source that all it gave was of; what another one had decoded does not count. */
 uint64_t decoder_used(const Decoder *d);
 #define DECODER_BUILD_MAX 32

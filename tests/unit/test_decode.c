@@ -180,6 +180,131 @@ TEST(a_zstd_window_above_the_limit_is_refused_before_memory_is_taken) {
     ASSERT_STRSTR(err.text, "128 MiB");
 }
 
+/* A frame that does not say how long its content is, with a window of 2^log bytes. */
+static size_t zstd_frame(uint8_t *out, size_t room, const uint8_t *data, size_t n, int log) {
+    ZSTD_CCtx *c = ZSTD_createCCtx();
+    ZSTD_outBuffer o = { .dst = out, .size = room };
+    ZSTD_inBuffer in = { .src = data, .size = n };
+
+    ASSERT_TRUE(!ZSTD_isError(ZSTD_CCtx_setParameter(c, ZSTD_c_windowLog, log)));
+    ASSERT_TRUE(!ZSTD_isError(ZSTD_compressStream2(c, &o, &in, ZSTD_e_continue)));
+    ASSERT_EQ(ZSTD_compressStream2(c, &o, &in, ZSTD_e_end), 0);
+    ASSERT_EQ(in.pos, n);
+    (void)ZSTD_freeCCtx(c);
+    return o.pos;
+}
+
+typedef struct Asked {
+    unsigned n;
+    bool no;
+} Asked;
+
+static bool ask(void *arg) {
+    Asked *a = arg;
+
+    a->n++;
+    return !a->no;
+}
+
+/* Decodes all of it; returns the bytes, of which there may be some before an error. */
+static size_t decode_asking(Stream *s, Asked *asked, const uint8_t *want, int *ret_r, Err *err) {
+    _cleanup_(decoder_freep) Decoder *d = NULL;
+    const uint8_t *data;
+    size_t n, at = 0;
+
+    decoder_new(&d, CODEC_ZSTD, next, s);
+    decoder_ask(d, ask, asked);
+    while ((*ret_r = decoder_read(d, &data, &n, err)) > 0) {
+        ASSERT_MEMEQ(data, want + at, n);
+        at += n;
+    }
+    return at;
+}
+
+#define PIECE KiB(32)
+
+static const size_t zstd_steps[] = { 1, 5, 7, 17, 18, 4096, 1 << 20 };
+
+TEST(it_asks_for_large_windows_once_and_for_others_never) {
+    static const struct {
+        int logs[3]; /* of the frames; between them are skippable ones */
+        unsigned asks;
+    } streams[] = {
+        { { 10, 23, 22 }, 0 },
+        { { 24, 10, 10 }, 1 },
+        { { 10, 10, 27 }, 1 },
+        { { 27, 24, 25 }, 1 },
+    };
+    const size_t n_plain = 3 * PIECE;
+    _cleanup_free_ uint8_t *plain = plain_new(n_plain), *packed = xcalloc(1, 2 * n_plain);
+
+    for (size_t i = 0; i < ELEMENTSOF(streams); i++) {
+        size_t n = 0;
+
+        for (size_t k = 0; k < 3; k++) {
+            n += zstd_frame(packed + n, 2 * n_plain - n, plain + k * PIECE, PIECE,
+                            streams[i].logs[k]);
+            memcpy(packed + n, "\x50\x2a\x4d\x18\x03\x00\x00\x00xyz", 11);
+            n += 11;
+        }
+        for (size_t k = 0; k < ELEMENTSOF(zstd_steps); k++) {
+            Stream s = { .data = packed, .n = n, .step = zstd_steps[k] };
+            Asked asked = { 0 };
+            Err err;
+            int r;
+
+            ASSERT_EQ(decode_asking(&s, &asked, plain, &r, &err), n_plain);
+            ASSERT_EQ(r, 0);
+            ASSERT_EQ(asked.n, streams[i].asks);
+        }
+    }
+}
+
+TEST(who_may_not_have_a_large_window_gets_all_before_it) {
+    _cleanup_free_ uint8_t *plain = plain_new(2 * PIECE), *packed = xcalloc(1, 4 * PIECE);
+    size_t n = zstd_frame(packed, 4 * PIECE, plain, PIECE, 23);
+
+    n += zstd_frame(packed + n, 4 * PIECE - n, plain + PIECE, PIECE, 24);
+    for (size_t i = 0; i < ELEMENTSOF(zstd_steps); i++) {
+        Stream s = { .data = packed, .n = n, .step = zstd_steps[i] };
+        Asked asked = { .no = true };
+        Err err;
+        int r;
+
+        ASSERT_EQ(decode_asking(&s, &asked, plain, &r, &err), PIECE);
+        ASSERT_EQ(r, -EBUSY);
+        ASSERT_STRSTR(err.text, "needs a window above 8 MiB");
+        ASSERT_EQ(asked.n, 1);
+    }
+}
+
+/* RFC 8878 3.1.1.1: a frame in one segment has all of its content as its window. */
+TEST(the_window_of_one_segment_is_its_content) {
+    for (unsigned more = 0; more < 2; more++) {
+        uint8_t head[] = { 0x28, 0xb5, 0x2f, 0xfd, 0xa0, (uint8_t)more, 0, 0x80, 0, 0, 0, 0 };
+        Stream s = { .data = head, .n = sizeof(head), .step = 64 };
+        Asked asked = { .no = true };
+        Err err;
+        int r;
+
+        ASSERT_EQ(decode_asking(&s, &asked, NULL, &r, &err), 0);
+        ASSERT_EQ(r, more ? -EBUSY : -EPROTO);
+        ASSERT_EQ(asked.n, more);
+    }
+}
+
+TEST(a_window_above_the_limit_is_refused_to_who_may_have_a_large_one) {
+    static const uint8_t head[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3, 0, 0, 0, 0, 0, 0 };
+    Stream s = { .data = head, .n = sizeof(head), .step = 64 };
+    Asked asked = { 0 };
+    Err err;
+    int r;
+
+    ASSERT_EQ(decode_asking(&s, &asked, NULL, &r, &err), 0);
+    ASSERT_EQ(r, -E2BIG);
+    ASSERT_EQ(asked.n, 1);
+}
+
 TEST(an_error_of_the_source_is_handed_on) {
     _cleanup_free_ uint8_t *plain = plain_new(2000), *packed = xcalloc(1, 8000);
     size_t n = gzip(packed, 8000, plain, 2000);
@@ -227,6 +352,7 @@ static unsigned go_on_everywhere(Stream *s, Codec codec, const uint8_t *plain, s
         at += n;
         if (!decoder_state(d, &state))
             continue;
+        ASSERT_TRUE(state.left <= s->step); /* of the last piece */
         _cleanup_free_ uint8_t *kept = xnew_n(uint8_t, state.n + 1);
         size_t used = s->at - state.left, again = MIN(used, s->step);
         Stream rest = { .data = s->data, .n = s->n, .at = used - again, .step = s->step };
@@ -260,6 +386,22 @@ TEST(another_decoder_goes_on_at_each_place) {
             n += zstd(packed + n, 2 * n_plain - n, plain + k * third, third);
         s = (Stream){ .data = packed, .n = n, .step = steps[i] };
         ASSERT_EQ(go_on_everywhere(&s, CODEC_ZSTD, plain, n_plain), 3);
+    }
+}
+
+/* RFC 8878 3.1.1: 40 bytes in one segment, one block of one byte that is repeated.  Of some frames
+ * the header is gathered, and all of the next frame with it. */
+TEST(another_decoder_goes_on_between_tiny_frames) {
+    static const uint8_t frame[] = { 0x28, 0xb5, 0x2f, 0xfd, 0x20, 40, 0x43, 0x01, 0, 'a' };
+    uint8_t plain[20 * 40], packed[20 * sizeof(frame)];
+
+    memset(plain, 'a', sizeof(plain));
+    for (size_t i = 0; i < sizeof(packed); i++)
+        packed[i] = frame[i % sizeof(frame)];
+    for (size_t step = 1; step < 3 * sizeof(frame); step++) {
+        Stream s = { .data = packed, .n = sizeof(packed), .step = step };
+
+        ASSERT_TRUE(go_on_everywhere(&s, CODEC_ZSTD, plain, sizeof(plain)) > 0);
     }
 }
 
