@@ -31,6 +31,8 @@ struct LayerJob {
     UnpackOptions unpack;
     UnpackUsed used;
     UnpackNow now;
+    bool refused;  /* it needs `large`, which another one has */
+    uint64_t kept; /* bytes of the blob up to the last checkpoint, about */
     atomic_bool cancelled;
     atomic_uint_fast64_t proved; /* see restore.h */
     sd_event_source *timer;
@@ -57,9 +59,13 @@ static LayerJob *destroy(LayerJob *j) {
     return NULL;
 }
 
-/* Nobody listens any more: frees it, unless a thread still has it. */
+/* Nobody listens any more: frees it, unless a thread still has it.  The buffers do not wait for a
+ * disk that is slow to make a checkpoint durable. */
 static void destroy_idle(LayerJob *j) {
-    if (!j->decoding && !j->settling)
+    if (j->decoding)
+        return;
+    j->feed = feed_free(j->feed);
+    if (!j->settling)
         (void)destroy(j);
 }
 
@@ -96,7 +102,17 @@ static int on_place(void *arg, const UnpackPlace *unpack, Err *err) {
     r = restore_note(j->checkpoint, &place, &why);
     if (r < 0)
         log_debug("%s", err_text(&why, r));
+    else
+        j->kept = unpack_there(unpack);
     return 0;
+}
+
+/* Who may not ends its try, and gives back its thread and its buffers: others need them. */
+static bool may_be_large(void *arg) {
+    LayerJob *j = arg;
+
+    j->refused = !turn_take(j->o.large, j->o.index);
+    return !j->refused;
 }
 
 /* May another worker go on with it?  Not when the same would happen again. */
@@ -113,6 +129,7 @@ static void discard(LayerJob *j) {
     unpack_discard(&j->unpack, &j->used);
     checkpoint_remove(j->checkpoint);
     entry_log_remove(j->log);
+    j->kept = 0;
 }
 
 static int finish_list(LayerJob *j, Err *err) {
@@ -134,6 +151,7 @@ static int run_decoder(void *arg, Err *err) {
     Err why;
     int r = unpack_run(&j->unpack, j->decoder, &j->used, err), k;
 
+    j->decoder = decoder_free(j->decoder); /* its window is the next one's */
     if (r >= 0 || r == -EPROTO) {
         k = feed_drain(j->feed, &why);
         if (k < 0) {
@@ -143,7 +161,9 @@ static int run_decoder(void *arg, Err *err) {
     }
     if (r >= 0)
         r = finish_list(j, err);
-    if (r < 0 && !is_worth(j, r))
+    if (r < 0 && is_worth(j, r))
+        unpack_give_back(&j->unpack, &j->used);
+    else if (r < 0)
         discard(j);
     return r;
 }
@@ -251,10 +271,15 @@ static int open_decoder(LayerJob *j, Err *err) {
         .arg = j->feed,
     };
 
+    int r = 0;
+
     if (j->restored.message)
-        return decoder_resume(&j->decoder, &from, err);
-    decoder_new(&j->decoder, j->o.layer->codec, feed_next, j->feed);
-    return 0;
+        r = decoder_resume(&j->decoder, &from, err);
+    else
+        decoder_new(&j->decoder, j->o.layer->codec, feed_next, j->feed);
+    if (r >= 0)
+        decoder_ask(j->decoder, may_be_large, j);
+    return r;
 }
 
 static int start_decoder(LayerJob *j, Err *err) {
@@ -297,6 +322,7 @@ static int run_restore(void *arg, Err *err) {
     }
     j->log = TAKE_PTR(j->restored.log);
     j->list = j->restored.list;
+    j->kept = atomic_load(&j->now.there);
     if (r > 0 && j->restored.complete) /* else unpacking takes it */
         r = unpack_take(j->o.budget, j->restored.used.bytes, j->restored.used.entries, err);
     return r;
@@ -413,6 +439,14 @@ bool layer_job_is_composed(const LayerJob *j) {
 
 bool layer_job_is_restored(const LayerJob *j) {
     return j->restored.message != NULL;
+}
+
+bool layer_job_is_refused(const LayerJob *j) {
+    return j->refused;
+}
+
+uint64_t layer_job_kept(const LayerJob *j) {
+    return j->kept;
 }
 
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes) {

@@ -5,6 +5,7 @@
 
 #include "oci/fetch.h"
 #include "oci/manifest.h"
+#include "oci/turn.h"
 #include "oci/unpack.h"
 
 typedef struct LayerJob LayerJob;
@@ -24,6 +25,7 @@ typedef struct LayerJobOptions {
     int dir_fd;
     bool anew; /* see fetch.h; nothing that is there counts for a tar either */
     UnpackBudget *budget;
+    Turn *large; /* windows above LIMIT_ZSTD_COMMON_WINDOW_LOG are for the layer that has it */
     void (*on_trouble)(void *arg, const char *text); /* see fetch.h */
     LayerJobDone done;
     void *arg;
@@ -34,7 +36,7 @@ typedef struct LayerJobOptions {
 const char *layer_job_file(char buf[static LAYER_JOB_NAME_MAX], const Digest *digest,
                            const char *suffix);
 
-/* `done` gets what fetch.h, decode.h and unpack.h say. */
+/* `done` gets what fetch.h, decode.h and unpack.h say; with -EBUSY see layer_job_is_refused(). */
 int layer_job_new(LayerJob **ret, const LayerJobOptions *options, Err *err) _must_check_;
 /* Cancels; `done` is not called; what there is of a tar stays when another worker can go on with
  * it, else it goes when the threads are done with it.  NULL is fine; returns NULL. */
@@ -53,6 +55,11 @@ bool layer_job_is_resting(const LayerJob *j);
 bool layer_job_is_composed(const LayerJob *j);
 /* Of a tar layer: did it go on where another worker was? */
 bool layer_job_is_restored(const LayerJob *j);
+/* In `done`, of a tar layer: it needs `large`, which another layer has.  Nothing is wrong: when it
+ * has it, another job goes on with what there is. */
+bool layer_job_is_refused(const LayerJob *j);
+/* In `done`, of one that is refused: how many of the blob's bytes that job will find. */
+uint64_t layer_job_kept(const LayerJob *j);
 /* Of a tar layer that is done: the messages with its entries (entry_log.h); the caller closes the
  * file. */
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pull_internal: what the parts of pull share: the states (pull.c), the manifest (pull_resolve.c),
- * the layers (pull_layers.c). */
+ * the layers (pull_layers.c), their large zstd windows (pull_large.c). */
 #pragma once
 
 #include "base/limits.h"
@@ -24,7 +24,8 @@ typedef enum PullLayerState {
     PULL_LAYER_SKIPPED, /* not in the plan */
     PULL_LAYER_WAITING, /* for its turn */
     PULL_LAYER_RUNNING,
-    PULL_LAYER_DONE, /* LayerDone was sent */
+    PULL_LAYER_PARKED, /* has run, and waits for `large` */
+    PULL_LAYER_DONE,   /* LayerDone was sent */
 } PullLayerState;
 
 typedef struct PullLayer {
@@ -36,6 +37,7 @@ typedef struct PullLayer {
     bool anew;                 /* what came the last time was wrong */
     uint64_t bytes, resumed;   /* that are there … */
     uint64_t told, told_ahead; /* … and what the daemon knows of it */
+    uint64_t kept;             /* of one that is parked: what it will find */
     char *trouble;             /* a connection failed, and it waits for another one; or NULL … */
     uint64_t trouble_bytes;    /* … and so many bytes were there when it last rested */
 } PullLayer;
@@ -71,7 +73,8 @@ struct Pull {
     size_t first, past; /* in `order`: all before the one are done, none from the other on was
                          * started; of thousands, only a few are looked at */
     bool more;          /* another plan follows */
-    unsigned n_running, n_decoding;
+    unsigned n_running, n_decoding, n_parked;
+    Turn large; /* which layer may have a large zstd window */
     UnpackBudget budget;
     uint64_t content_max; /* bytes that the budget has had, by the plans so far */
     sd_event_source *progress;
@@ -98,3 +101,14 @@ void pull_fill(Pull *p);
 void pull_wake(Pull *p);
 /* Cancels all layers. */
 void pull_stop_layers(Pull *p);
+
+/* The layer's job was refused `large`, and so many bytes of the blob are kept: it waits for that.
+ */
+void pull_large_park(PullLayer *l, uint64_t kept);
+/* The layer's job has ended: `large` goes to one that waits for it. */
+void pull_large_pass(const PullLayer *l);
+/* The layer that has waited for `large`, and is to run before others; or NULL. */
+PullLayer *pull_large_next(const Pull *p);
+/* Which layer waits for it, and for which one, and how many others do; NULL: none does.  The caller
+ * frees it. */
+char *pull_large_describe(const Pull *p, size_t *ret_others);

@@ -94,7 +94,7 @@ int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) {
     set_reserve(p);
     p->first = p->past = 0;
     for (size_t i = 0; i < p->n_order; i++)
-        if (p->order[i]->job)
+        if (p->order[i]->job || p->order[i]->state == PULL_LAYER_PARKED)
             p->past = i + 1;
     raise_budget(p, plan->content_max_bytes);
     return take_space(p, plan, err);
@@ -110,19 +110,29 @@ static void forget_trouble(PullLayer *l) {
         free(TAKE_PTR(l->trouble));
 }
 
-/* Which layer waits, and why; others may go on meanwhile.  The caller frees it; NULL: none does. */
-static char *describe_troubles(Pull *p) {
+/* The first layer that waits after a failure, and why, and how many others do; NULL: none does. */
+static const char *first_trouble(Pull *p, size_t *ret_others) {
     const char *first = NULL;
-    size_t others = 0;
 
     for (size_t i = 0; i < p->n_order; i++) {
         PullLayer *l = p->order[i];
 
         forget_trouble(l);
-        others += l->trouble && first;
+        *ret_others += l->trouble && first;
         if (!first)
             first = l->trouble;
     }
+    return first;
+}
+
+/* Which layer waits, and why; others may go on meanwhile.  The caller frees it; NULL: none does. */
+static char *describe_waits(Pull *p) {
+    _cleanup_free_ char *parked = NULL;
+    size_t others = 0;
+    const char *first = first_trouble(p, &others);
+
+    if (!first)
+        first = parked = pull_large_describe(p, &others);
     return others > 0
                ? xasprintf("%s (and %zu other layer%s)", first, others, others > 1 ? "s" : "")
                : xstrdup(first);
@@ -134,7 +144,7 @@ static size_t gather_progress(Pull *p, Modelcached__Worker__LayerProgress *items
 
     for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
         PullLayer *l = p->order[i];
-        uint64_t ahead = l->job ? layer_job_ahead(l->job) : 0;
+        uint64_t ahead = l->job ? layer_job_ahead(l->job) : l->kept;
 
         if (l->job) {
             l->bytes = layer_job_bytes(l->job);
@@ -161,7 +171,7 @@ static int on_progress(sd_event_source *source, uint64_t usec, void *arg) {
         xnew_n(Modelcached__Worker__LayerProgress, p->n_order + 1);
     _cleanup_free_ Modelcached__Worker__LayerProgress **pointers =
         xnew_n(Modelcached__Worker__LayerProgress *, p->n_order + 1);
-    _cleanup_free_ char *waiting = describe_troubles(p);
+    _cleanup_free_ char *waiting = describe_waits(p);
     size_t n = gather_progress(p, items);
 
     (void)source;
@@ -240,11 +250,23 @@ static void on_trouble(void *arg, const char *why) {
     log_debug("%s", l->trouble);
 }
 
+/* What becomes of a layer whose job has ended; PULL_LAYER_RUNNING: the pull fails with it. */
+static PullLayerState state_after(const PullLayer *l, int r) {
+    bool found = layer_job_is_composed(l->job) || layer_job_is_restored(l->job);
+    bool wrong = r == -EBADMSG || (r == -EPROTO && layer_job_is_restored(l->job));
+
+    if (r >= 0)
+        return PULL_LAYER_DONE;
+    if (layer_job_is_refused(l->job))
+        return PULL_LAYER_PARKED;
+    /* Perhaps its parts do not belong together: once more, from nothing. */
+    return wrong && found && !l->anew ? PULL_LAYER_WAITING : PULL_LAYER_RUNNING;
+}
+
 static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
     Err why = *err;
-    bool again, wrong;
 
     if (p->state != PULL_LAYERS) { /* has failed already */
         l->job = layer_job_free(l->job);
@@ -256,20 +278,19 @@ static void on_layer(void *arg, int r, const Err *err) {
         send_layer(l);
     l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
     l->resumed = r >= 0 ? layer_job_resumed(l->job) : 0;
-    /* Perhaps its parts do not belong together: once more, from nothing. */
-    wrong = r == -EBADMSG || (r == -EPROTO && layer_job_is_restored(l->job));
-    again = wrong && !l->anew && (layer_job_is_composed(l->job) || layer_job_is_restored(l->job));
+    l->state = state_after(l, r);
+    if (l->state == PULL_LAYER_PARKED)
+        pull_large_park(l, layer_job_kept(l->job));
     l->job = layer_job_free(l->job);
-    if (r >= 0) {
-        l->state = PULL_LAYER_DONE;
+    pull_large_pass(l);
+    if (l->state == PULL_LAYER_DONE) {
         p->n_done++;
         set_reserve(p);
-    } else if (again) {
+    } else if (l->state == PULL_LAYER_WAITING) {
         l->anew = true;
-        l->state = PULL_LAYER_WAITING;
         on_trouble(l, err_text(&why, r));
     }
-    if (r < 0 && !again)
+    if (l->state == PULL_LAYER_RUNNING)
         pull_finish(p,
                     err_prefix(&why, r, "layer %u of %zu (%.19s…)", l->index + 1,
                                p->manifest->n_layers, DIGEST_STR(&l->layer->layer.digest)),
@@ -290,6 +311,7 @@ static int start(PullLayer *l, Err *err) {
         .queue = 8,
         .dir_fd = p->o.dir_fd,
         .budget = &p->budget,
+        .large = &p->large,
         .anew = l->anew,
         .on_trouble = on_trouble,
         .done = on_layer,
@@ -299,10 +321,24 @@ static int start(PullLayer *l, Err *err) {
 
     if (r < 0)
         return err_prefix(err, r, "layer %u of %zu", l->index + 1, p->manifest->n_layers);
+    p->n_parked -= l->state == PULL_LAYER_PARKED;
+    l->kept = 0;
     l->state = PULL_LAYER_RUNNING;
     p->n_running++;
     p->n_decoding += tar;
     return 0;
+}
+
+/* 1; 0: all that may run do. */
+static int start_if_free(PullLayer *l, unsigned max, Err *err) {
+    const Pull *p = l->pull;
+    int r;
+
+    if (p->n_running >= max ||
+        (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders))
+        return 0;
+    r = start(l, err);
+    return r < 0 ? r : 1;
 }
 
 /* How many layers may run: while some want more connections than they have, half are left to them.
@@ -323,8 +359,10 @@ static void limit_extras(Pull *p, bool waits) {
 
 void pull_fill(Pull *p) {
     unsigned max = max_running(p);
-    bool waits = false;
+    PullLayer *next;
+    bool waits;
     Err err;
+    int r;
 
     if (p->state != PULL_LAYERS)
         return;
@@ -334,28 +372,23 @@ void pull_fill(Pull *p) {
     }
     while (p->first < p->n_order && p->order[p->first]->state == PULL_LAYER_DONE)
         p->first++;
-    for (size_t i = p->first; i < p->n_order; i++) {
-        PullLayer *l = p->order[i];
-        int r;
-
-        if (l->state != PULL_LAYER_WAITING)
+    next = pull_large_next(p); /* it has waited longer than others */
+    r = next ? start_if_free(next, max, &err) : 1;
+    waits = r == 0;
+    for (size_t i = p->first; i < p->n_order && r >= 0; i++) {
+        if (p->order[i]->state != PULL_LAYER_WAITING)
             continue;
-        if (p->n_running >= max) {
-            waits = true;
+        r = start_if_free(p->order[i], max, &err);
+        if (r > 0)
+            p->past = MAX(p->past, i + 1);
+        waits = waits || r == 0;
+        if (r == 0 && p->n_running >= max)
             break;
-        }
-        if (l->layer->layer.kind == LAYER_KIND_TAR && p->n_decoding == p->o.n_decoders) {
-            waits = true;
-            continue;
-        }
-        r = start(l, &err);
-        if (r < 0) {
-            pull_finish(p, r, &err);
-            return;
-        }
-        p->past = MAX(p->past, i + 1);
     }
-    limit_extras(p, waits);
+    if (r < 0)
+        pull_finish(p, r, &err);
+    else
+        limit_extras(p, waits);
 }
 
 static void wake_jobs(Pull *p) {

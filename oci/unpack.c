@@ -467,11 +467,15 @@ const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob) {
     return buf;
 }
 
+void unpack_give_back(const UnpackOptions *o, const UnpackUsed *used) {
+    (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
+    (void)atomic_fetch_add(&o->budget->entries, used->entries);
+}
+
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
     char name[WRITERS_NAME_MAX];
 
     for (uint64_t i = 0; i < used->files; i++) /* absent: its content was known */
         (void)unlinkat(o->dir_fd, writers_name(name, o->name, i), 0);
-    (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
-    (void)atomic_fetch_add(&o->budget->entries, used->entries);
+    unpack_give_back(o, used);
 }

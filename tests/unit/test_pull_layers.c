@@ -77,6 +77,22 @@ TEST(a_pull_with_nothing_to_fetch_has_a_reserve) {
     planned_close(&t);
 }
 
+/* Those that are parked are looked at again when they run: large ones come first in the order. */
+TEST(a_plan_knows_of_layers_that_are_parked) {
+    Planned t;
+    Err err;
+
+    planned_open(&t, 3);
+    ASSERT_OK(plan(&t, 0, 2, true, &err));
+    ASSERT_EQ(t.pull.past, 0);
+    t.pull.layers[1].state = PULL_LAYER_PARKED;
+    ASSERT_OK(plan(&t, 2, 4, true, &err));
+    ASSERT_EQ(t.pull.first, 0);
+    ASSERT_EQ(t.pull.past, 5); /* 5, 4, 3, 2, 1 */
+    ASSERT_TRUE(t.pull.order[4] == &t.pull.layers[1]);
+    planned_close(&t);
+}
+
 TEST(plans_that_cannot_be_are_refused) {
     Planned t;
     Err err;
