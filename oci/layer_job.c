@@ -270,7 +270,6 @@ static int open_decoder(LayerJob *j, Err *err) {
         .source = feed_next,
         .arg = j->feed,
     };
-
     int r = 0;
 
     if (j->restored.message)

@@ -41,9 +41,11 @@ def packed(data, *options):
     return subprocess.run(["zstd", "-q", "-1", "-c", *options], input=data, stdout=subprocess.PIPE, check=True).stdout
 
 
-def layer(out, name, before, behind, full=True):
+# pylint: disable-next=too-many-arguments
+def layer(out, name, before, behind, full=True, segment=0):
     """A tar+zstd: so many random bytes, then what fills a window of 128 MiB, then so many again.  All but the last of those
-    `before` come in frames that need small windows, which do not end where buffers do.  full: else nothing fills it."""
+    `before` come in frames that need small windows, which do not end where buffers do.  full: else nothing fills it.
+    segment: the frame before the last has so many bytes, and a window of as many."""
     tar = Tar(out.folder, "tar")
     tar.add_file(f"{name}/first.bin", noise(before, f"{name}/first"))
     if full:
@@ -56,6 +58,8 @@ def layer(out, name, before, behind, full=True):
     with open(plain.path, "rb") as file, open(plain.path + ".zst", "wb") as packs:
         while file.tell() < small:
             packs.write(packed(file.read(min(300_001, small - file.tell()))))
+        if segment:
+            packs.write(packed(file.read(segment), "--long=27", f"--stream-size={segment}"))
         packs.write(packed(file.read(), "--long=27"))
     os.unlink(plain.path)
     out.layer(TYPE + "+zstd", File(plain.path + ".zst"))
@@ -119,6 +123,16 @@ def test_memory_is_that_of_one_large_window(start, registry, work, show):
     peak = peak_of(start, registry.push(artifact, "team/windows"), artifact)
     show(f"five layers with windows of 128 MiB: {peak / MIB:.1f} MiB")
     assert WINDOW < peak < PEAK_MAX
+
+
+def test_memory_of_a_window_is_given_back(start, registry, work, show):
+    """Layers whose windows grow from 29 MiB, which malloc(3) would keep from the second one on, to one that is filled up to
+    29 MiB less than the one of a single frame."""
+    one = image(work, [("l", 0, MIB)])
+    many = image(work, [(f"l{i}", 0, MIB, True, 29 * MIB) for i in range(4)])
+    peaks = [peak_of(start, registry.push(artifact, "team/growing"), artifact) for artifact in (one, many)]
+    show(f"windows that grow: {peaks[1] / MIB:.1f} MiB, one of 128 MiB alone: {peaks[0] / MIB:.1f} MiB")
+    assert peaks[1] < peaks[0]
 
 
 def test_the_window_goes_from_layer_to_layer(start, registry, work):
