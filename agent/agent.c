@@ -86,6 +86,7 @@ static void agent_stop(Agent *a) {
     log_info("ending; volumes stay mounted");
     a->n_stopping = 3;
     a->probe = feature_probe_free(a->probe);
+    standby_prepare(a->standby, &(StandbyPlan){ 0 });
     if (loop_timer_after(a->event, &a->stop_timer, STOP_USEC, on_stop_timer, a) < 0) {
         (void)sd_event_exit(a->event, 0); /* as above */
         return;

@@ -61,7 +61,7 @@ typedef struct Config {
     uint64_t pull_stall_timeout;        /* microseconds */
     uint64_t pull_give_up;              /* microseconds */
     uint64_t pull_background_bandwidth; /* bytes per second; 0: no limit */
-    uint64_t pull_standby;
+    uint64_t pull_standby;              /* microseconds */
     bool pull_page_cache;
     char *credentials_docker_config;
     char *access_check;       /* "always" "ifNotGranted" "never" */

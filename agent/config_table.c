@@ -61,8 +61,8 @@
         true, "Bytes per second of all pulls together that nobody waits for. 0: no limit.")        \
     KEY("pull.standby", DURATION, pull_standby, "1m", 0, 86400 * USEC_PER_SEC, NULL, true,         \
         "A worker process, up to 16 MiB with its libraries, stays ready for so long after the "    \
-        "start and after each pull, so that the next one begins 10 ms sooner, with TLS 30. 0: "    \
-        "none.")                                                                                   \
+        "start and after the last of the pulls that run, so that the next one begins 10 ms "       \
+        "sooner, with TLS 30. 0: none.")                                                           \
     KEY("pull.page_cache", BOOL, pull_page_cache, "false", 0, 0, NULL, true,                       \
         "Write through the page cache, so that the first reader finds the files in memory.")       \
     KEY("credentials.docker_config", OPTIONAL_PATH, credentials_docker_config, "", 1, 4095, NULL,  \

@@ -53,7 +53,7 @@
       "Content that is not what its digest says. pull: a pull failed by it; store: cache-ctl "     \
       "verify found a damaged file or an incomplete artifact.")                                    \
     M(WORKERS, COUNTER, COUNT, NONE, NONE, "modelcached_pull_workers_started_total",               \
-      "Processes that were started for pulls.")                                                    \
+      "Processes that got a pull or a check to do.")                                               \
     M(WORKER_FAILURES, COUNTER, COUNT, REASON, NONE, "modelcached_pull_worker_failures_total",     \
       "Pull workers that did not end as they should. crashed: by a signal (perhaps for want of "   \
       "memory) or with an exit code; silent: killed after a minute without a sign of life; "       \

@@ -56,7 +56,7 @@ bool pull_options_tls_is_likely(const PullOptions *o) {
     bool likely = o->n_registries == 0;
 
     for (size_t i = 0; i < o->n_registries; i++)
-        likely = likely || !o->registries[i].plain_http;
+        likely = likely || !(o->registries[i].plain_http || o->registries[i].skip_verify);
     return likely;
 }
 

@@ -53,7 +53,8 @@ const PullRegistry *pull_options_registry(const PullOptions *o, const Reference 
 /* What holds for the reference's registry. */
 uint64_t pull_options_range_min(const PullOptions *o, const Reference *reference);
 AccessCheck pull_options_access_check(const PullOptions *o, const Reference *reference);
-/* Is there a registry with TLS among those that are listed, or are there none? */
+/* Is there a registry whose certificate is to be verified among those that are listed, or are there
+ * none? */
 bool pull_options_tls_is_likely(const PullOptions *o);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);

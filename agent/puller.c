@@ -78,9 +78,9 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
-/* Another pull may follow. */
+/* Another pull may follow, now that none runs: the memory of those is what it is without. */
 static void prepare_standby(const Puller *p) {
-    if (!p->stopping)
+    if (!p->stopping && p->n_entries == 0)
         standby_prepare(p->context.standby,
                         &(StandbyPlan){ .after_usec = STANDBY_AFTER_USEC,
                                         .keep_usec = p->options->standby_usec,
@@ -111,7 +111,8 @@ void puller_set_options(Puller *p, PullOptions *options) {
     p->options = pull_options_ref(options);
     (void)pull_options_unref(old);
     schedule(p);
-    prepare_standby(p);
+    if (options->standby_usec == 0)
+        standby_prepare(p->context.standby, &(StandbyPlan){ 0 });
 }
 
 Puller *puller_free(Puller *p) {

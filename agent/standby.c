@@ -9,10 +9,15 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#define ENDING_USEC                                                              \
+    (100 * USEC_PER_MSEC) /* to look again whether one that was killed has ended \
+                           */
+
 struct Standby {
     sd_event *event;
     char *program;
     WorkerProcess process;          /* or WORKER_PROCESS_NONE */
+    bool ending;                    /* it was killed; nobody waits for that here */
     sd_event_source *child, *timer; /* the timer starts one, or ends the one that waits */
     StandbyPlan plan;
 };
@@ -26,47 +31,64 @@ void standby_new(Standby **ret, sd_event *event, const char *program) {
     *ret = s;
 }
 
-/* It is somebody else's now. */
-static WorkerProcess let_go(Standby *s) {
-    WorkerProcess p = s->process;
-
-    s->child = sd_event_source_disable_unref(s->child); /* does not reap */
-    s->timer = sd_event_source_disable_unref(s->timer);
-    s->process = WORKER_PROCESS_NONE;
-    return p;
+static bool is_waiting(const Standby *s) {
+    return s->process.pid > 0 && !s->ending;
 }
 
-/* A process that has done nothing yet is gone at once. */
-static void end(Standby *s) {
-    WorkerProcess p = let_go(s);
+static void close_ends(Standby *s) {
+    s->process.socket_fd = safe_close(s->process.socket_fd);
+    s->process.messages_fd = safe_close(s->process.messages_fd);
+}
 
-    if (p.pid > 0) {
-        (void)kill(-p.pid, SIGKILL); /* it may have ended by itself */
-        while (waitpid(p.pid, NULL, 0) < 0 && errno == EINTR)
-            ;
-    }
-    safe_close(p.socket_fd);
-    safe_close(p.messages_fd);
+/* It is somebody else's, or nobody's, now. */
+static void let_go(Standby *s) {
+    s->child = sd_event_source_disable_unref(s->child); /* does not reap */
+    s->process = WORKER_PROCESS_NONE;
+    s->ending = false;
+}
+
+static void stop_timer(Standby *s) {
+    s->timer = sd_event_source_disable_unref(s->timer);
+}
+
+static void end(Standby *s) {
+    stop_timer(s);
+    if (!is_waiting(s))
+        return;
+    (void)kill(-s->process.pid, SIGKILL); /* it may have ended by itself */
+    close_ends(s);
+    s->ending = true;
+}
+
+static void end_and_wait(Standby *s) {
+    end(s);
+    while (s->process.pid > 0 && waitpid(s->process.pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    let_go(s);
 }
 
 Standby *standby_free(Standby *s) {
     if (!s)
         return NULL;
-    end(s);
+    end_and_wait(s);
     (void)sd_event_unref(s->event);
     free(s->program);
     free(s);
     return NULL;
 }
 
-/* The next pull starts its own, and says what is wrong if that ends, too. */
+/* When it was not we who ended it: the next pull starts its own, and says what is wrong if that
+ * ends, too. */
 static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     Standby *s = arg;
 
     (void)source;
-    log_debug("the pull worker that stood by has ended with %d", si->si_status);
-    s->process.pid = 0; /* sd-event reaps it after this callback */
-    end(s);
+    if (!s->ending) {
+        log_debug("the pull worker that stood by has ended with %d", si->si_status);
+        stop_timer(s);
+    }
+    close_ends(s);
+    let_go(s); /* sd-event reaps it after this callback */
     return 0;
 }
 
@@ -96,7 +118,7 @@ static int start(Standby *s, Err *err) {
     if (r >= 0)
         r = loop_timer_after(s->event, &s->timer, s->plan.keep_usec, on_timer, s);
     if (r < 0)
-        end(s);
+        end_and_wait(s);
     else
         send_ahead(s);
     return r < 0 ? err_errnum(err, r, "cannot watch the pull worker that stands by") : 0;
@@ -109,7 +131,9 @@ static int on_timer(sd_event_source *source, uint64_t usec, void *arg) {
 
     (void)source;
     (void)usec;
-    if (s->process.pid > 0)
+    if (s->ending)
+        r = loop_timer_after(s->event, &s->timer, ENDING_USEC, on_timer, s);
+    else if (is_waiting(s))
         end(s);
     else
         r = start(s, &err);
@@ -123,23 +147,26 @@ void standby_prepare(Standby *s, const StandbyPlan *plan) {
     if (plan->keep_usec == 0)
         end(s);
     else if (loop_timer_after(s->event, &s->timer,
-                              s->process.pid > 0 ? plan->keep_usec : plan->after_usec, on_timer,
-                              s) < 0)
+                              is_waiting(s) ? plan->keep_usec : plan->after_usec, on_timer, s) < 0)
         log_debug("no pull worker stands by: there is no timer");
 }
 
 static bool is_alive(pid_t pid) {
     siginfo_t si = { 0 };
 
-    return pid > 0 && waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-           si.si_pid == 0;
+    return waitid(P_PID, (id_t)pid, &si, WEXITED | WNOHANG | WNOWAIT) == 0 && si.si_pid == 0;
 }
 
 int standby_take(Standby *s, WorkerProcess *ret, Err *err) {
-    if (is_alive(s->process.pid)) {
-        *ret = let_go(s);
-        return 0;
+    int r;
+
+    if (is_waiting(s) && is_alive(s->process.pid)) {
+        *ret = s->process;
+        let_go(s);
+        stop_timer(s);
+        return 1;
     }
     end(s);
-    return worker_spawn(ret, s->program, err);
+    r = worker_spawn(ret, s->program, err);
+    return r < 0 ? r : 0;
 }

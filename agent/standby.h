@@ -11,7 +11,7 @@ typedef struct Standby Standby;
 
 /* Of workers of `program`, copied; a reference to `event` is kept; SIGCHLD must be blocked. */
 void standby_new(Standby **ret, sd_event *event, const char *program);
-/* Ends the process that waits.  NULL is fine; returns NULL. */
+/* Ends the process that waits, and waits for its end.  NULL is fine; returns NULL. */
 Standby *standby_free(Standby *s);
 DEFINE_CLEANUP(Standby, standby_free);
 
@@ -22,5 +22,6 @@ typedef struct StandbyPlan {
 } StandbyPlan;
 /* A pull may follow: starts a process, or keeps the one that waits. */
 void standby_prepare(Standby *s, const StandbyPlan *plan);
-/* Gives the one that waits, or a new one.  Errors: those of worker_spawn(). */
+/* Gives the one that waits (1), or a new one (0).  The one that waited may be about to end: killed,
+ * it is alive for a while.  Errors: those of worker_spawn(). */
 int standby_take(Standby *s, WorkerProcess *ret, Err *err) _must_check_;

@@ -38,14 +38,19 @@ struct Worker {
     Inbox *inbox;
     WorkerStderr *messages;
     Metrics *metrics;
-    int fd;        /* our end of the socketpair */
-    int folder_fd; /* goes with the job; then -EBADF */
+    Standby *standby;
+    char *label, *pull;
+    int fd;            /* our end of the socketpair */
+    int folder_fd;     /* goes with the job … */
+    bool folder_given; /* … and has gone */
     pid_t pid;
     sd_event_source *io, *child, *exit_timer, *watchdog;
     uint64_t patience_usec; /* for the next word */
     uint64_t later_usec;    /* after the first one */
     uint64_t heard_usec;    /* when it said the last */
     Buf out;                /* framed, not sent yet; may hold credentials */
+    bool untried;           /* it stood by, and has not said anything since … */
+    Buf told;               /* … but was told this */
     bool background;        /* the priority that was asked for last */
     bool closed;            /* the socket gave its last byte */
     int r;                  /* < 0: it broke the protocol, or the socket did */
@@ -68,6 +73,13 @@ char *worker_find_program(void) {
     return xstrdup(MC_LIBEXECDIR "/modelcached-pull");
 }
 
+static void wipe(Buf *b) {
+    if (b->data)
+        explicit_bzero(b->data, b->alloc);
+    buf_done(b);
+    *b = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
+}
+
 pid_t worker_release(Worker *w) {
     pid_t pid;
 
@@ -83,9 +95,10 @@ pid_t worker_release(Worker *w) {
     (void)worker_stderr_free(w->messages);
     (void)safe_close(w->fd);
     (void)safe_close(w->folder_fd);
-    if (w->out.data)
-        explicit_bzero(w->out.data, w->out.alloc);
-    buf_done(&w->out);
+    wipe(&w->out);
+    wipe(&w->told);
+    free(w->label);
+    free(w->pull);
     (void)inbox_free(w->inbox);
     (void)sd_event_unref(w->event);
     free(w);
@@ -155,6 +168,8 @@ static int read_some(Worker *w) {
     }
     w->heard_usec = now_usec();
     w->patience_usec = w->later_usec;
+    w->untried = false;
+    wipe(&w->told);
     r = inbox_feed(w->inbox, bytes, (size_t)n, &err);
     if (r < 0)
         worker_break(w, r, &err);
@@ -180,7 +195,7 @@ static ssize_t send_some(Worker *w) {
     struct cmsghdr *c;
     ssize_t n;
 
-    if (w->folder_fd >= 0) {
+    if (!w->folder_given) {
         m.msg_control = control;
         m.msg_controllen = sizeof(control);
         c = CMSG_FIRSTHDR(&m);
@@ -190,8 +205,7 @@ static ssize_t send_some(Worker *w) {
         memcpy(CMSG_DATA(c), &w->folder_fd, sizeof(int));
     }
     n = sendmsg(w->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (n > 0)
-        w->folder_fd = safe_close(w->folder_fd);
+    w->folder_given = w->folder_given || n > 0;
     return n;
 }
 
@@ -203,11 +217,8 @@ static void flush(Worker *w) {
         explicit_bzero(w->out.data, (size_t)n);
         buf_consume(&w->out, (size_t)n);
     }
-    if (w->out.len == 0 && w->out.data) {
-        explicit_bzero(w->out.data, w->out.alloc);
-        buf_done(&w->out);
-        w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
-    }
+    if (w->out.len == 0)
+        wipe(&w->out);
 }
 
 static int on_exit_timer(sd_event_source *source, uint64_t usec, void *arg) {
@@ -293,6 +304,88 @@ static int judge(Worker *w, const siginfo_t *si, Err *err) {
                    si->si_status, si->si_status == SIGKILL ? " (perhaps for want of memory)" : "");
 }
 
+/* The process is the leader of a group of its own, so that this reaches each of its threads.  Once
+ * it has its own user, only CAP_SYS_NICE lifts it again: without that it is as any other. */
+static void set_priority(Worker *w, bool background) {
+    /* Of constants: what types the macro wants differs from header to header. */
+    int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
+    int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
+    int nice = getpriority(PRIO_PROCESS, 0) + (background ? BACKGROUND_NICE : 0);
+
+    w->background = background;
+    if (w->pid <= 0 || !privilege_has(CAP_SYS_NICE))
+        return;
+    /* ioprio_set(2) has no wrapper. */
+    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0 ||
+        setpriority(PRIO_PGRP, (id_t)w->pid, nice) < 0)
+        log_debug("cannot change the priority of pull worker %d: %s", (int)w->pid, strerror(errno));
+}
+
+static int on_child(sd_event_source *source, const siginfo_t *si, void *arg);
+
+static int start_process(Worker *w, Err *err) {
+    WorkerProcess process;
+    int r = standby_take(w->standby, &process, err);
+
+    if (r < 0)
+        return r;
+    w->untried = r > 0;
+    w->pid = process.pid;
+    w->fd = process.socket_fd;
+    w->heard_usec = now_usec();
+    metrics_add(w->metrics, METRIC_WORKERS, METRIC_NO_LABEL, 1);
+    r = worker_stderr_new(&w->messages, w->event, process.messages_fd, w->label, w->pull, err);
+    if (r < 0)
+        return r;
+    r = sd_event_add_io(w->event, &w->io, w->fd, EPOLLIN, on_io, w);
+    if (r >= 0)
+        r = sd_event_add_child(w->event, &w->child, w->pid, WEXITED, on_child, w);
+    if (r >= 0)
+        r = watch_silence(w);
+    if (r < 0)
+        return err_errnum(err, r, "cannot watch the pull worker");
+    if (w->background)
+        set_priority(w, true);
+    return 0;
+}
+
+static int tell_again(Worker *w, Err *err) {
+    int r = buf_append(&w->out, w->told.data, w->told.len);
+
+    if (r < 0)
+        return err_errnum(err, r, "no room for the messages to the pull worker");
+    if (!w->untried)
+        wipe(&w->told);
+    flush(w);
+    r = watch(w);
+    return r < 0 ? err_errnum(err, r, "cannot watch the pull worker") : 0;
+}
+
+/* It may have been about to end when it was taken: another process gets what it was told. */
+static bool start_again(Worker *w) {
+    Err err = { "" };
+    int r;
+
+    w->io = sd_event_source_disable_unref(w->io);
+    w->child = sd_event_source_disable_unref(w->child);
+    w->exit_timer = sd_event_source_disable_unref(w->exit_timer);
+    w->messages = worker_stderr_free(w->messages);
+    w->fd = safe_close(w->fd);
+    w->pid = 0;
+    w->closed = w->folder_given = w->untried = false;
+    wipe(&w->out);
+    log_debug("the pull worker that stood by has ended before its job");
+    r = start_process(w, &err);
+    if (r >= 0)
+        r = tell_again(w, &err);
+    if (r >= 0)
+        return true;
+    log_debug("%s", err_text(&err, r));
+    worker_kill(w);
+    worker_wait(w->pid);
+    return false;
+}
+
 static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     Worker *w = arg;
     Err err = { "" };
@@ -304,8 +397,10 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     for (unsigned i = 0; i < LAST_READS_MAX && read_some(w) > 0; i++)
         ; /* its last words may still be in the socket */
     stop_watching(w);
+    if (w->untried && w->r >= 0 && start_again(w))
+        return 0; /* sd-event reaps it after this callback */
     r = judge(w, si, &err);
-    w->pid = 0; /* sd-event reaps it after this callback */
+    w->pid = 0; /* the same */
     w->messages = worker_stderr_free(w->messages);
     w->handlers.on_end(w->handlers.arg, r, &err);
     return 0;
@@ -314,6 +409,8 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
 static int send_message(Worker *w, const Modelcached__Worker__ToWorker *m, Err *err) {
     int r = outbox_add(&w->out, m, err);
 
+    if (r >= 0 && w->untried)
+        r = outbox_add(&w->told, m, err);
     if (r < 0)
         return r;
     flush(w);
@@ -339,23 +436,6 @@ void worker_plan(Worker *w, const WorkerPlan *plan) {
         worker_break(w, r, &err);
 }
 
-/* The process is the leader of a group of its own, so that this reaches each of its threads.  Once
- * it has its own user, only CAP_SYS_NICE lifts it again: without that it is as any other. */
-static void set_priority(Worker *w, bool background) {
-    /* Of constants: what types the macro wants differs from header to header. */
-    int idle = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_IDLE, 0);
-    int normal = (int)IOPRIO_PRIO_VALUE(IOPRIO_CLASS_BE, IOPRIO_NORM);
-    int nice = getpriority(PRIO_PROCESS, 0) + (background ? BACKGROUND_NICE : 0);
-
-    w->background = background;
-    if (w->pid <= 0 || !privilege_has(CAP_SYS_NICE))
-        return;
-    /* ioprio_set(2) has no wrapper. */
-    if (syscall(SYS_ioprio_set, IOPRIO_WHO_PGRP, w->pid, background ? idle : normal) < 0 ||
-        setpriority(PRIO_PGRP, (id_t)w->pid, nice) < 0)
-        log_debug("cannot change the priority of pull worker %d: %s", (int)w->pid, strerror(errno));
-}
-
 void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits *limits) {
     modelcached__worker__limits__init(ret);
     ret->connections = limits->connections;
@@ -379,22 +459,6 @@ void worker_limits(Worker *w, const WorkerLimits *limits) {
         worker_break(w, r, &err);
 }
 
-static int start_process(Worker *w, const WorkerOptions *o, Err *err) {
-    WorkerProcess process;
-    int r = standby_take(o->standby, &process, err);
-
-    if (r < 0)
-        return r;
-    w->pid = process.pid;
-    w->fd = process.socket_fd;
-    metrics_add(o->metrics, METRIC_WORKERS, METRIC_NO_LABEL, 1);
-    r = worker_stderr_new(&w->messages, w->event, process.messages_fd, o->label, o->pull, err);
-    if (r < 0)
-        return r;
-    w->folder_fd = fcntl(o->ingest_fd, F_DUPFD_CLOEXEC, 0);
-    return w->folder_fd < 0 ? err_errno(err, "cannot give the pull worker its folder") : 0;
-}
-
 int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     _cleanup_(worker_freep) Worker *w = xnew(Worker);
     Modelcached__Worker__ToWorker m = MODELCACHED__WORKER__TO_WORKER__INIT;
@@ -404,23 +468,20 @@ int worker_new(Worker **ret, const WorkerOptions *o, Err *err) {
     w->event = sd_event_ref(o->event);
     w->handlers = o->handlers;
     w->metrics = o->metrics;
-    w->out = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
+    w->standby = o->standby;
+    w->label = xstrdup(o->label);
+    w->pull = xstrdup(o->pull);
+    w->background = o->job->limits && o->job->limits->background;
+    w->out = w->told = BUF_INIT(LIMIT_WORKER_MESSAGE_BYTES);
     w->inbox = inbox_new(&o->handlers.inbox, o->job->probe);
     w->patience_usec = o->patience_usec > 0 ? o->patience_usec : HELLO_USEC;
     w->later_usec = o->patience_usec > 0 ? o->patience_usec : SILENT_USEC;
-    w->heard_usec = now_usec();
-    r = start_process(w, o, err);
+    w->folder_fd = fcntl(o->ingest_fd, F_DUPFD_CLOEXEC, 0);
+    if (w->folder_fd < 0)
+        return err_errno(err, "cannot give the pull worker its folder");
+    r = start_process(w, err);
     if (r < 0)
         return r;
-    r = sd_event_add_io(w->event, &w->io, w->fd, EPOLLIN, on_io, w);
-    if (r >= 0)
-        r = sd_event_add_child(w->event, &w->child, w->pid, WEXITED, on_child, w);
-    if (r >= 0)
-        r = watch_silence(w);
-    if (r < 0)
-        return err_errnum(err, r, "cannot watch the pull worker");
-    if (o->job->limits && o->job->limits->background)
-        set_priority(w, true);
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB;
     m.job = (Modelcached__Worker__Job *)o->job;
     r = send_message(w, &m, err);

@@ -22,7 +22,7 @@ typedef struct WorkerHandlers {
 
 typedef struct WorkerOptions {
     sd_event *event;        /* a reference is kept; SIGCHLD must be blocked */
-    Standby *standby;       /* starts it; borrowed for the call */
+    Standby *standby;       /* starts it; borrowed, outlives it */
     const char *label;      /* for log lines: the reference; copied */
     const char *pull;       /* the same: the id of the pull; NULL: none */
     Metrics *metrics;       /* borrowed; NULL: nothing is counted */

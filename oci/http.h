@@ -12,7 +12,7 @@ typedef struct HttpTransfer HttpTransfer;
 
 typedef struct HttpOptions {
     sd_event *event;
-    Trust *trust;             /* taken over, also when it fails; NULL: nobody is believed */
+    Trust *trust;             /* taken over, also when it fails */
     const char *user_agent;   /* NULL: "modelcached" */
     unsigned max_connections; /* at once; 0: 8 */
     unsigned

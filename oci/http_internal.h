@@ -11,8 +11,8 @@ struct Http {
     CURLM *multi;
     sd_event_source *timer; /* libcurl's timeout */
     sd_event_source *work;  /* does what had to wait because libcurl was running */
-    Trust *trust;           /* or NULL */
-    Err trust_err;          /* why it cannot be read */
+    Trust *trust;
+    Err trust_err; /* why it cannot be read */
     char *user_agent;
     unsigned stall_seconds;
     bool has_proxy;   /* connections go to a proxy: its address says nothing of the host */

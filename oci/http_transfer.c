@@ -162,8 +162,6 @@ static CURLcode set_network(HttpTransfer *t, const HttpRequest *q) {
 static CURLcode ssl_ctx_callback(_unused_ CURL *easy, void *ssl_ctx, void *arg) {
     Http *h = arg;
 
-    if (!h->trust)
-        return CURLE_OK;
     if (trust_load(h->trust, &h->trust_err) < 0)
         return CURLE_SSL_CACERT_BADFILE;
     trust_use(h->trust, ssl_ctx);

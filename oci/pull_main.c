@@ -67,7 +67,7 @@ static int receive_job(Worker *w, Err *err) {
     w->dir_fd = channel_take_fd(w->channel);
     if (w->job->message_case != MODELCACHED__WORKER__TO_WORKER__MESSAGE_JOB ||
         fstat(w->dir_fd, &dir) < 0 || !S_ISDIR(dir.st_mode))
-        return err_set(err, -EPROTO, "the daemon's first message is no job with a folder");
+        return err_set(err, -EPROTO, "the daemon sent something else before a job with a folder");
     if (w->job->job->debug)
         log_set_level(LOG_DEBUG);
     return 0;

@@ -60,8 +60,10 @@ static Trust *trusted(PullSetup *s, const RegistryConfig *config) {
 
     if (t && !trust_is_current(t))
         t = trust_free(t);
-    if (!t)
-        t = trust_new_of_system();
+    if (!t) {
+        t = trust_new();
+        trust_add_system(t);
+    }
     if (config && config->ca_pem.len > 0)
         trust_add(t, (const char *)config->ca_pem.data,
                   MIN(config->ca_pem.len, (size_t)LIMIT_CA_BYTES));
@@ -178,7 +180,8 @@ void pull_setup_ahead(PullSetup *s, bool tls) {
 
     if (r >= 0 && tls) {
         (void)trust_free(s->trust);
-        s->trust = trust_new_of_system();
+        s->trust = trust_new();
+        trust_add_system(s->trust);
         r = trust_load(s->trust, &err);
     }
     if (r < 0) /* the job meets it again, if it needs that */

@@ -18,7 +18,7 @@ typedef struct RegistryOptions {
     const char *repository;
     bool plain_http;
     bool skip_verify;
-    Trust *trust;                 /* taken over, also when it fails; NULL: nobody is believed */
+    Trust *trust;                 /* taken over, also when it fails */
     const Credential *credential; /* NULL: anonymous; borrowed */
     const char *user_agent;
     unsigned max_connections;

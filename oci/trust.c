@@ -21,28 +21,8 @@ struct Trust {
     struct stat st;    /* … as it was */
 };
 
-Trust *trust_new(const char *pem) {
-    Trust *t = xnew(Trust);
-
-    t->unread = xstrdup(pem);
-    return t;
-}
-
-Trust *trust_new_of_system(void) {
-    const char *paths[] = { "/etc/ssl/certs/ca-certificates.crt",
-                            curl_version_info(CURLVERSION_NOW)->cainfo,
-                            "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
-                            "/etc/ssl/cert.pem" };
-    Trust *t = xnew(Trust);
-
-    for (size_t i = 0; i < ELEMENTSOF(paths); i++)
-        if (paths[i] && stat(paths[i], &t->st) == 0 &&
-            fs_read_file(AT_FDCWD, paths[i], LIMIT_CA_BYTES, &t->unread, NULL, NULL) >= 0) {
-            t->path = paths[i];
-            return t;
-        }
-    log_debug("there is no bundle of trusted CAs; https needs a CA file in the configuration");
-    return t;
+Trust *trust_new(void) {
+    return xnew(Trust);
 }
 
 Trust *trust_free(Trust *t) {
@@ -54,19 +34,37 @@ Trust *trust_free(Trust *t) {
     return NULL;
 }
 
+void trust_add(Trust *t, const char *pem, size_t n) {
+    char *old = t->unread;
+
+    t->unread = xasprintf("%s%.*s\n", old ? old : "", (int)n, pem);
+    free(old);
+}
+
+void trust_add_system(Trust *t) {
+    const char *paths[] = { "/etc/ssl/certs/ca-certificates.crt",
+                            curl_version_info(CURLVERSION_NOW)->cainfo,
+                            "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem",
+                            "/etc/ssl/cert.pem" };
+    _cleanup_free_ char *pem = NULL;
+    size_t n;
+
+    for (size_t i = 0; i < ELEMENTSOF(paths); i++)
+        if (paths[i] && stat(paths[i], &t->st) == 0 &&
+            fs_read_file(AT_FDCWD, paths[i], LIMIT_CA_BYTES, &pem, &n, NULL) >= 0) {
+            t->path = paths[i];
+            trust_add(t, pem, n);
+            return;
+        }
+    log_debug("there is no bundle of trusted CAs; https needs a CA file in the configuration");
+}
+
 bool trust_is_current(const Trust *t) {
     struct stat st;
 
     return t->path && stat(t->path, &st) == 0 && st.st_dev == t->st.st_dev &&
            st.st_ino == t->st.st_ino && st.st_size == t->st.st_size &&
-           st.st_mtim.tv_sec == t->st.st_mtim.tv_sec && st.st_mtim.tv_nsec == t->st.st_mtim.tv_nsec;
-}
-
-void trust_add(Trust *t, const char *pem, size_t n) {
-    char *old = t->unread;
-
-    t->unread = xasprintf("%s\n%.*s", old ? old : "", (int)n, pem);
-    free(old);
+           st.st_ctim.tv_sec == t->st.st_ctim.tv_sec && st.st_ctim.tv_nsec == t->st.st_ctim.tv_nsec;
 }
 
 /* The next certificate of the text: 1, or 0 at its end. */

@@ -9,18 +9,18 @@
 
 typedef struct Trust Trust;
 
-/* Certificates (PEM, RFC 7468; what is between them does not count) as text, which is copied. */
-Trust *trust_new(const char *pem) _must_check_;
-/* Those of the system, whose file is opened now.  A machine without one can still use registries
- * with a CA of their own, or http. */
-Trust *trust_new_of_system(void) _must_check_;
+/* Of nobody yet. */
+Trust *trust_new(void) _must_check_;
 Trust *trust_free(Trust *t);
 DEFINE_CLEANUP(Trust, trust_free);
 
+/* Adds certificates: `n` bytes of PEM (RFC 7468; what is between them does not count), copied. */
+void trust_add(Trust *t, const char *pem, size_t n);
+/* Adds those of the system, whose file is opened now; once.  A machine without one can still use
+ * registries with a CA of their own, or http. */
+void trust_add_system(Trust *t);
 /* Is the system's file still the one that was opened? */
 bool trust_is_current(const Trust *t);
-/* More of them: `n` bytes, copied. */
-void trust_add(Trust *t, const char *pem, size_t n);
 /* Reads what was not read yet.  Errors: -EINVAL there is no certificate in it, or one that is
  * damaged. */
 int trust_load(Trust *t, Err *err) _must_check_;

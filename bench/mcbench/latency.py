@@ -54,7 +54,8 @@ def run(bench, runs, scale, say):
         daemon = Daemon(folder, [registry.config()], settings, release=True)
         daemon.start()
         try:
-            wait_for(lambda: not daemon.standby_pids(), "the end of the worker that stands by")
+            wait_for(daemon.standby_pids, "a worker that stands by")
+            wait_for(lambda: not daemon.standby_pids(), "its end")
             time.sleep(0.5)
             idle = daemon.memory()
             pulled = daemon.ctl("pull", "--quiet", reference)

@@ -78,7 +78,7 @@ class PeakMemory(threading.Thread):
 
 def measure(argv, standing=(), env=None, seconds=900, folder=None):
     """Runs a command to its end, which has to be 0.  `standing`: pids of daemons that work for it; their CPU and
-    memory count too.  So does what their children have used before: they were started for this command."""
+    memory count too, and so does what their children have used before: they wait for this command."""
     before = sum(cpu_of(pid) for pid in standing)
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     busy, every = processors()

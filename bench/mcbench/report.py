@@ -69,7 +69,7 @@ def latency_table(name, case):
         lines.append((row["what"], *(f"{row[q][k] * 1000:.2f}" for q in ("p50", "p99")
                                             for k in ("median", "min", "max"))))
     return (f"({name}) {case['title']}, {case['publishes']} times a round\n{aligned(lines)}\n"
-            f"idle daemon: {case['idle_bytes'] / MIB:.1f} MiB\n")
+            f"idle daemon, when no worker stands by any more: {case['idle_bytes'] / MIB:.1f} MiB\n")
 
 
 def table(name, case):

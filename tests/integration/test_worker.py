@@ -4,6 +4,7 @@
 import hashlib
 import os
 import re
+import shutil
 import tarfile
 import time
 
@@ -125,13 +126,37 @@ def test_small_memory_and_many_layers(start, registry, module_work):
 def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_faulty, work, ahead):
     artifact = artifacts.modelpack(work, seed="names")
     plain, tls = make_faulty(), make_faulty(tls=True)
-    check_tree(pull(start(plain.add(artifact, "team/names").replace("127.0.0.1", "localhost"), ahead=ahead)), artifact)
+    check_tree(pull(start(plain.add(artifact, "team/names").replace("127.0.0.1", "localhost"), options={"ahead": ahead})), artifact)
     with open(tls.ca_file, "rb") as file:
         ca_pem = file.read()
     reference = tls.add(artifact, "team/names").replace("127.0.0.1", "localhost")
-    check_tree(pull(start(reference, ca_pem=ca_pem, ahead=ahead)), artifact)
-    worker = start(reference, ca_pem=b"\n", ahead=ahead)
+    check_tree(pull(start(reference, ca_pem=ca_pem, options={"ahead": ahead})), artifact)
+    worker = start(reference, ca_pem=b"\n", options={"ahead": ahead})
     assert worker.finish() != 0 and "certificate" in worker.failed.text
+
+
+SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt"
+BIND = ("unshare", "--mount", "sh", "-c", f'mount --bind "$0" {SYSTEM_CAS} && exec "$1"')
+
+
+@pytest.mark.parametrize("withdrawn", [False, True])
+def test_cas_of_the_system_that_change_before_the_job(start, make_faulty, work, withdrawn):
+    """They were read ahead; what they are when the job comes counts."""
+    if os.geteuid() != 0 or not os.path.exists(SYSTEM_CAS):
+        pytest.skip(f"needs root and {SYSTEM_CAS}, over which it mounts a file of its own")
+    artifact, registry, other = artifacts.modelpack(work, seed="cas"), make_faulty(tls=True), make_faulty(tls=True)
+    bundle = shutil.copy(registry.ca_file if withdrawn else other.ca_file, os.path.join(work, "bundle"))
+
+    def change():
+        time.sleep(0.5)  # it has read them
+        shutil.copy(other.ca_file if withdrawn else registry.ca_file, bundle)
+
+    worker = start(registry.add(artifact, "team/cas"), tls=True,
+                   options={"ahead": {"tls": True}, "meanwhile": change, "within": (*BIND, bundle)})
+    if withdrawn:
+        assert worker.finish() != 0 and "certificate" in worker.failed.text
+    else:
+        check_tree(pull(worker), artifact)
 
 
 def test_wrong_content(start, make_faulty, work):

@@ -265,3 +265,12 @@ static inline void run_until(sd_event *event, const int *flag, int want) {
             test_fail(__FILE__, __LINE__, "the event loop failed");
     }
 }
+
+/* Of these CAs; NULL: of none. */
+_unused_ static Trust *trust_of(const char *pem) {
+    Trust *t = trust_new();
+
+    if (pem)
+        trust_add(t, pem, strlen(pem));
+    return t;
+}

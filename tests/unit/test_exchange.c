@@ -69,7 +69,7 @@ static void fixture_init(Fixture *f, bool tls, bool other_tls, const char *home)
     cas = xasprintf("%s%s", f->server->ca_pem ?: "", f->other->ca_pem ?: "");
     ASSERT_OK(sd_event_new(&f->event));
     ASSERT_OK(http_new(
-        &f->http, &(HttpOptions){ .event = f->event, .trust = trust_new(cas), .stall_seconds = 2 },
+        &f->http, &(HttpOptions){ .event = f->event, .trust = trust_of(cas), .stall_seconds = 2 },
         NULL));
     ASSERT_OK(origin_parse(&f->home, NULL, url, NULL));
     f->policy.home = f->home;
@@ -175,7 +175,7 @@ TEST(exchange_tls_and_skip_verify_are_for_home_alone) {
     g.policy.skip_verify = true;
     http_free(g.http); /* one that trusts nobody of these */
     ASSERT_OK(http_new(
-        &g.http, &(HttpOptions){ .event = g.event, .trust = trust_new(f.server->ca_pem) }, NULL));
+        &g.http, &(HttpOptions){ .event = g.event, .trust = trust_of(f.server->ca_pem) }, NULL));
     free(path);
     path = xasprintf("/to?https://127.0.0.1:%u/x", g.other->port);
     free(url);

@@ -134,11 +134,9 @@ static void fixture_init(Fixture *f, bool tls, const char *ca_pem) {
     f->server = server_new(handler, NULL, tls);
     ca_pem = ca_pem ? ca_pem : f->server->ca_pem;
     ASSERT_OK(sd_event_new(&f->event));
-    ASSERT_OK(http_new(&f->http,
-                       &(HttpOptions){ .event = f->event,
-                                       .trust = ca_pem ? trust_new(ca_pem) : NULL,
-                                       .stall_seconds = 1 },
-                       NULL));
+    ASSERT_OK(http_new(
+        &f->http,
+        &(HttpOptions){ .event = f->event, .trust = trust_of(ca_pem), .stall_seconds = 1 }, NULL));
 }
 
 static void start(Fixture *f, Seen *s, const char *path, HttpRequest q) {

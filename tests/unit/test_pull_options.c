@@ -50,6 +50,7 @@ TEST(pull_options_tls) {
     } cases[] = {
         { { NULL }, 0, true },
         { { "registries.a.plain_http=true" }, 1, false },
+        { { "registries.a.skip_verify=true" }, 1, false },
         { { "registries.a.connections=2" }, 1, true },
         { { "registries.a.plain_http=true", "registries.b.connections=2" }, 2, true },
         { { "registries.a.plain_http=true", "registries.b.plain_http=true" }, 2, false },

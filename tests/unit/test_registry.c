@@ -190,6 +190,7 @@ static void fixture_registry(Fixture *f, RegistryOptions options) {
     options.host = options.registry = host;
     options.repository = "team/model";
     options.plain_http = true;
+    options.trust = trust_new();
     options.stall_seconds = 1;
     if (f->credentials.n > 0)
         options.credential = &f->credentials.items[0];

@@ -67,8 +67,9 @@ static void on_end(void *arg, int r, const Err *err) {
     e->r = r;
 }
 
-/* Takes a process for a whole pull that asks for nothing; returns its pid. */
-static pid_t work(Env *e) {
+/* Takes a process for a whole pull that asks for nothing; `dying`: it ends before it has its job.
+ * Returns its pid. */
+static pid_t work_with(Env *e, bool dying) {
     Modelcached__Worker__Job job = MODELCACHED__WORKER__JOB__INIT;
     _cleanup_(worker_freep) Worker *w = NULL;
     uint64_t until = now_usec() + 20 * USEC_PER_SEC;
@@ -86,11 +87,17 @@ static pid_t work(Env *e) {
                                            .handlers = { { .arg = e }, on_end, e } },
                          &err));
     pid = worker_pid(w);
+    if (dying)
+        ASSERT_OK(kill(pid, SIGKILL));
     while (e->ended == ended && now_usec() < until)
         (void)sd_event_run(e->event, 100 * USEC_PER_MSEC);
     ASSERT_EQ(e->ended, ended + 1);
     ASSERT_OK(e->r);
     return pid;
+}
+
+static pid_t work(Env *e) {
+    return work_with(e, false);
 }
 
 TEST(the_one_that_waits_does_the_next_job) {
@@ -138,9 +145,8 @@ TEST(none_is_kept_for_no_time) {
     ASSERT_EQ(child(), 0);
     standby_prepare(e.standby, &(StandbyPlan){ .after_usec = 0, .keep_usec = 60 * USEC_PER_SEC });
     (void)wait_for_child(&e);
-    standby_prepare(
-        e.standby,
-        &(StandbyPlan){ .after_usec = 0, .keep_usec = 0 }); /* the configuration was read again */
+    standby_prepare(e.standby, &(StandbyPlan){ 0 }); /* the configuration was read again */
+    run_for(&e, 200 * USEC_PER_MSEC);
     ASSERT_EQ(child(), 0);
     env_done(&e);
 }
@@ -161,6 +167,20 @@ TEST(one_that_has_ended_is_not_given) {
         if (heard)
             run_for(&e, 50 * USEC_PER_MSEC);
         ASSERT_TRUE(work(&e) != waiting);
+        env_done(&e);
+    }
+}
+
+/* What ends is alive for a while; the job is done all the same, by another one. */
+TEST(one_that_is_about_to_end_is_replaced) {
+    for (unsigned i = 0; i < 5; i++) {
+        Env e;
+
+        env_init(&e);
+        standby_prepare(e.standby, &(StandbyPlan){ .keep_usec = 60 * USEC_PER_SEC });
+        (void)wait_for_child(&e);
+        (void)work_with(&e, true);
+        ASSERT_EQ(e.ended, 1);
         env_done(&e);
     }
 }

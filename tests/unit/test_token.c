@@ -72,7 +72,7 @@ static char *ask(Seen *s, const char *home, const char *path, bool refresh) {
     if (refresh)
         c.identity_token = (char[]){ "refresh" };
     ASSERT_OK(sd_event_new(&event));
-    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event }, NULL));
+    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event, .trust = trust_new() }, NULL));
     ASSERT_OK(origin_parse(&origin, NULL, home, NULL));
     policy.home = origin;
     s->r = token_request_new(

@@ -102,7 +102,7 @@ static Seen ask(const char *ca_pem, const Issued *leaf, const Issued *between) {
     if (between)
         SSL_CTX_add1_chain_cert(server->tls, between->certificate);
     ASSERT_OK(sd_event_new(&event));
-    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event, .trust = trust_new(ca_pem) }, NULL));
+    ASSERT_OK(http_new(&http, &(HttpOptions){ .event = event, .trust = trust_of(ca_pem) }, NULL));
     ASSERT_OK(origin_parse(&url, NULL, text, NULL));
     ASSERT_OK(http_start(http, &t,
                          &(HttpRequest){ .url = url,
@@ -173,7 +173,7 @@ TEST(trust_wants_certificates) {
     no_certificate =
         xasprintf("%s-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n", root.pem);
     for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
-        _cleanup_(trust_freep) Trust *t = trust_new(*cases[i].pem);
+        _cleanup_(trust_freep) Trust *t = trust_of(*cases[i].pem);
 
         for (unsigned again = 0; again < 2; again++) {
             ASSERT_ERR(trust_load(t, &err), -EINVAL);
@@ -211,7 +211,8 @@ TEST(trust_of_the_system) {
     path = tmpdir_join(dir, "cas");
     append(path, root.pem);
     ASSERT_OK(mount(path, SYSTEM_FILE, NULL, MS_BIND, NULL));
-    t = trust_new_of_system();
+    t = trust_new();
+    trust_add_system(t);
     ASSERT_OK(trust_load(t, &err));
     ASSERT_TRUE(trust_is_current(t));
     trust_add(t, "-----BEGIN CERTIFICATE-----\nMAMC", 32);

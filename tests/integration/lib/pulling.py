@@ -20,13 +20,13 @@ def pb(module_work):
 
 @pytest.fixture
 def start(work, pb):
-    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA.  io: a name of
+    """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA, or tls.  io: a name of
     IoMode, or "refused": left to the worker, which the kernel refuses io_uring.  release: of the release build.
-    ahead: see Worker."""
+    options: see Worker."""
     workers = []
 
     # pylint: disable-next=too-many-arguments
-    def make(reference="", ca_pem=b"", folder=None, registry_connections=0, release=False, ahead=None, **job):
+    def make(reference="", ca_pem=b"", tls=False, folder=None, registry_connections=0, release=False, options=None, **job):
         host, _, rest = reference.partition("/")
         repository, _, digest = rest.partition("@sha256:")
         repository, _, tag = repository.partition(":")
@@ -39,10 +39,11 @@ def start(work, pb):
         path = program("modelcached-pull", release)
         if not path:
             pytest.skip(f"modelcached-pull is not built{' (release)' if release else ''}")
-        config = pb.RegistryConfig(host=host, plain_http=not ca_pem, ca_pem=ca_pem, connections=registry_connections)
+        config = pb.RegistryConfig(host=host, plain_http=not (ca_pem or tls), ca_pem=ca_pem,
+                                   connections=registry_connections)
         workers.append(Worker(path, folder or os.path.join(work, f"pull{len(workers)}"), pb, pb.Job(
             registry=host, repository=repository, tag=tag, digest=bytes.fromhex(digest),
-            registries=[config], **job), no_uring=refused, ahead=ahead))
+            registries=[config], **job), no_uring=refused, **(options or {})))
         return workers[-1]
 
     yield make

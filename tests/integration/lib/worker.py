@@ -29,10 +29,11 @@ def messages(folder):
 
 class Worker:
     """One process.  `folder` is the pull's; .hello, .resolved, .layers {index: entries}, .done, .failed fill up.
-    no_uring: io_uring is refused to it.  ahead: what it hears before its job, the fields of an Ahead."""
+    no_uring: io_uring is refused to it.  ahead: what it hears before its job, the fields of an Ahead.  meanwhile():
+    called between the two.  within: a command that executes the program."""
 
     # pylint: disable-next=too-many-arguments
-    def __init__(self, program, folder, pb, job, no_uring=False, ahead=None):
+    def __init__(self, program, folder, pb, job, no_uring=False, ahead=None, meanwhile=None, within=()):
         self.pb, self.folder, self.no_uring = pb, folder, no_uring
         self.hello = self.resolved = self.failed = None
         self.layers, self.entries, self.progress, self.waiting, self.done = {}, {}, {}, [], False
@@ -43,20 +44,22 @@ class Worker:
         self.socket, theirs = socket.socketpair()
         self.socket.settimeout(60)
         directory = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-        self.process = self._spawn(program, theirs.fileno())
+        self.process = self._spawn([*within, program], theirs.fileno())
         theirs.close()
         if ahead is not None:
             self.send(pb.ToWorker(ahead=pb.Ahead(**ahead)))
+        if meanwhile:
+            meanwhile()
         self.send(pb.ToWorker(job=job), [directory])
         os.close(directory)
 
-    def _spawn(self, program, sock):
+    def _spawn(self, argv, sock):
         def arrange():
             if self.no_uring:
                 refuse_io_uring()
             os.dup2(os.dup2(sock, 100), 3)
 
-        return subprocess.Popen([program], preexec_fn=arrange, close_fds=False)
+        return subprocess.Popen(argv, preexec_fn=arrange, close_fds=False)
 
     def send(self, message, descriptors=()):
         data = message.SerializeToString()
