@@ -46,8 +46,8 @@
         "is not broken off before the registry has shown that it would go on.")                    \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull. Besides, each tar layer that is decoded, of at most four, takes up " \
-        "to 7 MiB and a window of up to 8 MiB; those with a larger one (zstd --long, --ultra), "   \
-        "up to 128 MiB, are decoded one at a time.")                                               \
+        "to 7 MiB and a window of up to 32 MiB (8 of zstd's up to level 19); those with a larger " \
+        "one (zstd --long, --ultra), up to 128 MiB, are decoded one at a time.")                   \
     KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
         "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \
     KEY("pull.range_min", SIZE, pull_range_min, "64MiB", 0, GiB(1024), NULL, true,                 \

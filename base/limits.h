@@ -32,8 +32,9 @@
 #define LIMIT_FILTER_LAYER_STEPS (1ULL << 26) /* comparing all raw layers: 0.1 s, on the loop */
 #define LIMIT_FILTER_TREE_STEPS  (1ULL << 27) /* comparing a tree: 0.3 s, others may wait for it */
 #define LIMIT_ZSTD_WINDOW_LOG    27           /* 128 MiB: what zstd --long accepts by default */
-#define LIMIT_ZSTD_COMMON_WINDOW_LOG \
-    23 /* 8 MiB: up to level 19; of those above, a pull has one at a time */
+#define LIMIT_ZSTD_COMMON_WINDOW_LOG                                                             \
+    25 /* 32 MiB: those of all levels, also of Go's encoder; of those above, a pull has one at a \
+          time */
 
 /* gRPC. */
 #define LIMIT_GRPC_MESSAGE_BYTES MiB(16)

@@ -253,7 +253,8 @@ static int become_large(Decoder *d, Err *err) {
 }
 
 /* A frame's header is given in one piece: what libzstd says of its window then comes before it took
- * anything of it, and the frame can be given once more. */
+ * anything of it, and the frame can be given once more.  Frames of the time before RFC 8878 are
+ * refused: with some of them libzstd does not look at the limit. */
 static int read_zstd(Decoder *d, size_t *ret_n, Err *err) {
     for (;;) {
         ZSTD_outBuffer out = { .dst = d->out, .size = OUT_BYTES };
@@ -265,6 +266,8 @@ static int read_zstd(Decoder *d, size_t *ret_n, Err *err) {
             return r;
         if (d->n_in == 0 && !d->in_frame)
             return 0;
+        if (!d->in_frame && d->n_in >= MAGIC_BYTES && codec_of(d->in, d->n_in) != CODEC_ZSTD)
+            return err_set(err, -EPROTO, "the zstd stream is malformed: what follows is no frame");
         in = (ZSTD_inBuffer){ .src = d->in, .size = d->n_in };
         code = ZSTD_decompressStream(d->zstd, &out, &in);
         if (!d->in_frame && !d->large &&

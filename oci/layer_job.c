@@ -161,9 +161,7 @@ static int run_decoder(void *arg, Err *err) {
     }
     if (r >= 0)
         r = finish_list(j, err);
-    if (r < 0 && is_worth(j, r))
-        unpack_give_back(&j->unpack, &j->used);
-    else if (r < 0)
+    if (r < 0 && !is_worth(j, r))
         discard(j);
     return r;
 }
@@ -446,6 +444,10 @@ bool layer_job_is_refused(const LayerJob *j) {
 
 uint64_t layer_job_kept(const LayerJob *j) {
     return j->kept;
+}
+
+UnpackUsed layer_job_used(const LayerJob *j) {
+    return j->used;
 }
 
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes) {

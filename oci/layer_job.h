@@ -60,6 +60,8 @@ bool layer_job_is_restored(const LayerJob *j);
 bool layer_job_is_refused(const LayerJob *j);
 /* In `done`, of one that is refused: how many of the blob's bytes that job will find. */
 uint64_t layer_job_kept(const LayerJob *j);
+/* What it has of the budget: it stays so until unpack_give_back(). */
+UnpackUsed layer_job_used(const LayerJob *j);
 /* Of a tar layer that is done: the messages with its entries (entry_log.h); the caller closes the
  * file. */
 int layer_job_take_entries(LayerJob *j, uint64_t *ret_bytes);

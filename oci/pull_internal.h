@@ -37,7 +37,9 @@ typedef struct PullLayer {
     bool anew;                 /* what came the last time was wrong */
     uint64_t bytes, resumed;   /* that are there … */
     uint64_t told, told_ahead; /* … and what the daemon knows of it */
-    uint64_t kept;             /* of one that is parked: what it will find */
+    uint64_t kept;             /* of one that was parked: what was there then … */
+    uint64_t own;              /* … of which so many bytes had come in this pull */
+    UnpackUsed used;           /* of the budget; of one that is parked */
     char *trouble;             /* a connection failed, and it waits for another one; or NULL … */
     uint64_t trouble_bytes;    /* … and so many bytes were there when it last rested */
 } PullLayer;
@@ -102,9 +104,8 @@ void pull_wake(Pull *p);
 /* Cancels all layers. */
 void pull_stop_layers(Pull *p);
 
-/* The layer's job was refused `large`, and so many bytes of the blob are kept: it waits for that.
- */
-void pull_large_park(PullLayer *l, uint64_t kept);
+/* The layer's job was refused `large`: it waits for that. */
+void pull_large_park(PullLayer *l);
 /* The layer's job has ended: `large` goes to one that waits for it. */
 void pull_large_pass(const PullLayer *l);
 /* The layer that has waited for `large`, and is to run before others; or NULL. */

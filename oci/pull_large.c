@@ -14,10 +14,9 @@ static PullLayer *first_parked(const Pull *p) {
     return NULL;
 }
 
-void pull_large_park(PullLayer *l, uint64_t kept) {
+void pull_large_park(PullLayer *l) {
     l->state = PULL_LAYER_PARKED;
     l->pull->n_parked++;
-    l->kept = kept;
     free(TAKE_PTR(l->trouble)); /* of a connection that is given back */
     log_debug("layer %u of %zu waits until another one gives its large zstd window back",
               l->index + 1, l->pull->manifest->n_layers);

@@ -138,18 +138,30 @@ static char *describe_waits(Pull *p) {
                : xstrdup(first);
 }
 
+/* Of a layer that has a job: bytes that were here before this pull. */
+static uint64_t resumed_of(const PullLayer *l) {
+    uint64_t resumed = layer_job_resumed(l->job);
+
+    return resumed - MIN(resumed, l->own);
+}
+
+/* What one that was parked had brought counts while it is looked at once more. */
+static uint64_t look_at_job(PullLayer *l) {
+    uint64_t bytes = layer_job_bytes(l->job), all = bytes + layer_job_ahead(l->job);
+
+    l->bytes = MAX(bytes, l->kept);
+    l->resumed = resumed_of(l);
+    return all - MIN(all, l->bytes);
+}
+
 /* Of the layers that have changed; returns how many these are. */
 static size_t gather_progress(Pull *p, Modelcached__Worker__LayerProgress *items) {
     size_t n = 0;
 
     for (size_t i = 0; i < p->n_order && channel_is_idle(p->o.channel); i++) {
         PullLayer *l = p->order[i];
-        uint64_t ahead = l->job ? layer_job_ahead(l->job) : l->kept;
+        uint64_t ahead = l->job ? look_at_job(l) : 0;
 
-        if (l->job) {
-            l->bytes = layer_job_bytes(l->job);
-            l->resumed = layer_job_resumed(l->job);
-        }
         if (l->bytes == l->told && ahead == l->told_ahead)
             continue;
         l->told = l->bytes;
@@ -215,7 +227,7 @@ static void send_resumed(PullLayer *l) {
 
     item.index = l->index;
     item.bytes = layer_job_bytes(l->job);
-    item.resumed = layer_job_resumed(l->job);
+    item.resumed = resumed_of(l);
     if (item.resumed > 0)
         pull_say_progress(l->pull, items, ELEMENTSOF(items));
 }
@@ -263,6 +275,15 @@ static PullLayerState state_after(const PullLayer *l, int r) {
     return wrong && found && !l->anew ? PULL_LAYER_WAITING : PULL_LAYER_RUNNING;
 }
 
+/* What it has brought, and has of the budget, stays its own. */
+static void park(PullLayer *l) {
+    l->used = layer_job_used(l->job);
+    l->kept = l->bytes = layer_job_kept(l->job);
+    l->resumed = MIN(resumed_of(l), l->kept);
+    l->own = l->kept - l->resumed;
+    pull_large_park(l);
+}
+
 static void on_layer(void *arg, int r, const Err *err) {
     PullLayer *l = arg;
     Pull *p = l->pull;
@@ -277,10 +298,10 @@ static void on_layer(void *arg, int r, const Err *err) {
     if (r >= 0)
         send_layer(l);
     l->bytes = r >= 0 ? layer_job_bytes(l->job) : 0;
-    l->resumed = r >= 0 ? layer_job_resumed(l->job) : 0;
+    l->resumed = r >= 0 ? resumed_of(l) : 0;
     l->state = state_after(l, r);
     if (l->state == PULL_LAYER_PARKED)
-        pull_large_park(l, layer_job_kept(l->job));
+        park(l);
     l->job = layer_job_free(l->job);
     pull_large_pass(l);
     if (l->state == PULL_LAYER_DONE) {
@@ -288,6 +309,7 @@ static void on_layer(void *arg, int r, const Err *err) {
         set_reserve(p);
     } else if (l->state == PULL_LAYER_WAITING) {
         l->anew = true;
+        l->kept = l->own = 0;
         on_trouble(l, err_text(&why, r));
     }
     if (l->state == PULL_LAYER_RUNNING)
@@ -321,8 +343,10 @@ static int start(PullLayer *l, Err *err) {
 
     if (r < 0)
         return err_prefix(err, r, "layer %u of %zu", l->index + 1, p->manifest->n_layers);
-    p->n_parked -= l->state == PULL_LAYER_PARKED;
-    l->kept = 0;
+    if (l->state == PULL_LAYER_PARKED) {
+        unpack_give_back(&p->budget, &l->used); /* it takes that of what it finds */
+        p->n_parked--;
+    }
     l->state = PULL_LAYER_RUNNING;
     p->n_running++;
     p->n_decoding += tar;

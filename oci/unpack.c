@@ -467,9 +467,9 @@ const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob) {
     return buf;
 }
 
-void unpack_give_back(const UnpackOptions *o, const UnpackUsed *used) {
-    (void)atomic_fetch_add(&o->budget->bytes, used->bytes);
-    (void)atomic_fetch_add(&o->budget->entries, used->entries);
+void unpack_give_back(UnpackBudget *b, const UnpackUsed *used) {
+    (void)atomic_fetch_add(&b->bytes, used->bytes);
+    (void)atomic_fetch_add(&b->entries, used->entries);
 }
 
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
@@ -477,5 +477,5 @@ void unpack_discard(const UnpackOptions *o, const UnpackUsed *used) {
 
     for (uint64_t i = 0; i < used->files; i++) /* absent: its content was known */
         (void)unlinkat(o->dir_fd, writers_name(name, o->name, i), 0);
-    unpack_give_back(o, used);
+    unpack_give_back(o->budget, used);
 }

@@ -74,8 +74,7 @@ const char *unpack_name(char buf[static UNPACK_NAME_MAX], const Digest *blob);
  * -EBADMSG the file that it was to go on with is another one; those of the decoder.  Files that
  * were written stay: unpack_discard() removes them. */
 int unpack_run(const UnpackOptions *o, Decoder *decoder, UnpackUsed *used, Err *err) _must_check_;
-/* Gives back the budget of a failed attempt, of which the files stay for another one to go on with.
- */
-void unpack_give_back(const UnpackOptions *o, const UnpackUsed *used);
+/* What an attempt took of the budget is given back: another one takes it for the same files. */
+void unpack_give_back(UnpackBudget *b, const UnpackUsed *used);
 /* Removes what a failed attempt wrote and gives back its budget. */
 void unpack_discard(const UnpackOptions *o, const UnpackUsed *used);

@@ -230,10 +230,10 @@ TEST(it_asks_for_large_windows_once_and_for_others_never) {
         int logs[3]; /* of the frames; between them are skippable ones */
         unsigned asks;
     } streams[] = {
-        { { 10, 23, 22 }, 0 },
-        { { 24, 10, 10 }, 1 },
+        { { 10, 25, 22 }, 0 },
+        { { 26, 10, 10 }, 1 },
         { { 10, 10, 27 }, 1 },
-        { { 27, 24, 25 }, 1 },
+        { { 27, 25, 26 }, 1 },
     };
     const size_t n_plain = 3 * PIECE;
     _cleanup_free_ uint8_t *plain = plain_new(n_plain), *packed = xcalloc(1, 2 * n_plain);
@@ -262,9 +262,9 @@ TEST(it_asks_for_large_windows_once_and_for_others_never) {
 
 TEST(who_may_not_have_a_large_window_gets_all_before_it) {
     _cleanup_free_ uint8_t *plain = plain_new(2 * PIECE), *packed = xcalloc(1, 4 * PIECE);
-    size_t n = zstd_frame(packed, 4 * PIECE, plain, PIECE, 23);
+    size_t n = zstd_frame(packed, 4 * PIECE, plain, PIECE, 25);
 
-    n += zstd_frame(packed + n, 4 * PIECE - n, plain + PIECE, PIECE, 24);
+    n += zstd_frame(packed + n, 4 * PIECE - n, plain + PIECE, PIECE, 26);
     for (size_t i = 0; i < ELEMENTSOF(zstd_steps); i++) {
         Stream s = { .data = packed, .n = n, .step = zstd_steps[i] };
         Asked asked = { .no = true };
@@ -273,7 +273,7 @@ TEST(who_may_not_have_a_large_window_gets_all_before_it) {
 
         ASSERT_EQ(decode_asking(&s, &asked, plain, &r, &err), PIECE);
         ASSERT_EQ(r, -EBUSY);
-        ASSERT_STRSTR(err.text, "needs a window above 8 MiB");
+        ASSERT_STRSTR(err.text, "needs a window above 32 MiB");
         ASSERT_EQ(asked.n, 1);
     }
 }
@@ -281,7 +281,7 @@ TEST(who_may_not_have_a_large_window_gets_all_before_it) {
 /* RFC 8878 3.1.1.1: a frame in one segment has all of its content as its window. */
 TEST(the_window_of_one_segment_is_its_content) {
     for (unsigned more = 0; more < 2; more++) {
-        uint8_t head[] = { 0x28, 0xb5, 0x2f, 0xfd, 0xa0, (uint8_t)more, 0, 0x80, 0, 0, 0, 0 };
+        uint8_t head[] = { 0x28, 0xb5, 0x2f, 0xfd, 0xa0, (uint8_t)more, 0, 0, 2, 0, 0, 0 };
         Stream s = { .data = head, .n = sizeof(head), .step = 64 };
         Asked asked = { .no = true };
         Err err;
@@ -290,6 +290,25 @@ TEST(the_window_of_one_segment_is_its_content) {
         ASSERT_EQ(decode_asking(&s, &asked, NULL, &r, &err), 0);
         ASSERT_EQ(r, more ? -EBUSY : -EPROTO);
         ASSERT_EQ(asked.n, more);
+    }
+}
+
+/* libzstd decodes those of before RFC 8878, too, and gives their windows memory whatever the limit
+ * is. */
+TEST(a_frame_of_the_time_before_the_standard_is_refused) {
+    _cleanup_free_ uint8_t *plain = plain_new(PIECE), *packed = xcalloc(1, 2 * PIECE);
+    size_t n = zstd_frame(packed, 2 * PIECE, plain, PIECE, 20);
+
+    memcpy(packed + n, "\x27\xb5\x2f\xfd\x00\x88\xc0\x00\x00", 9);
+    for (size_t i = 0; i < ELEMENTSOF(zstd_steps); i++) {
+        Stream s = { .data = packed, .n = n + 9, .step = zstd_steps[i] };
+        Asked asked = { 0 };
+        Err err;
+        int r;
+
+        ASSERT_EQ(decode_asking(&s, &asked, plain, &r, &err), PIECE);
+        ASSERT_EQ(r, -EPROTO);
+        ASSERT_STRSTR(err.text, "is no frame");
     }
 }
 
