@@ -45,14 +45,16 @@ class Worker:
     def _job(self):
         """The first message but for those that come ahead of it; with it the folder, which becomes FOLDER_FD."""
         while True:
-            _, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1, socket.MSG_PEEK)
-            message = self.receive()
+            first, descriptors, _, _ = socket.recv_fds(self.socket, 1, 1)
+            if not first:
+                os._exit(0)  # nobody needs it
+            message = self.receive(first)
             if descriptors:
                 os.dup2(descriptors[0], FOLDER_FD)
                 return message.job
 
-    def receive(self):
-        size = struct.unpack("<I", self.exactly(4))[0]
+    def receive(self, begin=b""):
+        size = struct.unpack("<I", begin + self.exactly(4 - len(begin)))[0]
         return self.pb.ToWorker.FromString(self.exactly(size))
 
     def exactly(self, size):
