@@ -169,6 +169,7 @@ def test_removed_sockets_come_again(kubelet, make, faulty, work, what):
         kubelet.start()
     wait_registered(kubelet)
     assert_mounts_and_unmounts(kubelet, "pod", reference, made.tree)
+    wait_for(daemon.standby_pids, "the worker that stands by, which has descriptors")
     fds = len(os.listdir(f"/proc/{daemon.pid}/fd"))
     os.unlink(os.path.join(kubelet.registry, f"{DRIVER}-reg.sock"))
     wait_unregistered(kubelet)
