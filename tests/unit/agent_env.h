@@ -28,19 +28,13 @@ _unused_ static void agent_env_event(void *arg, const StoreEvent *event) {
 /* `dir` is borrowed; `set` is one more key, or NULL. */
 _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
     ConfigSources sources = { .sets = &set, .n_sets = set ? 1 : 0 };
-    sigset_t signals;
     Err err = { "" };
     int r;
 
-    *e = (AgentEnv){ .dir = dir };
-    (void)sigemptyset(&signals);
-    (void)sigaddset(&signals, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    *e = (AgentEnv){ .dir = dir, .event = fake_event() };
     r = config_load(&e->config, &sources, &err);
     if (r >= 0)
         r = pull_options_new(&e->options, e->config, &err);
-    if (r >= 0)
-        r = sd_event_new(&e->event);
     if (r >= 0)
         r = pool_new(&e->pool, e->event, 3, &err);
     if (r < 0)

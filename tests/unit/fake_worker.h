@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/fs.h"
+#include "base/loop.h"
 #include "cache/digest.h"
 #include "proto/worker.pb-c.h"
 #include "tests/unit/test.h"
@@ -431,6 +432,18 @@ __attribute__((__constructor__(101))) static void fake_main(void) {
         fake_behave(fake_job());
         _exit(0);
     }
+}
+
+/* A loop that may watch workers; the caller unrefs it. */
+_unused_ static sd_event *fake_event(void) {
+    sd_event *event = NULL;
+    sigset_t signals;
+
+    (void)sigemptyset(&signals);
+    (void)sigaddset(&signals, SIGCHLD);
+    (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+    ASSERT_OK(sd_event_new(&event));
+    return event;
 }
 
 /* A link to this program that is a worker. */

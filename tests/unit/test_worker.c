@@ -19,13 +19,7 @@ typedef struct Env {
 } Env;
 
 static void env_init(Env *e) {
-    sigset_t set;
-
-    *e = (Env){ .dir = tmpdir_new() };
-    (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGCHLD);
-    (void)sigprocmask(SIG_BLOCK, &set, NULL);
-    ASSERT_OK(sd_event_new(&e->event));
+    *e = (Env){ .dir = tmpdir_new(), .event = fake_event() };
     standby_new(&e->standby, e->event, fake_program(e->dir));
 }
 
