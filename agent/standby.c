@@ -9,9 +9,8 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#define ENDING_USEC                                                              \
-    (100 * USEC_PER_MSEC) /* to look again whether one that was killed has ended \
-                           */
+/* To look again whether one that was killed has ended. */
+#define ENDING_USEC (100 * USEC_PER_MSEC)
 
 struct Standby {
     sd_event *event;

@@ -212,8 +212,12 @@ static ssize_t send_some(Worker *w) {
 static void flush(Worker *w) {
     while (w->out.len > 0 && !w->closed) {
         ssize_t n = send_some(w);
-        if (n < 0)
-            break; /* EAGAIN: later; others: the end shows by reading and by SIGCHLD */
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n < 0) { /* nobody reads it any more, which reading, SIGCHLD or the watchdog shows */
+            wipe(&w->out);
+            return;
+        }
         explicit_bzero(w->out.data, (size_t)n);
         buf_consume(&w->out, (size_t)n);
     }
