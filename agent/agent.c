@@ -370,9 +370,7 @@ static void on_probed(void *arg, int r) {
     if (a->stopping)
         return;
     if (r >= 0)
-        standby_prepare(a->standby,
-                        &(StandbyPlan){ .keep_usec = a->pull_options->standby_usec,
-                                        .tls = pull_options_tls_is_likely(a->pull_options) });
+        puller_prepare_standby(a->puller, 0);
     say_ready(a); /* without a worker, too */
 }
 

@@ -78,13 +78,14 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
-/* Another pull may follow, now that none runs: the memory of those is what it is without. */
-static void prepare_standby(const Puller *p) {
+/* The memory of those that run is what it is without. */
+void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
         standby_prepare(p->context.standby,
-                        &(StandbyPlan){ .after_usec = STANDBY_AFTER_USEC,
+                        &(StandbyPlan){ .after_usec = after_usec,
                                         .keep_usec = p->options->standby_usec,
-                                        .tls = pull_options_tls_is_likely(p->options) });
+                                        .tls = pull_options_tls_is_likely(p->options),
+                                        .memory_bytes = p->options->memory_bytes });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {
@@ -368,7 +369,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     }
     entry_free(f);
     schedule(p);
-    prepare_standby(p);
+    puller_prepare_standby(p, STANDBY_AFTER_USEC);
     check_stopped(p);
 }
 

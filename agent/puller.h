@@ -48,6 +48,10 @@ const char *puller_ticket_pull_id(const EnsureTicket *t);
 size_t puller_count(const Puller *p);
 const Flight *puller_get(const Puller *p, size_t i);
 
+/* Unless one runs: a worker stands by for the next pull from then on, if the configuration says so.
+ */
+void puller_prepare_standby(const Puller *p, uint64_t after_usec);
+
 /* Takes no more requests, ends all pulls with -ECANCELED; `done` is called once nothing is left. */
 void puller_stop(Puller *p, void (*done)(void *arg), void *arg);
 /* After pool_free().  Tickets that are still out may be freed later.  NULL is fine; returns NULL.

@@ -5,11 +5,8 @@
 
 #include "base/ring_internal.h"
 
-#include <sys/mman.h>
-
 #define RETRY_USEC   (2 * USEC_PER_MSEC)
 #define BUFFER_ALIGN 4096U
-#define HUGE_BYTES   MiB(2) /* of a huge page: of x86-64, and of arm64 with 4 KiB pages */
 #define READ_ALIGN   512U
 
 #define FITTING_LEAST 16U                   /* operations in flight, however slow the disk is */
@@ -183,31 +180,25 @@ static int make_sources(Ring *r, Err *err) {
     return k < 0 ? err_errnum(err, k, "cannot make event sources for disk writes") : 0;
 }
 
-/* Registering fills the buffers with pages; huge ones halve its price. */
-static int map_memory(Ring *r, Err *err) {
-    size_t bytes, before;
-
-    if (__builtin_mul_overflow((size_t)r->n_buffers, r->buffer_bytes, &bytes) ||
-        __builtin_add_overflow(bytes, HUGE_BYTES, &r->mapped_bytes))
-        return err_set(err, -ENOMEM, "%u buffers of %zu bytes are more than the address space",
-                       r->n_buffers, r->buffer_bytes);
-    r->mapped =
-        mmap(NULL, r->mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (r->mapped == MAP_FAILED) {
-        r->mapped = NULL;
-        return err_errno(err, "cannot map %zu bytes of buffers", bytes);
+static int take_memory(Ring *r, const RingOptions *o, Err *err) {
+    if (o->memory && o->memory->bytes == r->n_buffers * r->buffer_bytes) {
+        r->memory = *o->memory;
+        *o->memory = (RingMemory){ 0 };
+        return 0;
     }
-    before = (HUGE_BYTES - (uintptr_t)r->mapped % HUGE_BYTES) % HUGE_BYTES;
-    r->memory = r->mapped + before;
-    (void)madvise(r->memory, bytes, MADV_HUGEPAGE); /* a kernel without them gives small ones */
-    (void)madvise(
-        r->memory, bytes,
-        MADV_DONTFORK); /* a child's copy must not split pages that the kernel writes from */
-    return 0;
+    return ring_memory_map(&r->memory, r->n_buffers, r->buffer_bytes, err);
 }
 
-static int make_buffers(Ring *r, Err *err) {
-    int k = map_memory(r, err);
+/* The next try, with threads, may use it. */
+static void leave_memory(Ring *r, const RingOptions *o) {
+    if (!o->memory || o->memory->mapped)
+        return;
+    *o->memory = r->memory;
+    r->memory = (RingMemory){ 0 };
+}
+
+static int make_buffers(Ring *r, const RingOptions *o, Err *err) {
+    int k = take_memory(r, o, err);
 
     if (k < 0)
         return k;
@@ -215,7 +206,7 @@ static int make_buffers(Ring *r, Err *err) {
     r->free_index = xnew_n(unsigned, r->n_buffers);
     for (unsigned i = 0; i < r->n_buffers; i++) {
         r->buffers[i] =
-            (RingBuffer){ .data = r->memory + i * r->buffer_bytes, .index = i, .ring = r };
+            (RingBuffer){ .data = r->memory.data + i * r->buffer_bytes, .index = i, .ring = r };
         r->free_index[r->n_free++] = r->n_buffers - 1 - i; /* the first one first */
     }
     return 0;
@@ -260,14 +251,16 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
     (void)pthread_cond_init(&r->ended, NULL);
     k = make_sources(r, err);
     if (k >= 0)
-        k = make_buffers(r, err);
+        k = make_buffers(r, options, err);
     if (k >= 0)
         k = choose_mode(r, options, err);
-    if (k < 0)
+    if (k >= 0 && r->mode == RING_THREADS && !r->pool)
+        k = err_set(err, -EINVAL, "no threads were given to write with, and %s",
+                    r->why ? r->why : "io_uring was not asked for");
+    if (k < 0) {
+        leave_memory(r, options);
         return k;
-    if (r->mode == RING_THREADS && !r->pool)
-        return err_set(err, -EINVAL, "no threads were given to write with, and %s",
-                       r->why ? r->why : "io_uring was not asked for");
+    }
     *ret = TAKE_PTR(r);
     return 0;
 }
@@ -304,8 +297,7 @@ RingBuffer *ring_buffer_ref(RingBuffer *b) {
 }
 
 static void destroy(Ring *r) {
-    if (r->mapped)
-        (void)munmap(r->mapped, r->mapped_bytes);
+    ring_memory_done(&r->memory);
     (void)pthread_cond_destroy(&r->ended);
     (void)pthread_mutex_destroy(&r->mutex);
     free(r->free_index);
@@ -412,7 +404,7 @@ Ring *ring_free(Ring *r) {
     r->freed = sd_event_source_disable_unref(r->freed);
     r->event = sd_event_unref(r->event);
     r->closed = true;
-    if (r->n_free == r->n_buffers || !r->mapped)
+    if (r->n_free == r->n_buffers || !r->memory.mapped)
         destroy(r);
     return NULL;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "base/pool.h"
+#include "base/ring_memory.h"
 
 typedef struct Ring Ring;
 
@@ -25,8 +26,10 @@ typedef struct RingOptions {
                        Beyond 16 only as many as the disk does in 100 ms */
     unsigned n_buffers;  /* buffers of the pool … */
     size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
-    bool restrict_ops;   /* only writes, reads and fdatasync may ever be submitted
-                            (IORING_REGISTER_RESTRICTIONS, 5.10) */
+    RingMemory *memory; /* for them, taken over if it is as large; after an error the caller has it,
+                           or what was mapped instead; or NULL */
+    bool restrict_ops;  /* only writes, reads and fdatasync may ever be submitted
+                           (IORING_REGISTER_RESTRICTIONS, 5.10) */
 } RingOptions;
 
 /* Maps the buffers; with io_uring they are registered, some at once and the others when they are

@@ -59,9 +59,7 @@ struct Ring {
     bool dispatching;       /* results are being handed out; ring_pump() comes after them */
     bool closed; /* ring_free() was called; only buffers that are still held keep the object */
 
-    uint8_t *mapped; /* one mapping, and in it … */
-    size_t mapped_bytes;
-    uint8_t *memory; /* … n_buffers * buffer_bytes, from the start of a huge page on */
+    RingMemory memory; /* n_buffers * buffer_bytes */
     RingBuffer *buffers;
     size_t buffer_bytes;
     unsigned n_buffers;

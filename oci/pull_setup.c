@@ -13,11 +13,14 @@
 
 #define BUFFER_BYTES        MiB(1)
 #define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
-#define THREADS_DEPTH       16       /* with more, the hash would wait long for its threads */
-#define HASH_THREADS_MAX    8
-#define DECODERS_MAX        4
-#define LISTS_BYTES         (2 * LIMIT_WORKER_ENTRY_BYTES)
-#define CONNECTIONS_MAX     64
+#define MEMORY_AHEAD_BYTES                                                                \
+    MiB(20)                 /* a blob that is near has so much in its hash and on its way \
+                             */
+#define THREADS_DEPTH    16 /* with more, the hash would wait long for its threads */
+#define HASH_THREADS_MAX 8
+#define DECODERS_MAX     4
+#define LISTS_BYTES      (2 * LIMIT_WORKER_ENTRY_BYTES)
+#define CONNECTIONS_MAX  64
 
 typedef Modelcached__Worker__Job Job;
 typedef Modelcached__Worker__RegistryConfig RegistryConfig;
@@ -129,7 +132,11 @@ static int open_registry(PullSetup *s, const Job *job, Err *err) {
 
 static int open_ring(PullSetup *s, const Job *job, RingMode mode, Err *err) {
     RingOptions options = {
-        .event = s->event, .pool = s->pool, .mode = mode, .restrict_ops = true
+        .event = s->event,
+        .pool = s->pool,
+        .mode = mode,
+        .memory = &s->memory,
+        .restrict_ops = true,
     };
 
     pull_setup_buffers(job->memory_bytes, &options.buffer_bytes, &options.n_buffers);
@@ -174,16 +181,34 @@ static uint64_t file_max(const Job *job) {
     return job->file_max_bytes > 0 ? MIN(job->file_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES : 0;
 }
 
-void pull_setup_ahead(PullSetup *s, bool tls) {
+static int read_trust_ahead(PullSetup *s, Err *err) {
+    (void)trust_free(s->trust);
+    s->trust = trust_new();
+    trust_add_system(s->trust);
+    return trust_load(s->trust, err);
+}
+
+static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, Err *err) {
+    size_t each;
+    unsigned n;
+    int r;
+
+    pull_setup_buffers(memory_bytes, &each, &n);
+    ring_memory_done(&s->memory);
+    r = ring_memory_map(&s->memory, n, each, err);
+    if (r >= 0)
+        ring_memory_fill(&s->memory, MEMORY_AHEAD_BYTES);
+    return r;
+}
+
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead) {
     Err err;
     int r = http_load(&err);
 
-    if (r >= 0 && tls) {
-        (void)trust_free(s->trust);
-        s->trust = trust_new();
-        trust_add_system(s->trust);
-        r = trust_load(s->trust, &err);
-    }
+    if (r >= 0 && ahead->tls)
+        r = read_trust_ahead(s, &err);
+    if (r >= 0)
+        r = fill_memory_ahead(s, ahead->memory_bytes, &err);
     if (r < 0) /* the job meets it again, if it needs that */
         log_debug("%s", err_text(&err, r));
 }
@@ -216,6 +241,7 @@ void pull_setup_done(PullSetup *s) {
     s->trust = trust_free(s->trust);
     free(TAKE_PTR(s->credentials));
     s->ring = ring_free(s->ring);
+    ring_memory_done(&s->memory);
     s->decoders = pool_free(s->decoders);
     s->pool = pool_free(s->pool);
     s->event = sd_event_unref(s->event);

@@ -10,7 +10,8 @@
 
 typedef struct PullSetup {
     sd_event *event;
-    Trust *trust; /* read ahead; or NULL */
+    Trust *trust;      /* read ahead; or NULL */
+    RingMemory memory; /* mapped ahead, or nothing */
     Registry *registry;
     Credential *credentials; /* what the registry borrows from; the strings are the job's */
     Ring *ring;
@@ -28,9 +29,8 @@ typedef struct PullSetup {
 #define PULL_BUFFERS_MIN 4
 void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n);
 
-/* What every job needs, with `tls` also the trusted CAs; there may be time for it before there is a
- * job. */
-void pull_setup_ahead(PullSetup *s, bool tls);
+/* What every job needs, and buffers; there may be time for it before there is a job. */
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead);
 /* What opens files or would be refused later; then the sandbox; then the threads, which inherit it.
  * The job is borrowed until pull_setup_done().  A probe has no registry. Errors: -EINVAL the job;
  * those of registry.h, ring.h, sandbox.h. */

@@ -14,7 +14,8 @@ from lib.check import assert_pulls, wait_idle
 from lib.daemon import program
 from lib.sandbox import memory_bytes, wait_for
 
-WORKER_IDLE_MAX = 16 * MIB  # with the pages of libraries, which others share
+AHEAD = 20 * MIB  # of buffers
+WORKER_IDLE_MAX = AHEAD + 16 * MIB  # with the pages of libraries, which others share
 CAS_MIN = 1 * MIB  # some 140
 
 
@@ -26,8 +27,8 @@ class Place:
         self.artifact = modelpack(folder, sizes=(2 * MIB,))
         self.reference = faulty.add(self.artifact, "team/model", "v1")
 
-    def daemon(self, keep, **options):
-        return self.make_daemon([self.registry.config()], {"pull": {"standby": keep}}, **options)
+    def daemon(self, keep, memory="128MiB", **options):
+        return self.make_daemon([self.registry.config()], {"pull": {"standby": keep, "memory": memory}}, **options)
 
     def assert_pulls(self, daemon, name="pod"):
         assert_pulls(daemon, name, self.reference, self.artifact.tree)
@@ -82,8 +83,11 @@ def memory_of_standby(daemon, least=4 * MIB):
 
 
 def test_what_it_costs(place, make_daemon, make_faulty, show):
-    """Where a registry speaks TLS, the trusted CAs are read ahead."""
+    """Some buffers have their pages, as far as a pull may have them.  Where a registry speaks TLS, the trusted CAs
+    are read ahead."""
     plain = memory_of_standby(place.daemon("1m", release=True))
+    small = memory_of_standby(place.daemon("1m", "16MiB", release=True))
+    assert plain > AHEAD and plain - small > 3 * MIB  # 4 less
     tls = memory_of_standby(make_daemon([make_faulty(tls=True).config()], release=True), plain + CAS_MIN)
     show(f"RSS of the worker that stands by: {plain / MIB:.1f} MiB, where there is TLS {tls / MIB:.1f}")
     assert plain < WORKER_IDLE_MAX and tls < WORKER_IDLE_MAX

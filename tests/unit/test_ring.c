@@ -549,6 +549,44 @@ TEST(a_small_memlock_limit_costs_registration_only) {
     ASSERT_EQ(r, 0);
 }
 
+/* A ring of two buffers in threads, or none. */
+static int open_with(Bench *b, RingMemory *memory, Pool *pool, Err *err) {
+    return ring_new(&b->ring,
+                    &(RingOptions){ .event = b->event,
+                                    .pool = pool,
+                                    .mode = RING_THREADS,
+                                    .depth = 1,
+                                    .n_buffers = 2,
+                                    .buffer_bytes = BUFFER,
+                                    .memory = memory },
+                    err);
+}
+
+TEST(memory_that_is_there_before_is_used_if_it_fits) {
+    RingMemory fits = { 0 }, small = { 0 };
+    const uint8_t *data;
+    Bench b = { 0 };
+    Err err = { 0 };
+
+    ASSERT_OK(bench_open(&b, RING_THREADS, 1, 1, &err));
+    b.ring = ring_free(b.ring);
+    ASSERT_OK(ring_memory_map(&fits, 2, BUFFER, &err));
+    ASSERT_OK(ring_memory_map(&small, 1, BUFFER, &err));
+    ring_memory_fill(&fits, SIZE_MAX);
+    data = fits.data;
+    ASSERT_OK(open_with(&b, &small, b.pool, &err));
+    ASSERT_TRUE(small.mapped);
+    b.ring = ring_free(b.ring);
+    ASSERT_ERR(open_with(&b, &fits, NULL, &err), -EINVAL);
+    ASSERT_TRUE(fits.data == data); /* for the next try */
+    ASSERT_OK(open_with(&b, &fits, b.pool, &err));
+    ASSERT_TRUE(!fits.mapped);
+    ASSERT_TRUE(b.ring->buffers[0].data == data);
+    ring_memory_done(&small);
+    ring_memory_done(&fits);
+    bench_done(&b);
+}
+
 TEST(threads_need_a_pool) {
     RingOptions options = {
         .mode = RING_THREADS, .depth = 1, .n_buffers = 1, .buffer_bytes = BUFFER
