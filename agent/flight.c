@@ -236,6 +236,7 @@ static void on_resolved(void *arg, Manifest *manifest, IndexChain *index);
 static void on_progress(void *arg, size_t layer, uint64_t bytes, uint64_t resumed, uint64_t ahead);
 static void on_waiting(void *arg, const char *text);
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n);
+static void on_worker_done(void *arg);
 static void on_worker_end(void *arg, int r, const Err *err);
 
 static int start_worker(Flight *p, Err *err) {
@@ -259,6 +260,7 @@ static int start_worker(Flight *p, Err *err) {
                         .on_progress = on_progress,
                         .on_waiting = on_waiting,
                         .on_layer = on_layer,
+                        .on_done = on_worker_done,
                         .arg = p },
                       on_worker_end,
                       p },
@@ -480,7 +482,7 @@ static void on_waiting(void *arg, const char *text) {
 
 /* All in?  The worker has said so, and the store has. */
 static void check_complete(Flight *p) {
-    if (p->state == FLIGHT_FETCHING && p->worker_ended && p->n_left == 0)
+    if (p->state == FLIGHT_FETCHING && p->worker_done && p->n_left == 0)
         flight_goto(p, FLIGHT_COMMITTING);
 }
 
@@ -505,6 +507,13 @@ void flight_layer_in(Flight *p, size_t layer) {
 
 static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
     flight_commit_layer(arg, layer, entries, n);
+}
+
+static void on_worker_done(void *arg) {
+    Flight *p = arg;
+
+    p->worker_done = true;
+    check_complete(p);
 }
 
 static int run_open(void *arg, Err *err) {
@@ -558,10 +567,9 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
     p->context->changed(p->context->arg); /* others may have its connections */
-    if (r >= 0) {
-        check_complete(p);
+    if (r >= 0 ||
+        p->state == FLIGHT_COMMITTING) /* all is in: what it did after that is no matter */
         return;
-    }
     p->worker_err = *err;
     p->worker_r = err_prefix(&p->worker_err, r, "pull %s", p->reference_text);
     if (p->state == FLIGHT_RESOLVING && try_open(p))

@@ -46,6 +46,7 @@ struct Flight {
     Err err;
 
     Worker *worker;
+    bool worker_done; /* it has said so; its process takes a while to end */
     bool worker_ended;
     bool refused;    /* the registry did not let the credentials in, or hides what it has … */
     bool answered;   /* … as it said itself */

@@ -232,6 +232,8 @@ static int on_done(Inbox *in, Err *err) {
         return err_set(err, -EPROTO, "it is done, but another plan was to come");
     in->outcome = 1;
     in->state = INBOX_ENDED;
+    if (in->handlers.on_done)
+        in->handlers.on_done(in->handlers.arg);
     return 0;
 }
 

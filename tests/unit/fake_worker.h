@@ -345,6 +345,8 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
         fake_failed(EIO, n == 2 ? "two" : "other");
     else
         fake_done();
+    if (streq(how, "lingers"))
+        (void)pause();
 }
 
 /* Resolves, and writes down what it may use from then on; no layer ever comes. */

@@ -52,9 +52,16 @@ static void on_layer(void *arg, size_t layer, LayerEntry *entries, size_t n) {
     layer_entries_free(entries, n);
 }
 
+static void on_done(void *arg) {
+    note(arg, "done");
+}
+
 static Inbox *make(Seen *s, bool probe) {
-    return inbox_new(
-        &(InboxHandlers){ on_hello, on_resolved, on_progress, on_waiting, on_layer, s }, probe);
+    InboxHandlers handlers = {
+        on_hello, on_resolved, on_progress, on_waiting, on_layer, on_done, s
+    };
+
+    return inbox_new(&handlers, probe);
 }
 
 static int feed(Inbox *in, Message *m, Err *err) {
@@ -192,7 +199,7 @@ TEST(inbox_a_whole_pull) {
     ASSERT_OK(layer_done(in, 0, &err));
     ASSERT_OK(done(in, &err));
     ASSERT_EQ(inbox_outcome(in, &err), 1);
-    ASSERT_STREQ(s.log, "hello resolved busy?registry layer1:1 layer0:1 ");
+    ASSERT_STREQ(s.log, "hello resolved busy?registry layer1:1 layer0:1 done ");
     ASSERT_EQ(s.manifest->n_layers, 2);
     ASSERT_STREQ(s.manifest->layers[0].path, "model.bin");
     ASSERT_TRUE(!s.manifest->layers[1].path);

@@ -50,6 +50,21 @@ TEST(puller_pulls_once_and_then_knows) {
     agent_env_done(&e);
 }
 
+/* The kernel takes a while to give its memory back. */
+TEST(puller_does_not_wait_for_a_worker_that_is_done) {
+    STORE_TEST_DIR(dir);
+    uint64_t begin = now_usec();
+    AgentEnv e;
+    Caller a;
+
+    agent_env_init(&e, dir, NULL);
+    get(&e, &a, "r.example/lingers:1", PULL_POLICY_IF_NOT_PRESENT);
+    ASSERT_OK(a.r);
+    ASSERT_TRUE(now_usec() - begin < 4 * USEC_PER_SEC); /* after 5 s it would be killed */
+    ASSERT_EQ(agent_env_left(&e), 0);
+    agent_env_done(&e);
+}
+
 /* Whose patterns take too long to compare gets that as an answer. */
 TEST(puller_a_subset_that_takes_too_long) {
     STORE_TEST_DIR(dir);
