@@ -181,11 +181,13 @@ static uint64_t file_max(const Job *job) {
     return job->file_max_bytes > 0 ? MIN(job->file_max_bytes, LIMIT_BLOB_BYTES) + LISTS_BYTES : 0;
 }
 
-static int read_trust_ahead(PullSetup *s, Err *err) {
+/* Plain http may redirect to TLS: so the file is read in any case, but seldom needs to be parsed.
+ */
+static int read_trust_ahead(PullSetup *s, bool tls, Err *err) {
     (void)trust_free(s->trust);
     s->trust = trust_new();
     trust_add_system(s->trust);
-    return trust_load(s->trust, err);
+    return tls ? trust_load(s->trust, err) : 0;
 }
 
 static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, Err *err) {
@@ -205,8 +207,8 @@ void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead) {
     Err err;
     int r = http_load(&err);
 
-    if (r >= 0 && ahead->tls)
-        r = read_trust_ahead(s, &err);
+    if (r >= 0)
+        r = read_trust_ahead(s, ahead->tls, &err);
     if (r >= 0)
         r = fill_memory_ahead(s, ahead->memory_bytes, &err);
     if (r < 0) /* the job meets it again, if it needs that */
