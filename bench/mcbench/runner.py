@@ -22,7 +22,7 @@ class Bench:
     @contextlib.contextmanager
     def registry(self, wire):
         """A registry of our own, removed with all it stores."""
-        folder = os.path.join(self.work, "registry")
+        folder = os.path.join(self.work, f"registry-{wire}")
         registry = Registry(folder, tls=wire == "tls")
         try:
             yield registry
