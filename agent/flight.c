@@ -150,41 +150,8 @@ void flight_submit(Flight *p, PoolRun run, PoolDone done, void *arg) {
     pool_submit(p->context->pool, run, done, arg);
 }
 
-static void on_ended(void *arg, int r, const Err *err) {
-    Flight *p = arg;
-
-    p->n_works--;
-    if (r < 0) /* what is left there goes at the next start */
-        log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
-                  "cannot clean up after the pull of %s: %s", p->reference_text, err_text(err, r));
-    p->sharer = sharer_free(p->sharer); /* what it leaves in part is there for the next one */
-    p->done(p->arg, p, p->r, &p->err);
-}
-
-static int run_end(void *arg, Err *err) {
-    Flight *p = arg;
-
-    worker_wait(p->leaving); /* nobody must write into the folder any more */
-    if (p->refused) {
-        Grant grant = flight_grant(p);
-        AccessName name = { p->reference, p->reference_text, p->platform_text, p->filter };
-
-        flight_refused(p->context->store, &grant, &name, p->worker_r, p->answered);
-    }
-    return p->has_folder ? flight_end(p->context->store, p->ingest, p->r, p->died, &p->freed, err)
-                         : 0;
-}
-
-/* Once nothing of the pull runs any more, its folder goes, and then it is over. */
-static void flight_settle(Flight *p) {
-    if (p->n_works == 0 && !p->ending) {
-        p->ending = true;
-        flight_submit(p, run_end, on_ended, p);
-    }
-}
-
 static void enter_done(Flight *p) {
-    p->leaving = worker_release(TAKE_PTR(p->worker)); /* run_end() waits for it */
+    p->leaving = worker_release(TAKE_PTR(p->worker)); /* flight_end.c waits for it */
     credential_list_done(&p->credentials);
     flight_commit_rest(p);
     flight_settle(p);

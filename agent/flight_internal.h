@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* flight_internal: the inside of a pull, for flight.c (what it does), flight_layer.c (the layers
- * that come), flight_share.c (those of others), flight_space.c (what they take on disk) and
- * flight_view.c (how far it is). */
+ * that come), flight_end.c (what it leaves), flight_share.c (those of others), flight_space.c (what
+ * they take on disk) and flight_view.c (how far it is). */
 #pragma once
 
 #include "agent/flight.h"
@@ -123,6 +123,10 @@ uint64_t flight_content_max(const Flight *p);
 void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n);
 /* The pull is over: no more will come.  What has come serves the next try. */
 void flight_commit_rest(Flight *p);
+
+/* flight_end.c: once nothing of the pull runs any more, `done` is called: of one that failed when
+ * its worker has ended and its folder is gone, else before. */
+void flight_settle(Flight *p);
 
 /* flight_share.c: takes all layers of the manifest that has come and that are wanted.  Errors:
  * -E2BIG finding out which takes too long. */

@@ -204,8 +204,8 @@ static bool is_worth_another_try(int r) {
     return false;
 }
 
-int flight_end(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
-               Err *err) {
+int flight_failed(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
+                  Err *err) {
     /* What this pull leases and holds in its folder stays here. */
     FlightFreed freed = result == -ENOSPC ? flight_make_room(s) : (FlightFreed){ 0 };
     bool again = is_worth_another_try(result) || freed.some;
@@ -213,9 +213,9 @@ int flight_end(Store *s, const char *ingest, int result, bool died, FlightFreed 
     int r = 0;
 
     *ret_freed = freed;
-    if (result < 0 && result != -EPROTO && (result != -ENOSPC || again))
+    if (result != -EPROTO && (result != -ENOSPC || again))
         r = store_partial_keep(s, ingest, died, err);
-    if (result < 0 && !again && r >= 0)
+    if (!again && r >= 0)
         r = store_ingest_discard(s, ingest, err);
     if (r < 0) { /* the first failure is told */
         (void)!store_ingest_end(s, ingest, &why);

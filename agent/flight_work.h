@@ -69,10 +69,10 @@ int flight_make_plan(Store *s, FlightPlan *plan, Err *err) _must_check_;
  * nothing is stored under it: it may be a slip. */
 void flight_refused(Store *s, const Grant *grant, const AccessName *name, int r, bool answered);
 
-/* The pull `ingest` is over with `result`: what can serve another try is kept, its folder goes.
+/* The pull `ingest` has failed with `result`: what can serve another try is kept, its folder goes.
  * `died`: its worker did, and did not say why.  `ret_freed`: because there was no space. */
-int flight_end(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
-               Err *err) _must_check_;
+int flight_failed(Store *s, const char *ingest, int result, bool died, FlightFreed *ret_freed,
+                  Err *err) _must_check_;
 
 /* Commits the manifest, points the reference at it, and remembers the grant. */
 int flight_commit(Store *s, const Manifest *m, const Grant *grant, const char *reference,

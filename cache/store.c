@@ -385,20 +385,23 @@ int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *re
     return 0;
 }
 
+int store_ingest_release(Store *s, const char *name, Err *err) {
+    _cleanup_(index_releasep) Index *ix = index_acquire(s->index);
+    int r = index_run(ix, err, "DELETE FROM leases WHERE ingest = ?", "t", name);
+
+    if (r >= 0)
+        r = index_run(ix, err, "DELETE FROM layer_leases WHERE ingest = ?", "t", name);
+    return r < 0 ? r : 0;
+}
+
 int store_ingest_end(Store *s, const char *name, Err *err) {
-    _cleanup_(index_releasep) Index *ix = NULL;
     int r, removed;
 
     if (!name_is_safe(name, strlen(name)))
         return err_set(err, -EINVAL, "'%.200s' can't be the name of a pull's folder", name);
     removed = fs_remove_recursive(s->ingest_fd, name, err);
-    ix = index_acquire(s->index);
-    r = index_run(ix, err, "DELETE FROM leases WHERE ingest = ?", "t", name);
-    if (r >= 0)
-        r = index_run(ix, err, "DELETE FROM layer_leases WHERE ingest = ?", "t", name);
-    if (removed < 0)
-        return removed;
-    return r < 0 ? r : 0;
+    r = store_ingest_release(s, name, removed < 0 ? NULL : err);
+    return removed < 0 ? removed : r;
 }
 
 static int count_rows(Store *s, StoreStats *ret, Err *err) {

@@ -91,8 +91,10 @@ int store_ingest_name(char buf[static STORE_INGEST_NAME_MAX], const char *origin
  * -EEXIST, -ENOSPC, -EIO. */
 int store_ingest_begin(Store *s, const char *name, uid_t uid, gid_t gid, int *ret_fd, Err *err)
     _must_check_;
-int store_ingest_end(Store *s, const char *name, Err *err)
-    _must_check_; /* removes it with all that is left in it */
+/* The pull leases nothing any more; its folder stays. */
+int store_ingest_release(Store *s, const char *name, Err *err) _must_check_;
+/* The same, and its folder goes with all that is left in it. */
+int store_ingest_end(Store *s, const char *name, Err *err) _must_check_;
 /* Before it, for a pull that nobody should go on with: content that it brought or leased goes,
  * unless something else uses it. */
 int store_ingest_discard(Store *s, const char *name, Err *err) _must_check_;

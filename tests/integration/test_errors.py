@@ -439,7 +439,7 @@ def test_no_space_when_another_takes_it_meanwhile(full):
                                 reference],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     with pulling:
-        wait_for(lambda: full.daemon.left_in_ingest() or pulling.poll() is not None, "the pull's folder")
+        wait_for(lambda: full.daemon.in_ingest() or pulling.poll() is not None, "the pull's folder")
         with open(filler, "wb") as file:
             try:
                 while True:

@@ -93,8 +93,7 @@ _unused_ static double metric_value(const Metrics *m, const char *series) {
     return -1;
 }
 
-/* What is in ingest/ of the store. */
-_unused_ static int agent_env_left(AgentEnv *e) {
+static int agent_env_count_left(AgentEnv *e) {
     _cleanup_free_ char *path = xasprintf("%s/ingest", store_path(e->store));
     DIR *d = opendir(path);
     int n = -2;
@@ -105,6 +104,13 @@ _unused_ static int agent_env_left(AgentEnv *e) {
         n++;
     (void)closedir(d);
     return n;
+}
+
+/* What stays in ingest/ of the store: a pull that went well is over before its folder is gone. */
+_unused_ static int agent_env_left(AgentEnv *e) {
+    for (unsigned i = 0; i < 100 && agent_env_count_left(e) > 0; i++)
+        (void)sd_event_run(e->event, 20 * USEC_PER_MSEC);
+    return agent_env_count_left(e);
 }
 
 /* One who asks the puller. */

@@ -24,7 +24,7 @@ static void interrupt(Store *s) {
 
     for (size_t i = 0; i < ELEMENTSOF(names); i++)
         env_write(fd, names[i], "x", 1);
-    ASSERT_OK(flight_end(s, "r-one", -ECONNRESET, false, &freed, &err));
+    ASSERT_OK(flight_failed(s, "r-one", -ECONNRESET, false, &freed, &err));
     ASSERT_EQ(env_count(s, "ingest", true), 0);
 }
 

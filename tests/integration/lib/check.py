@@ -100,7 +100,7 @@ def store_names(daemon):
 def wait_idle(daemon, seconds=15):
     """Waits until no worker runs and ingest/ is empty."""
     wait_for(lambda: not daemon.worker_pids(), "the end of the pull workers", seconds)
-    wait_for(lambda: not daemon.left_in_ingest(), f"an empty ingest/, which has {daemon.left_in_ingest()}", seconds)
+    wait_for(lambda: not daemon.in_ingest(), f"an empty ingest/, which has {daemon.in_ingest()}", seconds)
 
 
 def file_sha256(path):

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon under test as a child: its config, start, stop, kill, log, store and commands."""
 import collections
+import contextlib
 import json
 import os
 import signal
@@ -222,10 +223,16 @@ class Daemon:
         """RSS (VmHWM: peak) of the daemon and of all that pull or stand by together, in bytes."""
         return sum(memory_bytes(pid, field) for pid in [self.pid, *self._pull_processes()])
 
-    def left_in_ingest(self):
-        """What lies in the store's ingest/."""
+    def in_ingest(self):
+        """What lies in the store's ingest/ now."""
         path = os.path.join(self.store, "ingest")
         return sorted(os.listdir(path)) if os.path.isdir(path) else []
+
+    def left_in_ingest(self):
+        """What stays there: a pull that went well is over before its folder is gone."""
+        with contextlib.suppress(TimeoutError):
+            wait_for(lambda: not self.in_ingest(), "an empty ingest/", 2)
+        return self.in_ingest()
 
     def disk_bytes(self):
         """What the store's files take on disk, a hard link counted once (as du does)."""
