@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 from lib.registry import make_ca
+from lib.sandbox import hold_port
 
 # As on a network.  Those of loopback, 64 KiB, are larger than a small send buffer: none is ever full, so the client's kernel
 # waits 40 ms before it acknowledges, and with it whoever writes.
@@ -120,11 +121,14 @@ class FaultyRegistry:
             self.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             self.tls.load_cert_chain(f"{folder}/server.pem", f"{folder}/server.key")
         self.scheme = "https" if tls else "http"
+        self.held = None
         self._listen(0)
         self.port = self.server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
 
     def _listen(self, port):
+        if self.held:
+            self.held.close()
         self.server = Server(("127.0.0.1", port), Handler)
         self.server.registry = self
         if self.send_buffer:
@@ -139,6 +143,7 @@ class FaultyRegistry:
     def _close(self):
         self.server.shutdown()
         self.server.server_close()
+        self.held = hold_port(self.port)
         self.thread.join()
 
     def stop(self):

@@ -7,7 +7,7 @@ import shutil
 import subprocess
 
 from lib.push import PushClient
-from lib.sandbox import Process, answers, pick_port, wait_for
+from lib.sandbox import Process, answers, hold_port, pick_port, wait_for
 
 REGISTRY_CONFIG = """version: 0.1
 log: {{ level: warn, accesslog: {{ disabled: false }} }}
@@ -59,7 +59,7 @@ class Registry:
         os.makedirs(folder, exist_ok=True)
         self.folder, self.users, self.tls, self.http2 = folder, users, tls, http2
         self.access_log = os.path.join(folder, "access.log")
-        self.processes, self.ca_file = [], None
+        self.processes, self.ca_file, self.held = [], None, None
         self.port = self.upstream = pick_port()
         self.host = f"127.0.0.1:{self.port}"
         self.start()
@@ -69,6 +69,8 @@ class Registry:
         return shutil.which("docker-registry") and (not tls or find_nginx())
 
     def start(self):
+        if self.held:
+            self.held.close()
         auth = ""
         if self.users:
             path = os.path.join(self.folder, "htpasswd")
@@ -105,7 +107,7 @@ class Registry:
         """Stops it; start() brings it back on the same port with the same content."""
         for process in reversed(self.processes):
             process.stop()
-        self.processes = []
+        self.processes, self.held = [], hold_port(self.port)
 
     def client(self, user=None):
         """A PushClient; with Basic authentication as `user`, by default the first."""

@@ -94,6 +94,15 @@ def pick_port():
         return sock.getsockname()[1]
 
 
+def hold_port(port):
+    """Binds a loopback port on which nobody is to listen: who connects is refused, and no test beside gets it.  The
+    caller closes the socket."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.bind(("127.0.0.1", port))
+    return sock
+
+
 def wait_for(condition, what, seconds=20.0, interval=0.02):
     """Waits until condition() is true and returns its value."""
     end = time.monotonic() + seconds
