@@ -60,7 +60,7 @@
     KEY("pull.background_bandwidth", SIZE, pull_background_bandwidth, "0", 0, GiB(1024), NULL,     \
         true, "Bytes per second of all pulls together that nobody waits for. 0: no limit.")        \
     KEY("pull.standby", DURATION, pull_standby, "1m", 0, 86400 * USEC_PER_SEC, NULL, true,         \
-        "A worker process, up to 36 MiB with its libraries and its first buffers, stays ready "    \
+        "A worker process, up to 40 MiB with its libraries and its first buffers, stays ready "    \
         "for so long after the start and after the last of the pulls that run, so that the next "  \
         "one begins 10 ms sooner, with TLS 30, and comes to its full speed at once. 0: none.")     \
     KEY("pull.page_cache", BOOL, pull_page_cache, "false", 0, 0, NULL, true,                       \

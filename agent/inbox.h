@@ -35,7 +35,7 @@ typedef struct InboxHandlers {
     void (*on_waiting)(void *arg, const char *text);
     /* All entries of a layer; they are the callee's. */
     void (*on_layer)(void *arg, size_t layer, LayerEntry *entries, size_t n);
-    /* That was the last one of all that were asked for. */
+    /* It has sent all that was asked for; its process may take a while to end. */
     void (*on_done)(void *arg);
     void *arg;
 } InboxHandlers;

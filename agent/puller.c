@@ -78,7 +78,6 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
-/* The memory of those that run is what it is without. */
 void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
         standby_prepare(p->context.standby,

@@ -48,8 +48,8 @@ const char *puller_ticket_pull_id(const EnsureTicket *t);
 size_t puller_count(const Puller *p);
 const Flight *puller_get(const Puller *p, size_t i);
 
-/* Unless one runs: a worker stands by for the next pull from then on, if the configuration says so.
- */
+/* Unless a pull runs or waits, a worker stands by for the next one after `after_usec`, if the
+ * configuration says so.  (Beside pulls it would only be more memory.) */
 void puller_prepare_standby(const Puller *p, uint64_t after_usec);
 
 /* Takes no more requests, ends all pulls with -ECANCELED; `done` is called once nothing is left. */

@@ -27,7 +27,7 @@ typedef struct RingOptions {
     unsigned n_buffers;  /* buffers of the pool … */
     size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
     RingMemory *memory; /* for them, taken over if it is as large; after an error the caller has it,
-                           or what was mapped instead; or NULL */
+                           or what was mapped where it was nothing; or NULL */
     bool restrict_ops;  /* only writes, reads and fdatasync may ever be submitted
                            (IORING_REGISTER_RESTRICTIONS, 5.10) */
 } RingOptions;

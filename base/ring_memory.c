@@ -29,10 +29,11 @@ int ring_memory_map(RingMemory *ret, unsigned n, size_t each, Err *err) {
     return 0;
 }
 
-void ring_memory_fill(RingMemory *m, size_t bytes) {
+void ring_memory_fill(RingMemory *m, size_t from, size_t bytes) {
+    size_t begin = MIN(from, m->bytes), end = begin + MIN(bytes, m->bytes - begin);
     volatile uint8_t *data = m->data;
 
-    for (size_t i = 0; i < MIN(bytes, m->bytes); i += PAGE_BYTES)
+    for (size_t i = begin; i < end; i += PAGE_BYTES)
         data[i] = 0;
 }
 

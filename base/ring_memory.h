@@ -13,7 +13,7 @@ typedef struct RingMemory {
 
 /* Maps `n` times `each` bytes; they get their pages when they are first used.  Errors: -ENOMEM. */
 int ring_memory_map(RingMemory *ret, unsigned n, size_t each, Err *err) _must_check_;
-/* Gives the first `bytes` of it their pages now: 0.1 ms a MiB, or 2 in a virtual machine that has
- * to get them from its host. */
-void ring_memory_fill(RingMemory *m, size_t bytes);
+/* Gives `bytes` of it, from `from` on, their pages now: 0.1 ms a MiB, or 2 in a virtual machine
+ * that has to get them from its host. */
+void ring_memory_fill(RingMemory *m, size_t from, size_t bytes);
 void ring_memory_done(RingMemory *m);

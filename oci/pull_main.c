@@ -58,7 +58,7 @@ static int receive_job(Worker *w, Err *err) {
     struct stat dir;
 
     while (r >= 0 && w->job->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_AHEAD) {
-        pull_setup_ahead(&w->setup, w->job->ahead);
+        pull_setup_ahead(&w->setup, w->job->ahead, SOCKET_FD);
         modelcached__worker__to_worker__free_unpacked(TAKE_PTR(w->job), NULL);
         r = channel_receive(w->channel, &w->job, err);
     }

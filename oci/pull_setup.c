@@ -9,18 +9,18 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <sched.h>
 
 #define BUFFER_BYTES        MiB(1)
 #define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
-#define MEMORY_AHEAD_BYTES                                                                \
-    MiB(20)                 /* a blob that is near has so much in its hash and on its way \
-                             */
-#define THREADS_DEPTH    16 /* with more, the hash would wait long for its threads */
-#define HASH_THREADS_MAX 8
-#define DECODERS_MAX     4
-#define LISTS_BYTES      (2 * LIMIT_WORKER_ENTRY_BYTES)
-#define CONNECTIONS_MAX  64
+#define MEMORY_AHEAD_BYTES  MiB(20)  /* so much a blob that is near has in its buffers */
+#define FILL_BYTES          MiB(2)   /* a huge page: 5 ms at most */
+#define THREADS_DEPTH       16       /* with more, the hash would wait long for its threads */
+#define HASH_THREADS_MAX    8
+#define DECODERS_MAX        4
+#define LISTS_BYTES         (2 * LIMIT_WORKER_ENTRY_BYTES)
+#define CONNECTIONS_MAX     64
 
 typedef Modelcached__Worker__Job Job;
 typedef Modelcached__Worker__RegistryConfig RegistryConfig;
@@ -190,7 +190,11 @@ static int read_trust_ahead(PullSetup *s, bool tls, Err *err) {
     return tls ? trust_load(s->trust, err) : 0;
 }
 
-static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, Err *err) {
+static bool is_readable(int fd) {
+    return poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0) != 0;
+}
+
+static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, int job_fd, Err *err) {
     size_t each;
     unsigned n;
     int r;
@@ -198,20 +202,22 @@ static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, Err *err) {
     pull_setup_buffers(memory_bytes, &each, &n);
     ring_memory_done(&s->memory);
     r = ring_memory_map(&s->memory, n, each, err);
-    if (r >= 0)
-        ring_memory_fill(&s->memory, MEMORY_AHEAD_BYTES);
+    for (size_t i = 0; r >= 0 && i < MEMORY_AHEAD_BYTES && !is_readable(job_fd); i += FILL_BYTES)
+        ring_memory_fill(&s->memory, i, FILL_BYTES);
     return r;
 }
 
-void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead) {
+/* The job meets what fails here once more, if it needs that. */
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, int job_fd) {
     Err err;
     int r = http_load(&err);
 
     if (r >= 0)
         r = read_trust_ahead(s, ahead->tls, &err);
-    if (r >= 0)
-        r = fill_memory_ahead(s, ahead->memory_bytes, &err);
-    if (r < 0) /* the job meets it again, if it needs that */
+    if (r < 0)
+        log_debug("%s", err_text(&err, r));
+    r = fill_memory_ahead(s, ahead->memory_bytes, job_fd, &err);
+    if (r < 0)
         log_debug("%s", err_text(&err, r));
 }
 
@@ -235,6 +241,7 @@ int pull_setup(PullSetup *s, const Job *job, int dir_fd, Err *err) {
         r = sandbox_enter(&sandbox, s->features, err);
     if (r >= 0 && !job->probe)
         r = start_threads(s, job, err);
+    ring_memory_done(&s->memory); /* what the ring could not use */
     return r;
 }
 
@@ -243,7 +250,6 @@ void pull_setup_done(PullSetup *s) {
     s->trust = trust_free(s->trust);
     free(TAKE_PTR(s->credentials));
     s->ring = ring_free(s->ring);
-    ring_memory_done(&s->memory);
     s->decoders = pool_free(s->decoders);
     s->pool = pool_free(s->pool);
     s->event = sd_event_unref(s->event);

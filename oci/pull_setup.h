@@ -11,7 +11,7 @@
 typedef struct PullSetup {
     sd_event *event;
     Trust *trust;      /* read ahead; or NULL */
-    RingMemory memory; /* mapped ahead, or nothing */
+    RingMemory memory; /* mapped ahead, until there is a ring; or nothing */
     Registry *registry;
     Credential *credentials; /* what the registry borrows from; the strings are the job's */
     Ring *ring;
@@ -29,8 +29,9 @@ typedef struct PullSetup {
 #define PULL_BUFFERS_MIN 4
 void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n);
 
-/* What every job needs, and buffers; there may be time for it before there is a job. */
-void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead);
+/* What every job needs, and buffers, of which no more are filled when the job can be read from
+ * `job_fd`: there may be time for it before that. */
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, int job_fd);
 /* What opens files or would be refused later; then the sandbox; then the threads, which inherit it.
  * The job is borrowed until pull_setup_done().  A probe has no registry. Errors: -EINVAL the job;
  * those of registry.h, ring.h, sandbox.h. */

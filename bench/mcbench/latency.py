@@ -51,11 +51,9 @@ def one_round(daemon, reference, count, number):
 class Asker:
     """A daemon of which each publish has the registry say what the tag is now; nothing is fetched."""
 
-    def __init__(self, name, folder, registry, reference, keep):
-        settings = {"log": {"level": "info"}, "pull": {"standby": keep}}
-        self.name, self.reference, self.stands_by = name, reference, keep != "0s"
-        self.daemon = started(folder, registry, settings)
-        pull(self.daemon, reference)
+    def __init__(self, name, daemon, reference, stands_by):
+        self.name, self.daemon, self.reference, self.stands_by = name, daemon, reference, stands_by
+        pull(daemon, reference)
 
     def one_round(self, count, number):
         """Seconds of `count` publishes; where a worker is to stand by, it does before each."""
@@ -69,12 +67,6 @@ class Asker:
             times.append(timed(csi.NodePublishVolume, request))
             csi.unpublish(volume, target)
         return times
-
-
-def started(folder, registry, settings):
-    daemon = Daemon(folder, [registry.config()], settings, release=True)
-    daemon.start()
-    return daemon
 
 
 def pull(daemon, reference):
@@ -104,26 +96,25 @@ class Latency:
         # Not latest, which is resolved again at each publish.
         return registry, registry.push(self.artifact, "bench/e", "v1")
 
-    def folder(self, name):
+    def daemon(self, name, registry, keep):
         folder = os.path.join(self.bench.work, name)
+        daemon = Daemon(folder, [registry.config()], {"log": {"level": "info"}, "pull": {"standby": keep}}, release=True)
         self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.stack.callback(self.bench.unmount, folder)
-        return folder
+        daemon.start()
+        self.stack.callback(daemon.stop)
+        return daemon
 
     def warm(self, registry, reference):
         """A daemon that has all, and its memory before that."""
-        settings = {"log": {"level": "info"}, "pull": {"standby": "1s"}}  # else the idle state takes a minute to come
-        daemon = started(self.folder("client"), registry, settings)
-        self.stack.callback(daemon.stop)
+        daemon = self.daemon("client", registry, "1s")  # else the idle state takes a minute to come
         idle = memory_when_idle(daemon)
         pull(daemon, reference)
         return daemon, idle
 
     def askers(self, wire, registry, reference):
-        for keep, name in (("1h", f"publish that asks, {wire}"), ("0s", f"the same, none stands by, {wire}")):
-            asker = Asker(name, self.folder(f"client-{wire}-{keep}"), registry, reference, keep)
-            self.stack.callback(asker.daemon.stop)
-            yield asker
+        for keep, name in (("1h", f"publish that asks, {wire}"), ("0s", f"publish that asks, {wire}, none stands by")):
+            yield Asker(name, self.daemon(f"client-{wire}-{keep}", registry, keep), reference, keep != "0s")
 
     def note(self, number, name, values):
         row = self.rows.setdefault(name, {"p50": [], "p99": []})
@@ -134,13 +125,15 @@ class Latency:
     def run(self, say):
         registry, reference = self.registry("plain")
         daemon, idle = self.warm(registry, reference)
-        askers = [*self.askers("http", registry, reference), *self.askers("TLS", *self.registry("tls"))]
         for number in range(-1, self.runs):  # the first is the warm-up
             say(f"e: round {number + 1} of {self.runs}")
             for name, values in zip(NAMES, one_round(daemon, reference, self.count, number)):
                 self.note(number, name, values)
+        askers = [*self.askers("http", registry, reference), *self.askers("TLS", *self.registry("tls"))]
+        for number in range(-1, self.runs):
+            say(f"e: round {number + 1} of {self.runs}, asking")
             for asker in askers:
-                self.note(number, asker.name, asker.one_round(self.asks, number))
+                self.note(number, f"{asker.name} (of {self.asks})", asker.one_round(self.asks, number))
         return self.rows, idle, self.count
 
 

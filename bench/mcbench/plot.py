@@ -96,7 +96,7 @@ def latency(path, title, case):
     for row in case["latency"]:
         for key in ("p50", "p99"):
             value = {name: row[key][name] * 1000 for name in ("median", "min", "max")}
-            colour = COLOURS["modelcached"] if row["what"] == "publish" else OTHER
+            colour = COLOURS["modelcached"] if row["what"].startswith("publish") else OTHER
             rows.append((f"{row['what']}, {key}", colour, value, f"{value['median']:.2f} ms"))
     bars(path, title, "milliseconds", rows)
 

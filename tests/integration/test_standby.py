@@ -15,7 +15,7 @@ from lib.daemon import program
 from lib.sandbox import memory_bytes, wait_for
 
 AHEAD = 20 * MIB  # of buffers
-WORKER_IDLE_MAX = AHEAD + 16 * MIB  # with the pages of libraries, which others share
+WORKER_IDLE_MAX = AHEAD + 20 * MIB  # with the pages of libraries, which others share
 CAS_MIN = 1 * MIB  # some 140
 
 
@@ -84,7 +84,7 @@ def memory_of_standby(daemon, least=4 * MIB):
 
 def test_what_it_costs(place, make_daemon, make_faulty, show):
     """Some buffers have their pages, as far as a pull may have them.  Where a registry speaks TLS, the trusted CAs
-    are read ahead."""
+    are parsed ahead."""
     plain = memory_of_standby(place.daemon("1m", release=True))
     small = memory_of_standby(place.daemon("1m", "16MiB", release=True))
     assert plain > AHEAD and plain - small > 3 * MIB  # 4 less

@@ -135,6 +135,32 @@ def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_fau
     assert worker.finish() != 0 and "certificate" in worker.failed.text
 
 
+def buffers(pid):
+    """(bytes, bytes that have pages) of the memory that is to have huge pages."""
+    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+        parts = re.findall(r"^Size: +(\d+) kB.*?^Rss: +(\d+) kB.*?^VmFlags:(.*?)$", file.read(), re.M | re.S)
+    ours = [(int(size), int(rss)) for size, rss, flags in parts if " hg " in f"{flags} "]
+    return sum(size for size, _ in ours) * 1024, sum(rss for _, rss in ours) * 1024
+
+
+@pytest.mark.parametrize("io", ["IO_AUTO", "refused"])
+@pytest.mark.parametrize("ahead", [16, 128])
+def test_memory_that_was_filled_ahead(start, registry, module_work, ahead, io):  # pylint: disable=too-many-arguments
+    """It becomes the buffers, or, when the job is to have another size, is given back."""
+    if os.geteuid() != 0 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+        pytest.skip("needs root, to look at what a process has mapped that hides it, and a kernel with huge pages")
+    artifact = artifacts.modelpack(module_work, seed="ahead")
+    worker = start(registry.push(artifact, "team/ahead"), memory_bytes=16 * MIB, io=io,
+                   options={"ahead": {"memory_bytes": ahead * MIB}, "meanwhile": lambda: time.sleep(0.5)})
+    worker.until("resolved")
+    size, filled = buffers(worker.process.pid)
+    assert size == 16 * MIB
+    assert filled == 16 * MIB if ahead == 16 else filled < 4 * MIB
+    worker.plan()
+    assert worker.finish() == 0
+    check_tree(worker, artifact)
+
+
 SYSTEM_CAS = "/etc/ssl/certs/ca-certificates.crt"
 BIND = ("unshare", "--mount", "sh", "-c", f'mount --bind "$0" {SYSTEM_CAS} && exec "$1"')
 

@@ -345,6 +345,10 @@ _unused_ static void fake_pull(const Modelcached__Worker__Job *job) {
         fake_failed(EIO, n == 2 ? "two" : "other");
     else
         fake_done();
+    if (startswith(how, "repeats")) { /* "repeats2": 2 ms later */
+        (void)usleep((useconds_t)(how[7] - '0') * 1000);
+        fake_done();
+    }
     if (streq(how, "lingers"))
         (void)pause();
 }

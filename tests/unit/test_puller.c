@@ -65,6 +65,23 @@ TEST(puller_does_not_wait_for_a_worker_that_is_done) {
     agent_env_done(&e);
 }
 
+/* Whether that is seen before the pull is over or not. */
+TEST(puller_takes_what_came_before_a_worker_went_wrong) {
+    STORE_TEST_DIR(dir);
+    AgentEnv e;
+    Caller a;
+
+    agent_env_init(&e, dir, NULL);
+    for (unsigned i = 0; i < 6; i++) {
+        _cleanup_free_ char *reference = xasprintf("r.example/repeats%u:1", i);
+
+        get(&e, &a, reference, PULL_POLICY_IF_NOT_PRESENT);
+        if (a.r < 0)
+            test_fail(__FILE__, __LINE__, "%s: %s", reference, a.err.text);
+    }
+    agent_env_done(&e);
+}
+
 /* Whose patterns take too long to compare gets that as an answer. */
 TEST(puller_a_subset_that_takes_too_long) {
     STORE_TEST_DIR(dir);

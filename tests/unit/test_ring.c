@@ -563,7 +563,7 @@ static int open_with(Bench *b, RingMemory *memory, Pool *pool, Err *err) {
 }
 
 TEST(memory_that_is_there_before_is_used_if_it_fits) {
-    RingMemory fits = { 0 }, small = { 0 };
+    RingMemory fits = { 0 }, small = { 0 }, none = { 0 };
     const uint8_t *data;
     Bench b = { 0 };
     Err err = { 0 };
@@ -572,18 +572,22 @@ TEST(memory_that_is_there_before_is_used_if_it_fits) {
     b.ring = ring_free(b.ring);
     ASSERT_OK(ring_memory_map(&fits, 2, BUFFER, &err));
     ASSERT_OK(ring_memory_map(&small, 1, BUFFER, &err));
-    ring_memory_fill(&fits, SIZE_MAX);
+    ring_memory_fill(&fits, BUFFER, SIZE_MAX);
+    ring_memory_fill(&fits, SIZE_MAX, 1);
     data = fits.data;
     ASSERT_OK(open_with(&b, &small, b.pool, &err));
     ASSERT_TRUE(small.mapped);
     b.ring = ring_free(b.ring);
     ASSERT_ERR(open_with(&b, &fits, NULL, &err), -EINVAL);
     ASSERT_TRUE(fits.data == data); /* for the next try */
+    ASSERT_ERR(open_with(&b, &none, NULL, &err), -EINVAL);
+    ASSERT_EQ(none.bytes, 2 * BUFFER);
     ASSERT_OK(open_with(&b, &fits, b.pool, &err));
     ASSERT_TRUE(!fits.mapped);
     ASSERT_TRUE(b.ring->buffers[0].data == data);
     ring_memory_done(&small);
     ring_memory_done(&fits);
+    ring_memory_done(&none);
     bench_done(&b);
 }
 
