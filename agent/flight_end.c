@@ -12,8 +12,8 @@ typedef struct Leftover {
     char *reference;
 } Leftover;
 
-/* What is left there goes at the next start. */
-static void warn(const char *id, const char *reference, int r, const Err *err) {
+/* Its folder goes at the next start, then. */
+static void warn_of_rest(const char *id, const char *reference, int r, const Err *err) {
     log_write(LOG_WARN, LOG_FIELDS({ "pull", id }, { "reference", reference }),
               "cannot clean up after the pull of %s: %s", reference, err_text(err, r));
 }
@@ -29,7 +29,7 @@ static void on_cleared(void *arg, int r, const Err *err) {
     Leftover *l = arg;
 
     if (r < 0)
-        warn(l->id, l->reference, r, err);
+        warn_of_rest(l->id, l->reference, r, err);
     free(l->reference);
     free(l);
 }
@@ -51,11 +51,11 @@ static void on_ended(void *arg, int r, const Err *err) {
     Flight *p = arg;
 
     p->n_works--;
-    if (r < 0)
-        warn(p->id, p->reference_text, r, err);
-    if (p->r >= 0)
-        clear_later(p);
     p->sharer = sharer_free(p->sharer); /* what it leaves in part is there for the next one */
+    if (p->r >= 0)
+        clear_later(p); /* what has failed is tried once more */
+    else if (r < 0)
+        warn_of_rest(p->id, p->reference_text, r, err);
     p->done(p->arg, p, p->r, &p->err);
 }
 

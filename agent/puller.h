@@ -52,7 +52,8 @@ const Flight *puller_get(const Puller *p, size_t i);
  * configuration says so.  (Beside pulls it would only be more memory.) */
 void puller_prepare_standby(const Puller *p, uint64_t after_usec);
 
-/* Takes no more requests, ends all pulls with -ECANCELED; `done` is called once nothing is left. */
+/* Takes no more requests, ends all pulls with -ECANCELED; `done` is called once none is left; what
+ * good ones leave ends with pool_free(). */
 void puller_stop(Puller *p, void (*done)(void *arg), void *arg);
 /* After pool_free().  Tickets that are still out may be freed later.  NULL is fine; returns NULL.
  */

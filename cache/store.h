@@ -8,7 +8,7 @@
  *   objects/ab/cdef…    content of a file, named by its SHA-256; root, 0444, mtime 1; never
  *                       rewritten; objects/00 to objects/ff are always there
  *   objects/ab/cdef….x  the same for an executable file; 0555
- *   ingest/<pull>/      what one pull writes, the worker's; gone when the pull has ended
+ *   ingest/<pull>/      what one pull writes, the worker's; gone soon after the pull has ended
  *   partial/<64 hex>.part, .map   the bytes of a raw blob that an interrupted pull had, and the
  *                       worker's notes on which of them it wrote; root, 0600; always both
  *   partial/<64 hex>.tar/   what it had unpacked of a tar layer: "<16 hex>-<number>" (content;
@@ -165,7 +165,7 @@ typedef struct StorePull {
 } StorePull;
 
 /* Did a pull of its origin bring the layer, and is all its content stored?  1 or 0; when it is 1,
- * the pull leases the content until store_ingest_end(). */
+ * the pull leases the content until store_ingest_release(). */
 int store_lease_layer(Store *s, const StorePull *pull, const Layer *layer, Err *err) _must_check_;
 
 /* Layers that came in part, for the next pull of the repository that wants them: a registry would
@@ -204,9 +204,9 @@ typedef struct LayerCommit {
  * layer's.  An object that is there already stays, and the new copy is removed; but one of another
  * origin is read and hashed first, once: when it is not what its name says, it is forgotten as by
  * store_verify(), and the new copy takes its place. The content is leased by the pull until
- * store_ingest_end(). Errors of a layer: -EPROTO the entries are not as they must be; -EBADMSG size
- * differs from the file; -EBUSY still open for writing; -EAGAIN an object that was there was found
- * damaged meanwhile; -ENOSPC; -EIO. */
+ * store_ingest_release(). Errors of a layer: -EPROTO the entries are not as they must be; -EBADMSG
+ * size differs from the file; -EBUSY still open for writing; -EAGAIN an object that was there was
+ * found damaged meanwhile; -ENOSPC; -EIO. */
 void store_commit_layers(Store *s, const StorePull *pull, LayerCommit *layers, size_t n);
 
 /* Commits a manifest whose layers, those that are meant, are all stored as `origin` gave them:

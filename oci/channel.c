@@ -170,6 +170,10 @@ int channel_receive(Channel *c, ToWorker **ret, Err *err) {
     return r < 0 ? r : 0;
 }
 
+bool channel_has_more(const Channel *c) {
+    return c->in.len > 0 || poll(&(struct pollfd){ .fd = c->fd, .events = POLLIN }, 1, 0) > 0;
+}
+
 int channel_take_fd(Channel *c) {
     return TAKE_FD(c->passed_fd);
 }

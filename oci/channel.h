@@ -25,6 +25,8 @@ int channel_receive(Channel *c, Modelcached__Worker__ToWorker **ret, Err *err) _
 /* The descriptor that came with the messages so far, and is the caller's now; or -EBADF.  (Several
  * messages may have come at once: with which of them cannot be told.) */
 int channel_take_fd(Channel *c) _must_check_;
+/* Has more come than was received, or is the daemon gone? */
+bool channel_has_more(const Channel *c);
 /* From now on messages come by the loop. */
 int channel_attach(Channel *c, sd_event *event, ChannelMessage on_message, ChannelClosed on_closed,
                    void *arg) _must_check_;

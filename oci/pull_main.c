@@ -58,7 +58,7 @@ static int receive_job(Worker *w, Err *err) {
     struct stat dir;
 
     while (r >= 0 && w->job->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_AHEAD) {
-        pull_setup_ahead(&w->setup, w->job->ahead, SOCKET_FD);
+        pull_setup_ahead(&w->setup, w->job->ahead, w->channel);
         modelcached__worker__to_worker__free_unpacked(TAKE_PTR(w->job), NULL);
         r = channel_receive(w->channel, &w->job, err);
     }
@@ -196,7 +196,7 @@ int main(int argc, char **argv) {
     log_set_format(LOG_FORMAT_LEVELS); /* stderr is a pipe to the daemon, which knows the pull */
     channel_new(&w.channel, SOCKET_FD);
     r = run(&w, &err);
-    /* All is written and closed; the daemon waits for our end, and the kernel is quick with it. */
+    /* All is written and closed, and the kernel is quick with the rest. */
     if (r == EXIT_SUCCESS && channel_flush(w.channel, &err) >= 0)
         _exit(EXIT_SUCCESS);
     if (r < 0)

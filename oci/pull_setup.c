@@ -9,7 +9,6 @@
 
 #include <arpa/inet.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 
 #define BUFFER_BYTES        MiB(1)
@@ -190,11 +189,7 @@ static int read_trust_ahead(PullSetup *s, bool tls, Err *err) {
     return tls ? trust_load(s->trust, err) : 0;
 }
 
-static bool is_readable(int fd) {
-    return poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 0) != 0;
-}
-
-static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, int job_fd, Err *err) {
+static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, const Channel *c, Err *err) {
     size_t each;
     unsigned n;
     int r;
@@ -202,13 +197,13 @@ static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, int job_fd, Er
     pull_setup_buffers(memory_bytes, &each, &n);
     ring_memory_done(&s->memory);
     r = ring_memory_map(&s->memory, n, each, err);
-    for (size_t i = 0; r >= 0 && i < MEMORY_AHEAD_BYTES && !is_readable(job_fd); i += FILL_BYTES)
+    for (size_t i = 0; r >= 0 && i < MEMORY_AHEAD_BYTES && !channel_has_more(c); i += FILL_BYTES)
         ring_memory_fill(&s->memory, i, FILL_BYTES);
     return r;
 }
 
 /* The job meets what fails here once more, if it needs that. */
-void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, int job_fd) {
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, const Channel *c) {
     Err err;
     int r = http_load(&err);
 
@@ -216,7 +211,7 @@ void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, int
         r = read_trust_ahead(s, ahead->tls, &err);
     if (r < 0)
         log_debug("%s", err_text(&err, r));
-    r = fill_memory_ahead(s, ahead->memory_bytes, job_fd, &err);
+    r = fill_memory_ahead(s, ahead->memory_bytes, c, &err);
     if (r < 0)
         log_debug("%s", err_text(&err, r));
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "base/ring.h"
+#include "oci/channel.h"
 #include "oci/registry.h"
 #include "oci/resume.h"
 #include "oci/sandbox.h"
@@ -29,9 +30,9 @@ typedef struct PullSetup {
 #define PULL_BUFFERS_MIN 4
 void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n);
 
-/* What every job needs, and buffers, of which no more are filled when the job can be read from
- * `job_fd`: there may be time for it before that. */
-void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, int job_fd);
+/* What every job needs, and buffers, of which no more are filled once the job has come to `c`:
+ * there may be time for it before that. */
+void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, const Channel *c);
 /* What opens files or would be refused later; then the sandbox; then the threads, which inherit it.
  * The job is borrowed until pull_setup_done().  A probe has no registry. Errors: -EINVAL the job;
  * those of registry.h, ring.h, sandbox.h. */

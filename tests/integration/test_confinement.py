@@ -195,8 +195,8 @@ def test_several_pulls_have_a_worker_each(make_daemon, faulty, work):
         most = max(most, len(daemon.worker_pids()))
         folders = max(folders, len(daemon.in_ingest()))
     assert [pull.returncode for pull in pulls] == [0] * 4
-    assert 2 <= most <= 3, f"{most} workers at the same time; pull.concurrent is 2, and one more may be ending"
-    assert folders <= 3
+    assert 2 <= most <= 4, f"{most} workers at the same time; pull.concurrent is 2, and as many may be ending"
+    assert folders <= 4
     wait_idle(daemon)
     faulty.rate = 0
     for i, (reference, artifact) in enumerate(zip(references, made)):

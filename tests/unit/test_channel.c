@@ -100,6 +100,29 @@ static void send_with(int fd, const uint8_t *frame, size_t n, int passed) {
     ASSERT_EQ(send(fd, frame + 2, n - 2, 0), (ssize_t)n - 2);
 }
 
+TEST(has_more_knows_what_was_read_and_what_was_not) {
+    _cleanup_(channel_freep) Channel *c = NULL;
+    Modelcached__Worker__ToWorker *message;
+    size_t n;
+    _cleanup_free_ uint8_t *frame = plan_frame(7, 1, &n);
+    int fds[2];
+    Err err;
+
+    ASSERT_OK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds));
+    channel_new(&c, fds[0]);
+    ASSERT_TRUE(!channel_has_more(c));
+    for (int i = 0; i < 2; i++)
+        ASSERT_EQ(send(fds[1], frame, n, 0), (ssize_t)n);
+    for (int i = 0; i < 2; i++) { /* with the first one the second one is read */
+        ASSERT_TRUE(channel_has_more(c));
+        ASSERT_OK(channel_receive(c, &message, &err));
+        modelcached__worker__to_worker__free_unpacked(message, NULL);
+    }
+    ASSERT_TRUE(!channel_has_more(c));
+    ASSERT_OK(close(fds[1]));
+    ASSERT_TRUE(channel_has_more(c));
+}
+
 TEST(receive_waits_for_one_message_and_what_comes_with_it) {
     int fds[2], got = -EBADF;
     struct stat here, there;

@@ -79,6 +79,8 @@ TEST(puller_takes_what_came_before_a_worker_went_wrong) {
         if (a.r < 0)
             test_fail(__FILE__, __LINE__, "%s: %s", reference, a.err.text);
     }
+    ASSERT_TRUE(
+        metric_value(e.metrics, "modelcached_pull_worker_failures_total{reason=\"protocol\"}") > 0);
     agent_env_done(&e);
 }
 
