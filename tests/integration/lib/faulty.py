@@ -143,7 +143,6 @@ class FaultyRegistry:
     def _close(self):
         self.server.shutdown()
         self.server.server_close()
-        self.held = hold_port(self.port)
         self.thread.join()
 
     def stop(self):
@@ -153,6 +152,7 @@ class FaultyRegistry:
     def cut(self):
         """As when its process ends: the port is closed, and so are all connections.  mend() is its next start."""
         self._close()
+        self.held = hold_port(self.port)
         for connection in list(self.connections):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
