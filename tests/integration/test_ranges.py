@@ -308,7 +308,8 @@ def test_a_slow_connection_at_the_end_is_replaced(served, start, one):
 
 
 def test_a_network_that_becomes_slow_is_not_a_slow_connection(served, start):
-    """Each connection is replaced once, or one more that began just before; then it is known how fast they are now."""
+    """Each connection is replaced once, or twice where one that was fast before ends in between; then it is known how fast
+    they are now.  (Without that each is replaced every 3 s: 11 in all.)"""
     registry, artifact, reference = served
     registry.rate = 16 * MIB
     worker = start(reference, **JOB)
@@ -321,7 +322,7 @@ def test_a_network_that_becomes_slow_is_not_a_slow_connection(served, start):
     cut = [r for r in registry.seen(artifact.layers[0]["digest"])
            if r.ended - r.time > 2.5 and r.sent < bounds(r)[1] - bounds(r)[0]]
     print(f"{len(cut)} cut")
-    assert len(cut) <= JOB["connections"] + 1, cut
+    assert len(cut) <= 2 * JOB["connections"], cut
     assert wire(registry) <= 1.05 * SIZE + 2 * MIB
 
 
