@@ -60,6 +60,7 @@ struct Puller {
     Entry **entries; /* oldest first */
     size_t n_entries, cap_entries;
     size_t n_lookups;
+    bool fetches;           /* the last pull had something to fetch, so the next one may, too */
     bool scheduling, again; /* schedule() runs, and something changed meanwhile */
     bool stopping;
     void (*stopped)(void *arg);
@@ -80,11 +81,12 @@ static void schedule(void *arg);
 
 void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
-        standby_prepare(p->context.standby,
-                        &(StandbyPlan){ .after_usec = after_usec,
-                                        .keep_usec = p->options->standby_usec,
-                                        .tls = pull_options_tls_is_likely(p->options),
-                                        .memory_bytes = p->options->memory_bytes });
+        standby_prepare(
+            p->context.standby,
+            &(StandbyPlan){ .after_usec = after_usec,
+                            .keep_usec = p->options->standby_usec,
+                            .tls = pull_options_tls_is_likely(p->options),
+                            .memory_bytes = p->fetches ? p->options->memory_bytes : 0 });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {
@@ -100,6 +102,7 @@ void puller_new(Puller **ret, const PullerOptions *o) {
                                   .changed = schedule,
                                   .arg = p };
     p->options = pull_options_ref(o->options);
+    p->fetches = true;
     p->pool = o->pool;
     p->report = (Report){ o->on_event, o->arg, o->metrics };
     *ret = p;
@@ -359,6 +362,7 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
     memmove(&p->entries[i], &p->entries[i + 1], (--p->n_entries - i) * sizeof(*p->entries));
     report_ended(&p->report, pull, &f->askers.items[0], r, err);
     flight_view(pull, &v);
+    p->fetches = v.bytes_total > 0;
     for (EnsureTicket *t; (t = f->tickets);) {
         ticket_done(t, r, err, r < 0 ? NULL : v.artifact);
         if (f->tickets == t) { /* it was not freed; its entry ends here */

@@ -194,8 +194,10 @@ static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, const Channel 
     unsigned n;
     int r;
 
-    pull_setup_buffers(memory_bytes, &each, &n);
     ring_memory_done(&s->memory);
+    if (memory_bytes == 0)
+        return 0;
+    pull_setup_buffers(memory_bytes, &each, &n);
     r = ring_memory_map(&s->memory, n, each, err);
     for (size_t i = 0; r >= 0 && i < MEMORY_AHEAD_BYTES && !channel_has_more(c); i += FILL_BYTES)
         ring_memory_fill(&s->memory, i, FILL_BYTES);

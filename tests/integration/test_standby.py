@@ -10,7 +10,7 @@ import pytest
 
 from lib.artifacts import MIB, modelpack
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
-from lib.check import assert_pulls, wait_idle
+from lib.check import assert_pulls, publish, wait_idle
 from lib.daemon import program
 from lib.sandbox import memory_bytes, wait_for
 
@@ -42,8 +42,9 @@ def place_fixture(make_daemon, faulty, work):
 
 
 def standing_by(daemon):
-    [pid] = wait_for(daemon.standby_pids, "a worker that stands by")
-    return pid
+    """Its pid; one that has done its pull and is ending is none."""
+    pids = wait_for(lambda: [pid for pid in daemon.standby_pids() if memory_bytes(pid)], "a worker that stands by")
+    return pids[-1]
 
 
 def is_alive(pid):
@@ -75,10 +76,10 @@ def test_it_has_nothing_and_does_the_next_pull(place):
 
 def memory_of_standby(daemon, least=4 * MIB):
     """Once it has done what it can do ahead."""
-    pid, last, now = standing_by(daemon), 0, 1
+    last, now = 0, 1
     while now < least or now != last:
         time.sleep(0.2)
-        last, now = now, memory_bytes(pid)
+        last, now = now, memory_bytes(standing_by(daemon))
     return now
 
 
@@ -87,7 +88,11 @@ def test_what_it_costs(place, make_daemon, make_faulty, show):
     are parsed ahead."""
     plain = memory_of_standby(place.daemon("1m", release=True))
     small = memory_of_standby(place.daemon("1m", "16MiB", release=True))
+    checks = place.daemon("1m", release=True)
+    for i in range(2):
+        publish(checks, f"pod{i}", place.reference, pullPolicy="Always")
     assert plain > AHEAD and plain - small > 3 * MIB  # 4 less
+    assert plain - memory_of_standby(checks) > AHEAD - MIB  # of a node that has nothing to fetch
     tls = memory_of_standby(make_daemon([make_faulty(tls=True).config()], release=True), plain + CAS_MIN)
     show(f"RSS of the worker that stands by: {plain / MIB:.1f} MiB, where there is TLS {tls / MIB:.1f}")
     assert plain < WORKER_IDLE_MAX and tls < WORKER_IDLE_MAX
