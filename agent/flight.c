@@ -534,12 +534,13 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
     p->context->changed(p->context->arg); /* others may have its connections */
-    if (r < 0 && p->worker_done)
-        log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
-                  "the pull of %s goes on, as all of it had come: %s", p->reference_text,
-                  err_text(err, r));
-    if (r >= 0 || p->worker_done)
+    if (p->worker_done) {
+        if (r < 0)
+            log_write(LOG_WARN, LOG_FIELDS({ "pull", p->id }, { "reference", p->reference_text }),
+                      "the pull of %s goes on, as all of it had come: %s", p->reference_text,
+                      err_text(err, r));
         return;
+    }
     p->worker_err = *err;
     p->worker_r = err_prefix(&p->worker_err, r, "pull %s", p->reference_text);
     if (p->state == FLIGHT_RESOLVING && try_open(p))

@@ -42,9 +42,8 @@ def place_fixture(make_daemon, faulty, work):
 
 
 def standing_by(daemon):
-    """Its pid; one that has done its pull and is ending is none."""
-    pids = wait_for(lambda: [pid for pid in daemon.standby_pids() if memory_bytes(pid)], "a worker that stands by")
-    return pids[-1]
+    [pid] = wait_for(daemon.standby_pids, "a worker that stands by")
+    return pid
 
 
 def is_alive(pid):

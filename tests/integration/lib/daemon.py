@@ -216,8 +216,9 @@ class Daemon:
         return [pid for pid, names in self._pull_processes().items() if any("/ingest/" in name for name in names)]
 
     def standby_pids(self):
-        """The others: they wait for a job."""
-        return [pid for pid, names in self._pull_processes().items() if not any("/ingest/" in name for name in names)]
+        """The others, but for those that have done their pull and are ending: they wait for a job."""
+        return [pid for pid, names in self._pull_processes().items()
+                if not any("/ingest/" in name for name in names) and memory_bytes(pid)]
 
     def memory(self, field="VmRSS"):
         """RSS (VmHWM: peak) of the daemon and of all that pull or stand by together, in bytes."""
