@@ -2,8 +2,10 @@
 /* config: the daemon's settings: where they come from, in which order, and what a reload changes.
  */
 #include "agent/config_internal.h"
+#include "agent/divide.h"
 #include "base/fs.h"
 #include "base/limits.h"
+#include "base/parse.h"
 
 #include <fcntl.h>
 #include <limits.h>
@@ -93,6 +95,12 @@ static int check_together(const Config *c, Err *err) {
         return err_set(err, -EINVAL,
                        "csi.endpoint and control.socket are both %s; they need a socket each",
                        c->control_socket);
+    if (c->pull_memory_total / DIVIDE_MEMORY_LEAST / 2 < c->pull_concurrent)
+        return err_set(err, -EINVAL,
+                       "pull.memory_total is %s; %llu pulls (pull.concurrent), and as many in the "
+                       "background, need %s",
+                       FORMAT_BYTES(c->pull_memory_total), (unsigned long long)c->pull_concurrent,
+                       FORMAT_BYTES(2 * c->pull_concurrent * DIVIDE_MEMORY_LEAST));
     return 0;
 }
 

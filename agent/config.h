@@ -55,7 +55,8 @@ typedef struct Config {
     char *metrics_address;
     uint64_t pull_concurrent;
     uint64_t pull_connections;
-    uint64_t pull_memory;               /* bytes, of one pull */
+    uint64_t pull_memory;               /* bytes, of one pull … */
+    uint64_t pull_memory_total;         /* … and of all together */
     char *pull_io;                      /* "auto" "uring" "threads" */
     uint64_t pull_range_min;            /* bytes; 0: never */
     uint64_t pull_stall_timeout;        /* microseconds */

@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* divide: the node's connections, among the pulls that have blobs to fetch. */
+/* divide: the node's connections and buffers, among the pulls that have blobs to fetch. */
 #pragma once
 
 #include "base/macro.h"
+
+/* Why a pull gets no connection. */
+typedef enum DivideLack {
+    DIVIDE_LACKS_NOTHING,
+    DIVIDE_LACKS_NODE,     /* the node's are all given … */
+    DIVIDE_LACKS_REGISTRY, /* … or those to its registry … */
+    DIVIDE_LACKS_MEMORY,   /* … or there are no buffers for what it would receive */
+} DivideLack;
 
 /* One pull: what it asks with, and what it gets. */
 typedef struct DivideClaim {
@@ -10,8 +18,10 @@ typedef struct DivideClaim {
     unsigned registry_max; /* from it, of all pulls together; 0: no limit of its own */
     bool wanted;           /* somebody waits for it */
     bool has_some;         /* connections; it is not to be broken off for another of its kind */
+    uint64_t memory_max;   /* bytes of buffers that it can use */
+    uint64_t memory;       /* that it has; set: that it gets, never less */
     unsigned given;        /* set: connections; 0: it has to wait … */
-    bool registry_is_full; /* … set: for one from its registry, not for one of the node */
+    DivideLack lack;       /* … set: for this */
     size_t first_of_it;    /* inside: the first claim with that registry, which has … */
     unsigned registry_has; /* … what all of them have got */
 } DivideClaim;
@@ -19,4 +29,22 @@ typedef struct DivideClaim {
 /* Gives each pull one, the wanted ones first, of each kind those that have some, else in the order
  * of `claims`; then what is left to the wanted ones equally, or, without any, to the others.  Never
  * more than `node_max` together nor than a registry allows. */
-void divide_among(unsigned node_max, DivideClaim *claims, size_t n);
+void divide_connections(unsigned node_max, DivideClaim *claims, size_t n);
+
+/* What a pull needs in order to get on at all: two buffers. */
+#define DIVIDE_MEMORY_LEAST MiB(2)
+
+/* All buffers of the node. */
+typedef struct DivideMemory {
+    uint64_t total; /* bytes */
+    uint64_t taken; /* of these, by pulls, also such that claim nothing or are over … */
+    unsigned n;     /* … so many */
+    unsigned pulls; /* that may run at once */
+} DivideMemory;
+
+/* After divide_connections(), to those that have got some.  What a pull has it keeps, so each gets
+ * a little, of which enough is kept for the pulls that may still begin, and then the wanted ones as
+ * much as they can use, those with the least first, if there is so much; then the others, but not
+ * more than an equal part of all for each pull that may run.  For whom there is not even a little,
+ * it gets no connection. */
+void divide_memory(const DivideMemory *m, DivideClaim *claims, size_t n);

@@ -182,14 +182,21 @@ void flight_want(Flight *p) {
     p->wanted = true;
 }
 
-void flight_set_limits(Flight *p, const WorkerLimits *l, bool registry_is_full) {
+static bool same_limits(const WorkerLimits *a, const WorkerLimits *b) {
+    return a->connections == b->connections && a->bytes_per_second == b->bytes_per_second &&
+           a->background == b->background && a->memory_bytes == b->memory_bytes;
+}
+
+void flight_set_limits(Flight *p, const WorkerLimits *l, DivideLack lack) {
+    FlightMemory *memory = p->context->memory;
     WorkerLimits old = p->limits;
 
+    assert(l->memory_bytes >= old.memory_bytes);
+    memory->bytes += l->memory_bytes - old.memory_bytes;
+    memory->n += old.memory_bytes == 0 && l->memory_bytes > 0;
     p->limits = *l;
-    p->registry_is_full = registry_is_full;
-    if (p->worker && !p->worker_ended &&
-        (old.connections != l->connections || old.bytes_per_second != l->bytes_per_second ||
-         old.background != l->background))
+    p->lack = lack;
+    if (p->worker && !p->worker_ended && !same_limits(&old, l))
         worker_limits(p->worker, l);
 }
 
@@ -533,6 +540,7 @@ static void on_worker_end(void *arg, int r, const Err *err) {
     p->died = r < 0 && !worker_said_why(p->worker);
     p->worker = worker_free(p->worker);
     p->worker_ended = true;
+    flight_give_memory_back(p);
     p->context->changed(p->context->arg); /* others may have its connections */
     if (p->worker_done) {
         if (r < 0)

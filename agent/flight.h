@@ -3,6 +3,7 @@
  * layer by layer. */
 #pragma once
 
+#include "agent/divide.h"
 #include "agent/flight_work.h"
 #include "agent/metrics.h"
 #include "agent/pull_options.h"
@@ -24,6 +25,12 @@ typedef enum FlightState {
 } FlightState;
 const char *flight_state_name(FlightState s);
 
+/* Buffers that workers may use, until their processes have ended. */
+typedef struct FlightMemory {
+    uint64_t bytes;
+    unsigned n; /* workers that have some */
+} FlightMemory;
+
 /* What all pulls share; borrowed, outlives them. */
 typedef struct FlightContext {
     sd_event *event;
@@ -31,7 +38,8 @@ typedef struct FlightContext {
     Pool *pool;
     Standby *standby;
     Shares *shares;
-    Metrics *metrics; /* NULL: nothing is counted */
+    Metrics *metrics;     /* NULL: nothing is counted */
+    FlightMemory *memory; /* of all pulls, which count theirs */
     /* Bytes that all running pulls but one together still have to write. */
     uint64_t (*promised)(void *arg, const Flight *except);
     /* A pull needs more or less than before: look at all limits again.  May be called from within
@@ -71,6 +79,9 @@ bool flight_is_wanted(const Flight *p);
 bool flight_is_fetching(const Flight *p);
 /* That it may use now. */
 unsigned flight_connections(const Flight *p);
+uint64_t flight_memory(const Flight *p);
+/* That it could use; since flight_start(). */
+uint64_t flight_memory_max(const Flight *p);
 /* Borrowed. */
 const Reference *flight_reference(const Flight *p);
 /* Once it is done: did the registry say that the credentials are not let in (401, 403)? */
@@ -81,9 +92,9 @@ uint64_t flight_promised(const Flight *p);
 /* Once it is done: what was dropped when it found no space, so that another try may succeed. */
 FlightFreed flight_freed(const Flight *p);
 
-/* What it may use; to be set once it was started, before the loop goes on, and at any time.
- * `registry_is_full`: when it gets no connection, that is because of its registry's limit. */
-void flight_set_limits(Flight *p, const WorkerLimits *limits, bool registry_is_full);
+/* What it may use; to be set once it was started, before the loop goes on, and at any time.  Memory
+ * never falls.  `lack`: why it gets no connection. */
+void flight_set_limits(Flight *p, const WorkerLimits *limits, DivideLack lack);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

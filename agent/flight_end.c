@@ -5,12 +5,23 @@
 
 /* Of a pull that went well. */
 typedef struct Leftover {
-    Store *store;
-    pid_t worker; /* was killed; or 0 */
+    const FlightContext *context;
+    pid_t worker;    /* was killed; or 0 */
+    uint64_t memory; /* of that, its buffers */
     char ingest[STORE_INGEST_NAME_MAX];
     char id[PULL_ID_MAX];
     char *reference;
 } Leftover;
+
+static void give_back(const FlightContext *c, uint64_t memory) {
+    c->memory->bytes -= memory;
+    c->memory->n -= memory > 0;
+}
+
+void flight_give_memory_back(Flight *p) {
+    give_back(p->context, p->limits.memory_bytes);
+    p->limits.memory_bytes = 0;
+}
 
 /* Its folder goes at the next start, then. */
 static void warn_of_rest(const char *id, const char *reference, int r, const Err *err) {
@@ -22,12 +33,14 @@ static int run_clear(void *arg, Err *err) {
     const Leftover *l = arg;
 
     worker_wait(l->worker); /* nobody must write into the folder any more */
-    return store_ingest_end(l->store, l->ingest, err);
+    return store_ingest_end(l->context->store, l->ingest, err);
 }
 
 static void on_cleared(void *arg, int r, const Err *err) {
     Leftover *l = arg;
 
+    give_back(l->context, l->memory);
+    l->context->changed(l->context->arg); /* others may have it */
     if (r < 0)
         warn_of_rest(l->id, l->reference, r, err);
     free(l->reference);
@@ -36,12 +49,14 @@ static void on_cleared(void *arg, int r, const Err *err) {
 
 /* The kernel takes up to 50 ms to end a worker, and nobody needs to wait for that: what it brought
  * is the store's. */
-static void clear_later(const Flight *p) {
+static void clear_later(Flight *p) {
     Leftover *l = xnew(Leftover);
 
-    *l = (Leftover){ .store = p->context->store,
+    *l = (Leftover){ .context = p->context,
                      .worker = p->leaving,
+                     .memory = p->limits.memory_bytes,
                      .reference = xstrdup(p->reference_text) };
+    p->limits.memory_bytes = 0;
     memcpy(l->ingest, p->ingest, sizeof(l->ingest));
     memcpy(l->id, p->id, sizeof(l->id));
     pool_submit(p->context->pool, run_clear, on_cleared, l);
@@ -56,6 +71,7 @@ static void on_ended(void *arg, int r, const Err *err) {
         clear_later(p); /* what has failed is tried once more */
     else if (r < 0)
         warn_of_rest(p->id, p->reference_text, r, err);
+    flight_give_memory_back(p); /* else its worker has been waited for */
     p->done(p->arg, p, p->r, &p->err);
 }
 

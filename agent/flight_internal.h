@@ -87,7 +87,7 @@ struct Flight {
     uint64_t bytes_total, bytes_done, bytes_cached, bytes_resumed, bytes_shared;
     bool wanted;
     WorkerLimits limits;
-    bool registry_is_full; /* it has no connection, as its registry allows no more */
+    DivideLack lack; /* why it has no connection */
     Rate rate;
     uint64_t started_usec;
     char *waiting; /* as the worker says */
@@ -124,7 +124,9 @@ void flight_commit_layer(Flight *p, size_t layer, LayerEntry *entries, size_t n)
 /* The pull is over: no more will come.  What has come serves the next try. */
 void flight_commit_rest(Flight *p);
 
-/* flight_end.c: once nothing of the pull runs any more, `done` is called: of one that failed when
+/* flight_end.c: the process of the worker is gone, and its buffers with it. */
+void flight_give_memory_back(Flight *p);
+/* Once nothing of the pull runs any more, `done` is called: of one that failed when
  * its worker has ended and its folder is gone, else before. */
 void flight_settle(Flight *p);
 

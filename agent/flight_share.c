@@ -169,6 +169,14 @@ unsigned flight_connections(const Flight *p) {
     return p->limits.connections;
 }
 
+uint64_t flight_memory(const Flight *p) {
+    return p->limits.memory_bytes;
+}
+
+uint64_t flight_memory_max(const Flight *p) {
+    return p->options->memory_bytes;
+}
+
 const Reference *flight_reference(const Flight *p) {
     return p->reference;
 }

@@ -13,7 +13,10 @@ static void say_waiting(const Flight *p, char buf[static FLIGHT_WAITING_MAX]) {
     buf[0] = 0;
     if (p->state == FLIGHT_QUEUED)
         (void)snprintf(buf, FLIGHT_WAITING_MAX, "waits for a turn");
-    else if (is_parked(p) && p->registry_is_full)
+    else if (is_parked(p) && p->lack == DIVIDE_LACKS_MEMORY)
+        (void)snprintf(buf, FLIGHT_WAITING_MAX,
+                       "waits for memory: other pulls have all that pull.memory_total allows");
+    else if (is_parked(p) && p->lack == DIVIDE_LACKS_REGISTRY)
         (void)snprintf(buf, FLIGHT_WAITING_MAX,
                        "waits for a connection: other pulls have all that registries[].connections "
                        "allows for %.255s",

@@ -121,6 +121,7 @@ static void look_at_pulls(const Observe *o) {
     }
     for (unsigned i = 0; i < ELEMENTSOF(n); i++)
         metrics_set(o->o.metrics, METRIC_PULLS_RUNNING, METRIC_LABEL(i), n[i]);
+    metrics_set(o->o.metrics, METRIC_PULL_BUFFERS, METRIC_NO_LABEL, puller_memory(o->o.puller));
 }
 
 static bool is_registered(const Health *h) {

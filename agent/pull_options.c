@@ -6,6 +6,8 @@
 
 #include <fcntl.h>
 
+#define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
+
 PullOptions *pull_options_ref(PullOptions *o) {
     o->refs++;
     return o;
@@ -115,7 +117,8 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->refs = 1;
     o->concurrent = (unsigned)config->pull_concurrent;
     o->connections = (unsigned)config->pull_connections;
-    o->memory_bytes = config->pull_memory;
+    o->memory_bytes = MIN(config->pull_memory, MEMORY_USEFUL_BYTES);
+    o->memory_total_bytes = config->pull_memory_total;
     o->range_min_bytes = config->pull_range_min;
     o->stall_seconds = seconds_of(config->pull_stall_timeout);
     o->give_up_seconds = seconds_of(config->pull_give_up);

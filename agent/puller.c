@@ -3,7 +3,7 @@
  * time. */
 #include "agent/puller.h"
 #include "agent/copy.h"
-#include "agent/divide.h"
+#include "agent/flight_limits.h"
 #include "agent/lookup.h"
 #include "agent/report.h"
 #include "base/log.h"
@@ -54,7 +54,8 @@ struct EnsureTicket {
 
 struct Puller {
     FlightContext context;
-    Pool *pool; /* of lookups; the context has that of pulls */
+    FlightMemory memory; /* of the context */
+    Pool *pool;          /* of lookups; the context has that of pulls */
     PullOptions *options;
     Report report;
     Entry **entries; /* oldest first */
@@ -98,6 +99,7 @@ void puller_new(Puller **ret, const PullerOptions *o) {
                                   .standby = o->standby,
                                   .shares = shares_new(),
                                   .metrics = o->metrics,
+                                  .memory = &p->memory,
                                   .promised = promised,
                                   .changed = schedule,
                                   .arg = p };
@@ -121,7 +123,8 @@ void puller_set_options(Puller *p, PullOptions *options) {
 Puller *puller_free(Puller *p) {
     if (!p)
         return NULL;
-    assert(p->n_entries == 0 && p->n_lookups == 0); /* puller_stop(), then pool_free() */
+    /* puller_stop(), then pool_free() */
+    assert(p->n_entries == 0 && p->n_lookups == 0 && p->memory.n == 0 && p->memory.bytes == 0);
     (void)pull_options_unref(p->options);
     (void)shares_free(p->context.shares);
     (void)sd_event_unref(p->context.event);
@@ -136,6 +139,10 @@ size_t puller_count(const Puller *p) {
 
 const Flight *puller_get(const Puller *p, size_t i) {
     return p->entries[i]->pull;
+}
+
+uint64_t puller_memory(const Puller *p) {
+    return p->memory.bytes;
 }
 
 /* Tickets. */
@@ -248,57 +255,14 @@ static bool start_one(Puller *p) {
     return false;
 }
 
-/* Of each pull that has blobs to fetch, in their order; the caller frees them. */
-static DivideClaim *divide_connections(const Puller *p, size_t *ret_n) {
-    DivideClaim *claims = xnew_n(DivideClaim, MAX(p->n_entries, (size_t)1));
+static void set_limits(Puller *p) {
+    _cleanup_free_ Flight **running = xnew_n(Flight *, MAX(p->n_entries, (size_t)1));
     size_t n = 0;
 
-    for (size_t i = 0; i < p->n_entries; i++) {
-        const Flight *pull = p->entries[i]->pull;
-        const PullRegistry *registry = pull_options_registry(p->options, flight_reference(pull));
-
-        if (flight_is_fetching(pull))
-            claims[n++] = (DivideClaim){ .registry = flight_reference(pull)->registry,
-                                         .registry_max = registry ? registry->connections : 0,
-                                         .wanted = flight_is_wanted(pull),
-                                         .has_some = flight_connections(pull) > 0 };
-    }
-    divide_among(p->options->connections, claims, n);
-    *ret_n = n;
-    return claims;
-}
-
-/* Bytes a second of each background pull; 0: no limit. */
-static uint64_t background_share(const Puller *p, const DivideClaim *claims, size_t n) {
-    uint64_t bandwidth = p->options->background_bandwidth;
-    unsigned among = 0;
-
-    for (size_t i = 0; i < n; i++)
-        among += !claims[i].wanted && claims[i].given > 0;
-    return bandwidth > 0 ? MAX(bandwidth / MAX(among, 1U), (uint64_t)1) : 0;
-}
-
-static void set_limits(Puller *p) {
-    size_t n, used = 0;
-    _cleanup_free_ DivideClaim *claims = divide_connections(p, &n);
-    uint64_t share = background_share(p, claims, n);
-
-    for (size_t i = 0; i < p->n_entries; i++) {
-        Flight *pull = p->entries[i]->pull;
-        DivideClaim claim = { 0 };
-
-        if (!p->entries[i]->running)
-            continue;
-        if (flight_is_fetching(pull))
-            claim = claims[used++];
-        else
-            claim.wanted = flight_is_wanted(pull);
-        flight_set_limits(pull,
-                          &(WorkerLimits){ .connections = claim.given,
-                                           .bytes_per_second = claim.wanted ? 0 : share,
-                                           .background = !claim.wanted },
-                          claim.registry_is_full);
-    }
+    for (size_t i = 0; i < p->n_entries; i++)
+        if (p->entries[i]->running)
+            running[n++] = p->entries[i]->pull;
+    flight_limits_set(running, n, p->options, &p->memory);
 }
 
 /* Starts what has a turn, and divides what the node may use.  Pulls that it starts call it again.

@@ -48,6 +48,9 @@ const char *puller_ticket_pull_id(const EnsureTicket *t);
 size_t puller_count(const Puller *p);
 const Flight *puller_get(const Puller *p, size_t i);
 
+/* Bytes of buffers that all workers may use now, also those that are ending. */
+uint64_t puller_memory(const Puller *p);
+
 /* Unless a pull runs or waits, a worker stands by for the next one after `after_usec`, if the
  * configuration says so.  (Beside pulls it would only be more memory.) */
 void puller_prepare_standby(const Puller *p, uint64_t after_usec);

@@ -445,6 +445,7 @@ void worker_limits_message(Modelcached__Worker__Limits *ret, const WorkerLimits 
     ret->connections = limits->connections;
     ret->bytes_per_second = limits->bytes_per_second;
     ret->background = limits->background;
+    ret->memory_bytes = limits->memory_bytes;
 }
 
 void worker_limits(Worker *w, const WorkerLimits *limits) {

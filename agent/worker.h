@@ -52,6 +52,7 @@ void worker_plan(Worker *w, const WorkerPlan *plan);
 typedef struct WorkerLimits {
     unsigned connections;      /* that fetch blobs; 0: none for now */
     uint64_t bytes_per_second; /* 0: no limit */
+    uint64_t memory_bytes;     /* of its buffers, that may be in use; it never falls */
     bool background; /* its disk accesses come after those of everybody else, and are few at once */
 } WorkerLimits;
 /* As both the job and worker_limits() tell them. */

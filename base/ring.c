@@ -204,11 +204,10 @@ static int make_buffers(Ring *r, const RingOptions *o, Err *err) {
         return k;
     r->buffers = xnew_n(RingBuffer, r->n_buffers);
     r->free_index = xnew_n(unsigned, r->n_buffers);
-    for (unsigned i = 0; i < r->n_buffers; i++) {
+    for (unsigned i = 0; i < r->n_buffers; i++)
         r->buffers[i] =
             (RingBuffer){ .data = r->memory.data + i * r->buffer_bytes, .index = i, .ring = r };
-        r->free_index[r->n_free++] = r->n_buffers - 1 - i; /* the first one first */
-    }
+    ring_limit_buffers(r, r->n_buffers);
     return 0;
 }
 
@@ -271,6 +270,21 @@ void ring_limit(Ring *r, unsigned depth) {
     ring_pump(r);
 }
 
+/* What has not been used yet comes last: it may have no pages. */
+void ring_limit_buffers(Ring *r, unsigned n) {
+    unsigned more;
+
+    if (r->n_free == r->n_usable)
+        r->n_free = r->n_usable = 0;
+    assert(n >= r->n_usable && n <= r->n_buffers);
+    more = n - r->n_usable;
+    memmove(r->free_index + more, r->free_index, r->n_free * sizeof(*r->free_index));
+    for (unsigned i = 0; i < more; i++)
+        r->free_index[i] = n - 1 - i; /* the first one first */
+    r->n_free += more;
+    r->n_usable = n;
+}
+
 RingMode ring_mode(const Ring *r, const char **ret_why) {
     if (ret_why)
         *ret_why = r->why;
@@ -319,7 +333,7 @@ RingBuffer *ring_buffer_unref(RingBuffer *b) {
     if (!r->closed)
         (void)sd_event_source_set_enabled(
             r->freed, SD_EVENT_ONESHOT); /* fails only for a source of another process */
-    else if (r->n_free == r->n_buffers)
+    else if (r->n_free == r->n_usable)
         destroy(r);
     return NULL;
 }
@@ -404,7 +418,7 @@ Ring *ring_free(Ring *r) {
     r->freed = sd_event_source_disable_unref(r->freed);
     r->event = sd_event_unref(r->event);
     r->closed = true;
-    if (r->n_free == r->n_buffers || !r->memory.mapped)
+    if (r->n_free == r->n_usable || !r->memory.mapped)
         destroy(r);
     return NULL;
 }

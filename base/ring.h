@@ -54,6 +54,9 @@ typedef struct RingBuffer {
     Ring *ring;
 } RingBuffer;
 RingBuffer *ring_buffer_get(Ring *r) _must_check_;
+/* Only so many of them, the first, are handed out from now on.  It may fall only while none is in
+ * use; all are at first. */
+void ring_limit_buffers(Ring *r, unsigned n);
 RingBuffer *ring_buffer_ref(RingBuffer *b);
 /* Gives it back; when one becomes free, `on_free` of ring_set_on_free is called from the loop
  * (transfers resume). */

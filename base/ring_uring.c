@@ -43,7 +43,7 @@ static int restrict_operations(Ring *r, Err *err) {
 }
 
 void ring_uring_grow(Ring *r) {
-    unsigned n = MIN(r->n_buffers - r->n_registered, GROW_BUFFERS);
+    unsigned n = MIN(r->n_usable - r->n_registered, GROW_BUFFERS);
     struct iovec iov[GROW_BUFFERS];
     struct io_uring_rsrc_update2 update = { .offset = r->n_registered,
                                             .data = (uintptr_t)iov,

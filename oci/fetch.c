@@ -253,6 +253,7 @@ void fetch_pump(Fetch *f) {
         return;
     f->busy = true;
     if (f->r >= 0 && !f->closed && f->open && !f->ended) {
+        window_widen(&f->window, f->c->n_buffers * SPAN_FACTOR);
         fetch_hand_on(f);
         fetch_file_read(f);
         if (f->o.data)

@@ -22,9 +22,10 @@ typedef struct FetchContext {
     Traffic *traffic;
     Ring *ring;
     Pool *pool;               /* hashes, opens */
-    unsigned n_buffers;       /* of the ring */
+    unsigned n_buffers;       /* of the ring, that may be used now; it may rise */
     unsigned reserve;         /* buffers that only the next piece of a blob may take: at least as
-                                 many as fetches may still run at once; it may fall */
+                                 many as fetches may still run at once; it may fall, and rise by no
+                                 more than n_buffers does */
     uint64_t range_min_bytes; /* ranges over several connections from this size on; 0: never */
     bool page_cache;          /* write through the page cache */
     uint8_t boot[RESUME_BOOT_BYTES];

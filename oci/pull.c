@@ -90,6 +90,8 @@ void pull_finish(Pull *p, int r, const Err *err) {
 static void obey(Pull *p, const Modelcached__Worker__Limits *limits) {
     traffic_limit(p->traffic, limits->connections, limits->bytes_per_second);
     ring_limit(p->o.ring, limits->background ? BACKGROUND_DEPTH : UINT_MAX);
+    pull_use_buffers(
+        p, (unsigned)MIN(limits->memory_bytes / ring_buffer_bytes(p->o.ring), (uint64_t)UINT_MAX));
 }
 
 static void on_traffic(void *arg) {
@@ -111,18 +113,20 @@ static int make_traffic(Pull *p, Err *err) {
 
     if (r < 0)
         return r;
-    if (job->limits)
-        obey(p, job->limits);
     p->context = (FetchContext){ .event = p->o.event,
                                  .registry = p->o.registry,
                                  .traffic = p->traffic,
                                  .ring = p->o.ring,
                                  .pool = p->o.pool,
-                                 .n_buffers = p->o.n_buffers,
-                                 .reserve = p->o.transfers,
+                                 .reserve = 1,
                                  .range_min_bytes = job->range_min_bytes,
                                  .page_cache = job->page_cache };
     memcpy(p->context.boot, p->o.boot, RESUME_BOOT_BYTES);
+    ring_limit_buffers(p->o.ring, 0);
+    if (job->limits)
+        obey(p, job->limits);
+    else
+        pull_use_buffers(p, p->o.n_buffers);
     return 0;
 }
 

@@ -22,8 +22,8 @@ typedef struct PullOptions {
     Pool *decoders;
     int dir_fd;
     unsigned connections; /* at once at most */
-    unsigned transfers;   /* layers at once; fewer than the ring has buffers */
-    unsigned n_buffers;   /* of the ring */
+    unsigned transfers;   /* layers at once at most; fewer than the ring has buffers */
+    unsigned n_buffers;   /* of the ring, which the daemon may limit */
     uint8_t boot[RESUME_BOOT_BYTES];
     unsigned n_decoders; /* threads of `decoders` */
     uint64_t retry_usec; /* first wait after a failure that may pass */

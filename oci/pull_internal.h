@@ -97,6 +97,8 @@ int pull_enter_layers(Pull *p, Err *err) _must_check_;
 /* Takes the daemon's plan, the first or another.  Errors: -EPROTO it names layers that there are
  * not; -ENOSPC. */
 int pull_take_plan(Pull *p, const Modelcached__Worker__Plan *plan, Err *err) _must_check_;
+/* So many of the ring's buffers may be in use, unless it were more already. */
+void pull_use_buffers(Pull *p, unsigned n);
 /* Starts what may run now; ends the pull when nothing is left. */
 void pull_fill(Pull *p);
 /* Buffers or traffic became free. */

@@ -49,12 +49,28 @@ static void make_layers(Pull *p) {
             (PullLayer){ .pull = p, .index = (unsigned)i, .layer = &p->manifest->layers[i] };
 }
 
-/* For as many layers as may still run at once.  It never rises: what was taken above it does not
- * come back when somebody needs it. */
+/* Layers at once at most: so that each has a buffer, and as many are left for what comes early. */
+static unsigned max_transfers(const Pull *p) {
+    return MIN(p->o.transfers, (p->context.n_buffers + 1) / 2);
+}
+
+/* For as many layers as may still run at once.  It does not rise unless as many buffers come: what
+ * was taken above it does not come back when somebody needs it. */
 static void set_reserve(Pull *p) {
-    size_t left = p->more ? p->o.transfers : MIN(p->n_order - p->n_done, (size_t)p->o.transfers);
+    size_t most = max_transfers(p), left = p->more ? most : MIN(p->n_order - p->n_done, most);
 
     p->context.reserve = MAX((unsigned)left, 1U);
+}
+
+void pull_use_buffers(Pull *p, unsigned n) {
+    n = MIN(n, p->o.n_buffers);
+    if (n <= p->context.n_buffers)
+        return;
+    p->context.n_buffers = n;
+    ring_limit_buffers(p->o.ring, n);
+    set_reserve(p);
+    if (p->state == PULL_LAYERS)
+        pull_wake(p);
 }
 
 /* The files of a tar layer are named after the first bytes of its digest (unpack_name()): whoever
@@ -370,7 +386,7 @@ static int start_if_free(PullLayer *l, unsigned max, Err *err) {
 static unsigned max_running(Pull *p) {
     unsigned n = traffic_connections(p->traffic);
 
-    return MIN(traffic_is_hungry(p->traffic) ? n - n / 2 : n, p->o.transfers);
+    return MIN(traffic_is_hungry(p->traffic) ? n - n / 2 : n, max_transfers(p));
 }
 
 /* Each layer that runs can have a connection; and while others wait, half of all are for new ones.

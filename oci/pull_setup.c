@@ -11,26 +11,25 @@
 #include <fcntl.h>
 #include <sched.h>
 
-#define BUFFER_BYTES        MiB(1)
-#define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
-#define MEMORY_AHEAD_BYTES  MiB(20)  /* so much a blob that is near has in its buffers */
-#define FILL_BYTES          MiB(2)   /* a huge page: 5 ms at most */
-#define THREADS_DEPTH       16       /* with more, the hash would wait long for its threads */
-#define HASH_THREADS_MAX    8
-#define DECODERS_MAX        4
-#define LISTS_BYTES         (2 * LIMIT_WORKER_ENTRY_BYTES)
-#define CONNECTIONS_MAX     64
+#define BUFFER_BYTES       MiB(1)
+#define MEMORY_AHEAD_BYTES MiB(20) /* so much a blob that is near has in its buffers */
+#define FILL_BYTES         MiB(2)  /* a huge page: 5 ms at most */
+#define THREADS_DEPTH      16      /* with more, the hash would wait long for its threads */
+#define HASH_THREADS_MAX   8
+#define DECODERS_MAX       4
+#define LISTS_BYTES        (2 * LIMIT_WORKER_ENTRY_BYTES)
+#define CONNECTIONS_MAX    64
 
 typedef Modelcached__Worker__Job Job;
 typedef Modelcached__Worker__RegistryConfig RegistryConfig;
 
 void pull_setup_buffers(uint64_t memory_bytes, size_t *ret_buffer_bytes, unsigned *ret_n) {
-    uint64_t memory = MIN(memory_bytes, MEMORY_USEFUL_BYTES), bytes = BUFFER_BYTES;
+    uint64_t bytes = BUFFER_BYTES;
 
-    while (bytes > KiB(64) && memory / bytes < 8)
+    while (bytes > KiB(64) && memory_bytes / bytes < 8)
         bytes /= 2;
     *ret_buffer_bytes = (size_t)bytes;
-    *ret_n = (unsigned)MAX(memory / bytes, (uint64_t)PULL_BUFFERS_MIN);
+    *ret_n = (unsigned)MAX(memory_bytes / bytes, (uint64_t)PULL_BUFFERS_MIN);
 }
 
 static unsigned n_cpus(void) {

@@ -46,6 +46,23 @@ void window_init(Window *w, uint64_t size, size_t piece_bytes, unsigned span, Ex
         enter(w, i);
 }
 
+void window_widen(Window *w, unsigned span) {
+    uint64_t past = w->head + w->span;
+    Piece *pieces;
+
+    span = (unsigned)MIN((uint64_t)span, w->n_pieces);
+    if (span <= w->span)
+        return;
+    pieces = xnew_n(Piece, span);
+    for (uint64_t i = w->head; i < past && i < w->n_pieces; i++)
+        pieces[i % span] = *window_piece(w, i);
+    free(w->pieces);
+    w->pieces = pieces;
+    w->span = span;
+    for (uint64_t i = past; i < w->head + span; i++)
+        enter(w, i);
+}
+
 void window_skip(Window *w, uint64_t n) {
     assert(n <= w->n_pieces);
     w->head = n;

@@ -37,6 +37,8 @@ typedef struct Window {
 
 /* Takes the content of `disk`, which may be NULL. */
 void window_init(Window *w, uint64_t size, size_t piece_bytes, unsigned span, Extents *disk);
+/* From now on it has `span` pieces, unless it has more. */
+void window_widen(Window *w, unsigned span);
 /* At the start: the first `n` pieces are not needed. */
 void window_skip(Window *w, uint64_t n);
 /* Gives all buffers back. */

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # ctest: refused soak
 """Memory of the release build: the daemon and one worker together, whatever a pull brings; the daemon that has nothing to
-do.  (One raw layer of a GiB beside many others: test_main_job.py.)  Pulls at the same time have a worker each, and each of
-them may take as much."""
+do.  (One raw layer of a GiB beside many others: test_main_job.py.)  Pulls at the same time have a worker each, which share the
+buffers of the node."""
 import concurrent.futures
 import contextlib
 import os
@@ -11,10 +11,12 @@ import subprocess
 import pytest
 
 from lib.artifacts import MIB, Builder, modelpack_annotations
-from lib.check import assert_pulls, running_daemon, wait_idle
+from lib.check import assert_pulls, publish, running_daemon, wait_idle
 from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-import
-from lib.content import File, Random, Tar
-from lib.sandbox import memory_bytes
+from lib.content import File, Random, Tar, assert_tree
+from lib.kills import Pull
+from lib.metrics import scrape
+from lib.sandbox import memory_bytes, pick_port, wait_for
 from lib.watch import Watch
 
 PULL_MAX, IDLE_MAX = 160 * MIB, 12 * MIB  # idle after large pulls; fresh it is 9 MiB (bench/run, case e)
@@ -128,3 +130,63 @@ def test_memory_of_pulls_at_the_same_time(daemons, registry, module_work, made, 
     idle = memory_bytes(daemon.pid)
     show(f"idle daemon: {idle / MIB:.1f} MiB")
     assert idle <= IDLE_MAX
+
+
+BUFFERS = 108 * MIB  # of a worker, one mapping
+
+
+def buffers_in_use(pid):
+    """Bytes of a worker's buffers that have pages; 0 when it is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+            fields = [line.split() for line in file]
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    sizes = [int(f[1]) * 1024 for f in fields if f[0] == "Size:"]
+    return dict(zip(sizes, (int(f[1]) * 1024 for f in fields if f[0] == "Rss:"))).get(BUFFERS, 0)
+
+
+class BuffersWatch(Watch):
+    """All workers together: now, and at most."""
+
+    def __init__(self, daemon):
+        super().__init__()
+        self.daemon, self.now, self.most = daemon, [], 0
+
+    def look(self):
+        self.now = sorted(filter(None, map(buffers_in_use, self.daemon.worker_pids())))
+        self.most = max(self.most, sum(self.now))
+
+
+def test_buffers_of_all_pulls_together(work, make_faulty, show):
+    """A byte of each blob does not come, so that what comes behind it fills all buffers that a pull may have."""
+    registry, total, least, first = make_faulty(), 96 * MIB, 16 * MIB, 48 * MIB
+    made = [raw(work, f"together-{i}", [112 * MIB]) for i in range(3)]
+    references = [registry.add(artifact, f"team/{i}", "v1") for i, artifact in enumerate(made)]
+    registry.fault("/manifests/", "delay", seconds=0.03)  # it is far, so blobs begin with several connections
+    for artifact in made:
+        registry.fault(f"/blobs/{artifact.blobs[0].digest}", "stall", places=set(range(MIB // 2, MIB)))
+    address = f"127.0.0.1:{pick_port()}"
+    pull = {"memory_total": f"{total}", "concurrent": 2, "connections": 24, "stall_timeout": "10m", "standby": "0"}
+    with running_daemon(work, [registry.config()], config={"pull": pull, "metrics": {"address": address}}) as daemon:
+        with BuffersWatch(daemon) as watch:
+            pulls = []
+            # The first has what is not kept for three others, then each a little.  One in the background has one connection,
+            # which waits for the byte.
+            for allowed, used in (([first], first), ([least, first], least + first), ([least, least, first], MIB + least + first)):
+                background = ["--background"] if len(pulls) == 2 else []
+                pulls.append(Pull(daemon, *background, references[len(pulls)]))
+                wait_for(lambda n=len(allowed), used=used: len(watch.now) == n and sum(watch.now) >= used,
+                         f"{used} bytes of buffers to be used", 60)
+                assert all(use <= most for use, most in zip(watch.now, allowed)), (watch.now, allowed)
+                assert scrape(address)["modelcached_pull_buffers_bytes"] == sum(allowed)
+            registry.clear_faults()
+            registry.cut()
+            registry.mend()
+            for pull in pulls:
+                pull.good()
+        show(f"buffers of three pulls: at most {watch.most / MIB:.1f} of {total / MIB:.0f} MiB")
+        assert watch.most <= total
+        wait_for(lambda: scrape(address)["modelcached_pull_buffers_bytes"] == 0, "buffers to be given back")
+        for i, (artifact, reference) in enumerate(zip(made, references)):
+            assert_tree(publish(daemon, f"v{i}", reference), artifact.tree)

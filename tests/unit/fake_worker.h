@@ -368,6 +368,8 @@ _unused_ static void fake_listen(const Modelcached__Worker__Job *job) {
         m = fake_read();
         if (m->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS)
             fake_log_limits(job->repository, m->limits);
+        if (m->message_case == MODELCACHED__WORKER__TO_WORKER__MESSAGE_LIMITS)
+            fake_log(job->repository, "memory", (unsigned)(m->limits->memory_bytes >> 20), 0);
     }
 }
 

@@ -34,6 +34,7 @@ TEST(config_defaults_are_those_of_the_design) {
     ASSERT_EQ(c->pull_concurrent, 4);
     ASSERT_EQ(c->pull_connections, 8);
     ASSERT_EQ(c->pull_memory, MiB(128));
+    ASSERT_EQ(c->pull_memory_total, MiB(512));
     ASSERT_STREQ(c->pull_io, "auto");
     ASSERT_EQ(c->pull_range_min, MiB(64));
     ASSERT_EQ(c->pull_give_up, 60 * USEC_PER_SEC);
@@ -53,7 +54,7 @@ TEST(config_reads_every_key_of_a_file) {
                    "  registration_dir: ''\ncontrol: {socket: /run/c.sock}\n"
                    "pull: { concurrent: 2, connections: 3, memory: 64MiB, io: threads,\n"
                    "  range_min: 8MiB, stall_timeout: 10s, give_up: 2m, page_cache: true,\n"
-                   "  background_bandwidth: 5MiB }\n"
+                   "  background_bandwidth: 5MiB, memory_total: 40MiB }\n"
                    "credentials: { docker_config: /etc/d.json }\n"
                    "access: { check: never, lifetime: 24h, unreachable: allow }\nregistries:\n"
                    "  - { host: 'a:5000', plain_http: true, connections: 3 }\n"
@@ -70,6 +71,7 @@ TEST(config_reads_every_key_of_a_file) {
     ASSERT_STREQ(c->csi_kubelet_dir.items[1], "/b/c");
     ASSERT_STREQ(c->csi_registration_dir, "");
     ASSERT_EQ(c->pull_memory, MiB(64));
+    ASSERT_EQ(c->pull_memory_total, MiB(40));
     ASSERT_STREQ(c->pull_io, "threads");
     ASSERT_EQ(c->pull_range_min, MiB(8));
     ASSERT_EQ(c->pull_stall_timeout, 10 * USEC_PER_SEC);
@@ -113,7 +115,7 @@ static const struct {
     { "stroe: 1\n", ":1: stroe: is not a key, allowed: node, store, csi, control, metrics, pull, "
                     "credentials, access, registries, log" },
     { "pull:\n  # why\n  conns: 1\n",
-      ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, io, range_min, " },
+      ":3: pull.conns: is not a key, allowed: concurrent, connections, memory, memory_total, " },
     { "pull: { concurrent: 0 }\n", ":1: pull.concurrent: \"0\" is out of range, allowed: 1 to 64" },
     { "pull: { concurrent: 65 }\n",
       ":1: pull.concurrent: \"65\" is out of range, allowed: 1 to 64" },
@@ -146,8 +148,10 @@ static const struct {
     { "node: a\n\nnode: b\n", ":3: node: is there twice, allowed: one; the other is in line 1" },
     { "pull: {io: auto}\npull: {}\n",
       ":2: pull: is there twice, allowed: one; the other is in line 1" },
-    { "pull: 7\n", ":1: pull: is a single value, allowed: concurrent, connections, memory, io, " },
-    { "pull: [a]\n", ":1: pull: is a list, allowed: concurrent, connections, memory, io, " },
+    { "pull: 7\n",
+      ":1: pull: is a single value, allowed: concurrent, connections, memory, memory_total, " },
+    { "pull: [a]\n",
+      ":1: pull: is a list, allowed: concurrent, connections, memory, memory_total, " },
     { "store: { path: models }\n",
       ":1: store.path: \"models\" is not a clean absolute path, allowed: an absolute path" },
     { "store: { path: /a/../b }\n", ":1: store.path: \"/a/../b\" is not a clean absolute path" },
@@ -283,6 +287,17 @@ TEST(config_wants_a_socket_each) {
     ASSERT_STREQ(err.text,
                  "csi.endpoint and control.socket are both /run/one.sock; they need a socket each");
     ASSERT_OK(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 1 }, &err));
+}
+
+TEST(config_wants_memory_for_all_pulls) {
+    _cleanup_(config_freep) Config *c = NULL;
+    const char *sets[] = { "pull.concurrent=5", "pull.memory_total=20MiB", "pull.concurrent=6" };
+    Err err = { "" };
+
+    ASSERT_ERR(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 3 }, &err), -EINVAL);
+    ASSERT_STREQ(err.text, "pull.memory_total is 20 MiB; 6 pulls (pull.concurrent), and as many "
+                           "in the background, need 24 MiB");
+    ASSERT_OK(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 2 }, &err));
 }
 
 TEST(config_file_that_is_absent) {

@@ -17,6 +17,7 @@ typedef struct Fixture {
     Pool *pool; /* one thread: works end in the order in which they began */
     Sharer *other;
     FlightContext context;
+    FlightMemory memory;
     unsigned n;      /* how often room was asked for */
     uint64_t others; /* bytes that other pulls have to write */
     unsigned done;
@@ -94,6 +95,7 @@ static bool fixture_open(Fixture *f, TmpDir *dir) {
                                   .standby = f->e.standby,
                                   .shares = f->shares,
                                   .metrics = f->e.metrics,
+                                  .memory = &f->memory,
                                   .promised = promised,
                                   .changed = changed,
                                   .arg = f };
@@ -126,7 +128,7 @@ static void start(Fixture *f) {
     ASSERT_OK(reference_parse(&reference, REFERENCE, &f->err));
     request.reference = reference;
     ASSERT_OK(flight_new(&f->p, &f->context, &request, on_done, f, &f->err));
-    flight_set_limits(f->p, &(WorkerLimits){ .connections = 1 }, false);
+    flight_set_limits(f->p, &(WorkerLimits){ .connections = 1 }, DIVIDE_LACKS_NOTHING);
     flight_start(f->p, f->e.options);
     while (!f->done && f->p->state < FLIGHT_FETCHING)
         (void)sd_event_run(f->e.event, 50 * USEC_PER_MSEC);

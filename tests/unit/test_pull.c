@@ -46,7 +46,7 @@ static void check_writes(bool from_the_start) {
     RingOptions o = {
         .mode = RING_THREADS, .depth = DEPTH, .n_buffers = DEPTH, .buffer_bytes = BUFFER
     };
-    PullOptions options = { .job = &job, .connections = 1 };
+    PullOptions options = { .job = &job, .connections = 1, .n_buffers = DEPTH };
     Pull *p;
     Err err;
 
@@ -60,6 +60,7 @@ static void check_writes(bool from_the_start) {
     job.limits = &limits;
     limits.connections = 1;
     limits.background = from_the_start;
+    limits.memory_bytes = DEPTH * BUFFER;
     ASSERT_OK(pull_new(&p, &options, &err));
     if (!from_the_start)
         limit(p, true);

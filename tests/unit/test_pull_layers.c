@@ -13,7 +13,8 @@ typedef struct Planned {
 } Planned;
 
 static void planned_open(Planned *t, unsigned transfers) {
-    *t = (Planned){ .pull.o.transfers = transfers, .pull.context.reserve = transfers };
+    *t = (Planned){ .pull.o.transfers = transfers,
+                    .pull.context = { .n_buffers = 2 * transfers, .reserve = transfers } };
     t->manifest.layers = t->layers;
     t->manifest.n_layers = N_LAYERS;
     t->pull.manifest = &t->manifest;

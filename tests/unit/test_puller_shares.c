@@ -331,6 +331,53 @@ TEST(limits_of_one_registry) {
     agent_env_done(&e);
 }
 
+static PullOptions *options_with(const char *set) {
+    _cleanup_(config_freep) Config *config = NULL;
+    PullOptions *o;
+    Err err;
+
+    ASSERT_OK(config_load(&config, &(ConfigSources){ .sets = &set, .n_sets = 1 }, &err));
+    ASSERT_OK(pull_options_new(&o, config, &err));
+    return o;
+}
+
+/* 24 MiB for each of two; the second gets some of what the first leaves, but those for another. */
+TEST(memory_is_divided_and_never_taken_away) {
+    STORE_TEST_DIR(dir);
+    _cleanup_free_ char *log = NULL;
+    PullOptions *less;
+    FlightView v;
+    AgentEnv e;
+    Caller a[3];
+
+    agent_env_init(&e, dir, NULL);
+    less = options_with("pull.memory_total=48MiB");
+    less->concurrent = 1;
+    puller_set_options(e.puller, less);
+    ask(&e, &a[0], "r.example/gated:1", true);
+    run_until(&e, "r.example/gated:1", FLIGHT_FETCHING);
+    ASSERT_EQ(flight_memory(find(&e, "r.example/gated:1")), MiB(24));
+    ask(&e, &a[1], "r.example/sleep-b:1", false);
+    wait_log(&e, "sleep-b memory 24 0\n");
+    ASSERT_EQ(puller_memory(e.puller), MiB(48));
+    less->memory_total_bytes = MiB(32);
+    less->concurrent = 2;
+    ask(&e, &a[2], "r.example/sleep-c:1", false);
+    run_until(&e, "r.example/sleep-c:1", FLIGHT_FETCHING);
+    flight_view(find(&e, "r.example/sleep-c:1"), &v);
+    ASSERT_STREQ(v.waiting, "waits for memory: other pulls have all that pull.memory_total allows");
+    ASSERT_EQ(flight_connections(find(&e, "r.example/sleep-c:1")), 0);
+    ASSERT_EQ(puller_memory(e.puller), MiB(48));
+    let_go(&e);
+    wait_log(&e, "sleep-c memory 8 0\n");
+    ASSERT_EQ(a[0].done, 1);
+    ASSERT_EQ(puller_memory(e.puller), MiB(32)); /* the process of the first one is gone, too */
+    log = read_log(&e);
+    ASSERT_EQ(count(log, "sleep-b memory"), count(log, "sleep-b memory 24 0\n"));
+    agent_env_done(&e);
+    (void)pull_options_unref(less);
+}
+
 #define NODE_FULL     "pull.connections allows"
 #define REGISTRY_FULL "registries[].connections allows for r.example"
 

@@ -591,6 +591,44 @@ TEST(memory_that_is_there_before_is_used_if_it_fits) {
     bench_done(&b);
 }
 
+static unsigned take_all(Ring *r, RingBuffer **taken) {
+    unsigned n = 0;
+
+    while ((taken[n] = ring_buffer_get(r)))
+        n++;
+    return n;
+}
+
+TEST(buffers_come_as_they_are_allowed) {
+    RingBuffer *taken[9], *more[9];
+    Bench b = { 0 };
+    Err err;
+
+    ASSERT_OK(bench_open(&b, RING_THREADS, 1, 8, &err));
+    ASSERT_EQ(take_all(b.ring, taken), 8);
+    for (unsigned i = 0; i < 8; i++)
+        (void)ring_buffer_unref(taken[i]);
+    ring_limit_buffers(b.ring, 0);
+    ASSERT_EQ(take_all(b.ring, taken), 0);
+    ring_limit_buffers(b.ring, 3);
+    ASSERT_EQ(ring_buffers_free(b.ring), 3);
+    ASSERT_EQ(take_all(b.ring, taken), 3);
+    for (unsigned i = 0; i < 3; i++)
+        ASSERT_EQ(taken[i]->index, i);
+    (void)ring_buffer_unref(taken[1]);
+    ring_limit_buffers(b.ring, 8);
+    ASSERT_EQ(take_all(b.ring, more), 6);
+    ASSERT_EQ(more[0]->index, 1); /* what has been used comes before what has not */
+    for (unsigned i = 1; i < 6; i++)
+        ASSERT_EQ(more[i]->index, i + 2);
+    for (unsigned i = 0; i < 6; i++)
+        (void)ring_buffer_unref(more[i]);
+    (void)ring_buffer_unref(taken[0]);
+    (void)ring_buffer_unref(taken[2]);
+    ASSERT_EQ(ring_buffers_free(b.ring), 8);
+    bench_done(&b);
+}
+
 TEST(threads_need_a_pool) {
     RingOptions options = {
         .mode = RING_THREADS, .depth = 1, .n_buffers = 1, .buffer_bytes = BUFFER

@@ -36,6 +36,37 @@ TEST(claims_are_lowest_first_and_stay_in_the_window) {
     window_done(&w);
 }
 
+TEST(a_window_becomes_wider) {
+    Extents disk = { 0 };
+    Extent got;
+    Window w;
+
+    extents_add(&disk, 7 * PIECE, 8 * PIECE);
+    window_init(&w, 10 * PIECE + 5, PIECE, 3, &disk);
+    for (unsigned i = 0; i < 4; i++)
+        window_advance(&w);
+    window_piece(&w, 5)->kept = 55;
+    window_piece(&w, 6)->kept = 66;
+    window_widen(&w, 2); /* never narrower */
+    ASSERT_EQ(w.span, 3);
+    window_widen(&w, 5);
+    ASSERT_EQ(w.span, 5);
+    ASSERT_EQ(window_piece(&w, 5)->kept, 55);
+    ASSERT_EQ(window_piece(&w, 6)->kept, 66);
+    ASSERT_EQ(window_piece(&w, 7)->state, PIECE_DISK);
+    ASSERT_TRUE(claim(&w, NULL, 0, 100, 4 * PIECE, 7 * PIECE));
+    ASSERT_TRUE(!window_piece(&w, 9));
+    window_widen(&w, 100);
+    ASSERT_EQ(w.span, 11);
+    ASSERT_EQ(window_piece(&w, 4)->state, PIECE_MISSING);
+    ASSERT_EQ(window_piece(&w, 10)->kept, 0);
+    for (unsigned i = 0; i < 7; i++)
+        window_advance(&w);
+    window_widen(&w, 200);
+    ASSERT_TRUE(!window_claim(&w, NULL, 0, 100, &got));
+    window_done(&w);
+}
+
 TEST(pieces_that_are_not_needed_are_skipped) {
     Extent got;
     Window w;

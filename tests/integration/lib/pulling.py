@@ -22,7 +22,7 @@ def pb(module_work):
 def start(work, pb):
     """start(reference, **job): a Worker whose Job names the reference; plain http unless there is a CA, or tls.  io: a name of
     IoMode, or "refused": left to the worker, which the kernel refuses io_uring.  release: of the release build.
-    options: see Worker."""
+    limits: with all memory, unless they say how much.  options: see Worker."""
     workers = []
 
     # pylint: disable-next=too-many-arguments
@@ -33,6 +33,8 @@ def start(work, pb):
         job = {"os": "linux", "architecture": "amd64", "memory_bytes": 128 * MIB, "connections": 8,
                "file_max_bytes": 1 << 40, "user_agent": "test", "range_min_bytes": 64 * MIB,
                "stall_seconds": 30, "give_up_seconds": 60, **job}
+        if "limits" in job:
+            job["limits"] = {"memory_bytes": job["memory_bytes"], **job["limits"]}
         refused = job.get("io") == "refused"
         if refused:
             job["io"] = "IO_AUTO"
