@@ -14,6 +14,7 @@ static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, 
                                         IORING_OP_READ_FIXED, IORING_OP_READ };
 
 #define GROW_BUFFERS 4U /* so many are registered at once */
+#define SOME_BYTES   MiB(16)
 
 /* liburing up to 2.3 declares functions for some of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
@@ -57,14 +58,15 @@ void ring_uring_grow(Ring *r) {
     r->grows = k == (int)n && r->n_registered < r->n_buffers;
 }
 
-/* Before Linux 5.19 all at once. */
-static void register_all(Ring *r) {
-    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_buffers);
+/* Before Linux 5.19 all at once, and so only those that most pulls need. */
+static void register_some(Ring *r) {
+    unsigned n = (unsigned)MIN((uint64_t)r->n_buffers, SOME_BYTES / r->buffer_bytes);
+    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, n);
 
-    for (unsigned i = 0; i < r->n_buffers; i++)
+    for (unsigned i = 0; i < n; i++)
         iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
-    if (io_uring_register_buffers(&r->uring, iov, r->n_buffers) == 0)
-        r->n_registered = r->n_buffers;
+    if (io_uring_register_buffers(&r->uring, iov, n) == 0)
+        r->n_registered = n;
 }
 
 /* Registering fills buffers with pages (0.1 ms a MiB, measured; 2 ms in a virtual machine that has
@@ -77,7 +79,7 @@ static void register_buffers(Ring *r) {
 
     r->grows = uring_register(r, IORING_REGISTER_BUFFERS2, &table, sizeof(table)) >= 0;
     if (!r->grows)
-        register_all(r);
+        register_some(r);
 }
 
 static void reap(Ring *r) {
