@@ -10,7 +10,8 @@ static void begin(DivideClaim *claims, size_t n) {
         DivideClaim *c = &claims[i];
 
         c->given = c->registry_has = 0;
-        c->lack = DIVIDE_LACKS_NOTHING;
+        if (c->lack != DIVIDE_LACKS_MEMORY)
+            c->lack = DIVIDE_LACKS_NOTHING;
         c->first_of_it = 0;
         while (!streq(claims[c->first_of_it].registry, c->registry))
             c->first_of_it++;
@@ -20,6 +21,8 @@ static void begin(DivideClaim *claims, size_t n) {
 static bool give_one(unsigned *left, DivideClaim *c, unsigned *registry_has) {
     bool registry_is_full = c->registry_max > 0 && *registry_has >= c->registry_max;
 
+    if (c->lack == DIVIDE_LACKS_MEMORY)
+        return false;
     if (registry_is_full || *left == 0) {
         c->lack = c->given > 0       ? DIVIDE_LACKS_NOTHING
                   : registry_is_full ? DIVIDE_LACKS_REGISTRY
@@ -43,8 +46,7 @@ static bool give_round(unsigned *left, DivideClaim *claims, size_t n, bool wante
     return gave;
 }
 
-void divide_connections(unsigned node_max, DivideClaim *claims, size_t n) {
-    unsigned left = node_max;
+static void divide_connections(unsigned left, DivideClaim *claims, size_t n) {
     bool wanted;
 
     begin(claims, n);
@@ -54,23 +56,27 @@ void divide_connections(unsigned node_max, DivideClaim *claims, size_t n) {
         ;
 }
 
-/* To those that have none. */
-static void give_first(uint64_t first, DivideMemory *m, DivideClaim *claims, size_t n,
+/* To those that have a connection and no memory; false: there was not enough for one. */
+static bool give_first(uint64_t first, DivideNode *node, DivideClaim *claims, size_t n,
                        bool wanted) {
+    bool enough = true;
+
     for (size_t i = 0; i < n; i++) {
         DivideClaim *c = &claims[i];
 
         if (c->wanted != wanted || c->given == 0 || c->memory > 0)
             continue;
-        if (m->taken + first > m->total) {
+        if (node->taken + first > node->memory) {
             c->given = 0;
             c->lack = DIVIDE_LACKS_MEMORY;
+            enough = false;
             continue;
         }
         c->memory = first;
-        m->taken += first;
-        m->n++;
+        node->taken += first;
+        node->takers++;
     }
+    return enough;
 }
 
 /* To the one that has the least, up to `max`; false: none can use it. */
@@ -94,15 +100,22 @@ static bool give_more(uint64_t *left, DivideClaim *claims, size_t n, bool wanted
     return step > 0;
 }
 
-void divide_memory(const DivideMemory *memory, DivideClaim *claims, size_t n) {
-    DivideMemory m = *memory;
-    uint64_t part = m.total / m.pulls / STEP_BYTES * STEP_BYTES, first = MIN(part, FIRST_BYTES);
-    uint64_t kept, left;
+uint64_t divide_part(uint64_t memory, unsigned pulls) {
+    return memory / pulls / STEP_BYTES * STEP_BYTES;
+}
 
-    give_first(first, &m, claims, n, true);
-    give_first(first, &m, claims, n, false);
-    kept = m.taken + first * (m.pulls - MIN(m.n, m.pulls));
-    left = m.total - MIN(kept, m.total);
+void divide_among(const DivideNode *node, DivideClaim *claims, size_t n) {
+    uint64_t part = divide_part(node->memory, node->pulls), first = MIN(part, FIRST_BYTES);
+    uint64_t kept, left;
+    DivideNode now = *node;
+
+    for (size_t i = 0; i < n; i++)
+        claims[i].lack = DIVIDE_LACKS_NOTHING;
+    do
+        divide_connections(now.connections, claims, n);
+    while (!give_first(first, &now, claims, n, true) || !give_first(first, &now, claims, n, false));
+    kept = now.taken + first * (now.pulls - MIN(now.takers, now.pulls));
+    left = now.memory - MIN(kept, now.memory);
     while (give_more(&left, claims, n, true, UINT64_MAX))
         ;
     while (give_more(&left, claims, n, false, part))

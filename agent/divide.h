@@ -26,25 +26,26 @@ typedef struct DivideClaim {
     unsigned registry_has; /* … what all of them have got */
 } DivideClaim;
 
-/* Gives each pull one, the wanted ones first, of each kind those that have some, else in the order
- * of `claims`; then what is left to the wanted ones equally, or, without any, to the others.  Never
- * more than `node_max` together nor than a registry allows. */
-void divide_connections(unsigned node_max, DivideClaim *claims, size_t n);
-
 /* What a pull needs in order to get on at all: two buffers. */
 #define DIVIDE_MEMORY_LEAST MiB(2)
 
-/* All buffers of the node. */
-typedef struct DivideMemory {
-    uint64_t total; /* bytes */
-    uint64_t taken; /* of these, by pulls, also such that claim nothing or are over … */
-    unsigned n;     /* … so many */
-    unsigned pulls; /* that may run at once */
-} DivideMemory;
+typedef struct DivideNode {
+    unsigned connections; /* that the node may have */
+    unsigned pulls;       /* that may run at once */
+    uint64_t memory;      /* bytes of buffers … */
+    uint64_t taken;       /* … of which pulls have so many, also such that claim nothing … */
+    unsigned takers;      /* … so many pulls */
+} DivideNode;
 
-/* After divide_connections(), to those that have got some.  What a pull has it keeps, so each gets
- * a little, of which enough is kept for the pulls that may still begin, and then the wanted ones as
- * much as they can use, those with the least first, if there is so much; then the others, but not
- * more than an equal part of all for each pull that may run.  For whom there is not even a little,
- * it gets no connection. */
-void divide_memory(const DivideMemory *m, DivideClaim *claims, size_t n);
+/* Of the node's memory, for each of so many pulls. */
+uint64_t divide_part(uint64_t memory, unsigned pulls);
+/* Connections: gives each pull one, the wanted ones first, of each kind those that have some, else
+ * in the order of `claims`; then what is left to the wanted ones equally, or, without any, to the
+ * others.  Never more than the node's together nor than a registry allows.
+ *
+ * Memory: what a pull has it keeps.  So each that gets a connection gets a little, of which enough
+ * is kept for the pulls that may still begin; then the wanted ones as much as they can use, those
+ * with the least first, if there is so much; then the others, but not more than an equal part of
+ * all for each pull that may run.  For whom there is not even a little, it gets no connection,
+ * which is for others then. */
+void divide_among(const DivideNode *node, DivideClaim *claims, size_t n);

@@ -188,12 +188,12 @@ static bool same_limits(const WorkerLimits *a, const WorkerLimits *b) {
 }
 
 void flight_set_limits(Flight *p, const WorkerLimits *l, DivideLack lack) {
-    FlightMemory *memory = p->context->memory;
+    FlightWorkers *workers = p->context->workers;
     WorkerLimits old = p->limits;
 
     assert(l->memory_bytes >= old.memory_bytes);
-    memory->bytes += l->memory_bytes - old.memory_bytes;
-    memory->n += old.memory_bytes == 0 && l->memory_bytes > 0;
+    workers->memory += l->memory_bytes - old.memory_bytes;
+    workers->n += old.memory_bytes == 0 && l->memory_bytes > 0;
     p->limits = *l;
     p->lack = lack;
     if (p->worker && !p->worker_ended && !same_limits(&old, l))

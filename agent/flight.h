@@ -25,11 +25,12 @@ typedef enum FlightState {
 } FlightState;
 const char *flight_state_name(FlightState s);
 
-/* Buffers that workers may use, until their processes have ended. */
-typedef struct FlightMemory {
-    uint64_t bytes;
-    unsigned n; /* workers that have some */
-} FlightMemory;
+/* The workers of all pulls, until their processes have ended. */
+typedef struct FlightWorkers {
+    uint64_t memory;         /* bytes of buffers that they may use … */
+    unsigned n;              /* … as many of them */
+    struct Leftover *ending; /* those of pulls that went well; flight_end.c */
+} FlightWorkers;
 
 /* What all pulls share; borrowed, outlives them. */
 typedef struct FlightContext {
@@ -38,8 +39,8 @@ typedef struct FlightContext {
     Pool *pool;
     Standby *standby;
     Shares *shares;
-    Metrics *metrics;     /* NULL: nothing is counted */
-    FlightMemory *memory; /* of all pulls, which count theirs */
+    Metrics *metrics; /* NULL: nothing is counted */
+    FlightWorkers *workers;
     /* Bytes that all running pulls but one together still have to write. */
     uint64_t (*promised)(void *arg, const Flight *except);
     /* A pull needs more or less than before: look at all limits again.  May be called from within
@@ -73,7 +74,9 @@ const char *flight_id(const Flight *p);
 void flight_start(Flight *p, PullOptions *options);
 /* Somebody waits for it from now on. */
 void flight_want(Flight *p);
-/* Does somebody wait for it, or for a layer that it fetches? */
+/* Does somebody wait for it?  If so, that stays. */
+bool flight_is_asked_for(const Flight *p);
+/* Does somebody wait for it, or, now, for a layer that it fetches? */
 bool flight_is_wanted(const Flight *p);
 /* Has its worker blobs to fetch? */
 bool flight_is_fetching(const Flight *p);
@@ -95,6 +98,9 @@ FlightFreed flight_freed(const Flight *p);
 /* What it may use; to be set once it was started, before the loop goes on, and at any time.  Memory
  * never falls.  `lack`: why it gets no connection. */
 void flight_set_limits(Flight *p, const WorkerLimits *limits, DivideLack lack);
+/* The loop will not tell any more that workers have ended: threads wait for those of pulls that
+ * went well. */
+void flight_end_workers(const FlightContext *c);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

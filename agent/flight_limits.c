@@ -15,19 +15,19 @@ static DivideClaim claim_of(const Flight *p, const PullOptions *o) {
 
 /* Of each pull that has blobs to fetch, in their order; the caller frees them. */
 static DivideClaim *divide(Flight *const running[], size_t n, const PullOptions *o,
-                           const FlightMemory *memory, size_t *ret_n) {
+                           const FlightWorkers *workers, size_t *ret_n) {
     DivideClaim *claims = xnew_n(DivideClaim, MAX(n, (size_t)1));
-    const DivideMemory node = { .total = o->memory_total_bytes,
-                                .taken = memory->bytes,
-                                .n = memory->n,
-                                .pulls = 2 * o->concurrent }; /* as the puller has it */
+    const DivideNode node = { .connections = o->connections,
+                              .pulls = pull_options_max_running(o),
+                              .memory = o->memory_total_bytes,
+                              .taken = workers->memory,
+                              .takers = workers->n };
 
     *ret_n = 0;
     for (size_t i = 0; i < n; i++)
         if (flight_is_fetching(running[i]))
             claims[(*ret_n)++] = claim_of(running[i], o);
-    divide_connections(o->connections, claims, *ret_n);
-    divide_memory(&node, claims, *ret_n);
+    divide_among(&node, claims, *ret_n);
     return claims;
 }
 
@@ -42,9 +42,9 @@ static uint64_t background_share(const PullOptions *o, const DivideClaim *claims
 }
 
 void flight_limits_set(Flight *const running[], size_t n, const PullOptions *o,
-                       const FlightMemory *memory) {
+                       const FlightWorkers *workers) {
     size_t n_claims, used = 0;
-    _cleanup_free_ DivideClaim *claims = divide(running, n, o, memory, &n_claims);
+    _cleanup_free_ DivideClaim *claims = divide(running, n, o, workers, &n_claims);
     uint64_t share = background_share(o, claims, n_claims);
 
     for (size_t i = 0; i < n; i++) {

@@ -4,7 +4,7 @@
 
 #include "agent/flight.h"
 
-/* Divides what the options give among all that run, oldest first, and tells them.  `memory` is that
- * of the context that they share. */
+/* Divides what the options give among all that run, oldest first, and tells them.  `workers`
+ * are those of the context that they share. */
 void flight_limits_set(Flight *const running[], size_t n, const PullOptions *o,
-                       const FlightMemory *memory);
+                       const FlightWorkers *workers);

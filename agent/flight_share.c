@@ -157,6 +157,10 @@ static bool wanted_itself(const void *arg) {
     return ((const Flight *)arg)->wanted && ((const Flight *)arg)->state != FLIGHT_DONE;
 }
 
+bool flight_is_asked_for(const Flight *p) {
+    return p->wanted;
+}
+
 bool flight_is_wanted(const Flight *p) {
     return p->wanted || (p->sharer && sharer_is_awaited(p->sharer, wanted_itself));
 }

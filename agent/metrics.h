@@ -38,7 +38,7 @@
     M(PULLS_RUNNING, GAUGE, COUNT, STATE, NONE, "modelcached_pulls_in_progress",                   \
       "Pulls that wait for their turn (queued) or run.")                                           \
     M(PULL_BUFFERS, GAUGE, COUNT, NONE, NONE, "modelcached_pull_buffers_bytes",                    \
-      "Memory that pulls may have in use now for what they receive; pull.memory_total at most.")   \
+      "Memory that pulls may have in use now for what they receive, of pull.memory_total.")        \
     M(PULLS, COUNTER, COUNT, CODE, NONE, "modelcached_pulls_total",                                \
       "Pulls that have ended. DATA_LOSS: content was not what its digest says.")                   \
     M(PULL_QUEUE, HISTOGRAM, LONG, NONE, NONE, "modelcached_pull_queue_duration_seconds",          \

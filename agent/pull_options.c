@@ -8,6 +8,10 @@
 
 #define MEMORY_USEFUL_BYTES MiB(108) /* more do not make a pull faster */
 
+unsigned pull_options_max_running(const PullOptions *o) {
+    return 2 * o->concurrent;
+}
+
 PullOptions *pull_options_ref(PullOptions *o) {
     o->refs++;
     return o;

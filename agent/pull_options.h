@@ -57,6 +57,8 @@ AccessCheck pull_options_access_check(const PullOptions *o, const Reference *ref
 /* Is there a registry whose certificate is to be verified among those that are listed, or are there
  * none? */
 bool pull_options_tls_is_likely(const PullOptions *o);
+/* Pulls that run at once, at most: as many in the background as such that somebody waits for. */
+unsigned pull_options_max_running(const PullOptions *o);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);
 DEFINE_CLEANUP(PullOptions, pull_options_unref);

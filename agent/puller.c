@@ -13,6 +13,8 @@
 #define LATE_USEC (10 * USEC_PER_SEC)
 /* When a pull ends, a pod may be about to start, or the next pull has its turn: that goes first. */
 #define STANDBY_AFTER_USEC (100 * USEC_PER_MSEC)
+/* So much a blob of a registry that is near has in its buffers. */
+#define NEAR_BYTES MiB(20)
 
 /* One pull and those who wait for it. */
 typedef struct Entry {
@@ -54,8 +56,8 @@ struct EnsureTicket {
 
 struct Puller {
     FlightContext context;
-    FlightMemory memory; /* of the context */
-    Pool *pool;          /* of lookups; the context has that of pulls */
+    FlightWorkers workers; /* of the context */
+    Pool *pool;            /* of lookups; the context has that of pulls */
     PullOptions *options;
     Report report;
     Entry **entries; /* oldest first */
@@ -80,14 +82,19 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
+/* Not more than a pull is sure to get, even in the background. */
+static uint64_t fill_bytes(const PullOptions *o) {
+    return MIN(NEAR_BYTES, divide_part(o->memory_total_bytes, pull_options_max_running(o)));
+}
+
 void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
-        standby_prepare(
-            p->context.standby,
-            &(StandbyPlan){ .after_usec = after_usec,
-                            .keep_usec = p->options->standby_usec,
-                            .tls = pull_options_tls_is_likely(p->options),
-                            .memory_bytes = p->fetches ? p->options->memory_bytes : 0 });
+        standby_prepare(p->context.standby,
+                        &(StandbyPlan){ .after_usec = after_usec,
+                                        .keep_usec = p->options->standby_usec,
+                                        .tls = pull_options_tls_is_likely(p->options),
+                                        .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
+                                        .fill_bytes = fill_bytes(p->options) });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {
@@ -99,7 +106,7 @@ void puller_new(Puller **ret, const PullerOptions *o) {
                                   .standby = o->standby,
                                   .shares = shares_new(),
                                   .metrics = o->metrics,
-                                  .memory = &p->memory,
+                                  .workers = &p->workers,
                                   .promised = promised,
                                   .changed = schedule,
                                   .arg = p };
@@ -124,7 +131,7 @@ Puller *puller_free(Puller *p) {
     if (!p)
         return NULL;
     /* puller_stop(), then pool_free() */
-    assert(p->n_entries == 0 && p->n_lookups == 0 && p->memory.n == 0 && p->memory.bytes == 0);
+    assert(p->n_entries == 0 && p->n_lookups == 0 && p->workers.n == 0 && p->workers.memory == 0);
     (void)pull_options_unref(p->options);
     (void)shares_free(p->context.shares);
     (void)sd_event_unref(p->context.event);
@@ -142,7 +149,7 @@ const Flight *puller_get(const Puller *p, size_t i) {
 }
 
 uint64_t puller_memory(const Puller *p) {
-    return p->memory.bytes;
+    return p->workers.memory;
 }
 
 /* Tickets. */
@@ -203,13 +210,17 @@ static void entry_free(Entry *f) {
 }
 
 static void check_stopped(Puller *p) {
-    if (p->stopping && p->stopped && p->n_entries == 0 && p->n_lookups == 0)
+    if (!p->stopping || p->n_entries > 0 || p->n_lookups > 0)
+        return;
+    flight_end_workers(&p->context);
+    if (p->stopped)
         TAKE_PTR(p->stopped)(p->stopped_arg);
 }
 
-/* What runs: those that somebody waits for, and the others. */
+/* What runs: those that somebody waits for, and the others; and of both those that will be in the
+ * background when nobody waits for a layer of theirs. */
 typedef struct Running {
-    unsigned wanted, background;
+    unsigned wanted, background, unasked;
 } Running;
 
 static Running count_running(const Puller *p) {
@@ -220,18 +231,22 @@ static Running count_running(const Puller *p) {
 
         n.wanted += p->entries[i]->running && wanted;
         n.background += p->entries[i]->running && !wanted;
+        n.unasked += p->entries[i]->running && !flight_is_asked_for(p->entries[i]->pull);
     }
     return n;
 }
 
 /* Pulls that somebody waits for do not wait for the others; these have what is left, and one of
- * them has a turn beside, so that never more than twice as many run. */
+ * them has a turn beside.  Never more than pull_options_max_running() run. */
 static bool has_turn(const Puller *p, const Entry *f) {
     Running n = count_running(p);
 
     if (flight_is_wanted(f->pull))
         return n.wanted < p->options->concurrent;
-    return n.wanted + n.background < p->options->concurrent * (n.background == 0 ? 2 : 1);
+    if (n.unasked >= p->options->concurrent)
+        return false;
+    return n.wanted + n.background <
+           (n.background == 0 ? pull_options_max_running(p->options) : p->options->concurrent);
 }
 
 static void start(Puller *p, Entry *f) {
@@ -262,7 +277,7 @@ static void set_limits(Puller *p) {
     for (size_t i = 0; i < p->n_entries; i++)
         if (p->entries[i]->running)
             running[n++] = p->entries[i]->pull;
-    flight_limits_set(running, n, p->options, &p->memory);
+    flight_limits_set(running, n, p->options, &p->workers);
 }
 
 /* Starts what has a turn, and divides what the node may use.  Pulls that it starts call it again.

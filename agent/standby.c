@@ -100,6 +100,7 @@ static void send_ahead(const Standby *s) {
 
     ahead.tls = s->plan.tls;
     ahead.memory_bytes = s->plan.memory_bytes;
+    ahead.fill_bytes = s->plan.fill_bytes;
     m.message_case = MODELCACHED__WORKER__TO_WORKER__MESSAGE_AHEAD;
     m.ahead = &ahead;
     if (outbox_add(&out, &m, &err) >= 0) /* the socket has room for it, or its reader is gone */

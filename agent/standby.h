@@ -19,7 +19,8 @@ typedef struct StandbyPlan {
     uint64_t after_usec;   /* not to be in the way of what goes on now */
     uint64_t keep_usec;    /* it is ended when nobody has taken it for so long; 0: none is kept */
     bool tls;              /* the next pull is likely to need it … */
-    uint64_t memory_bytes; /* … and so many bytes of buffers; 0: none */
+    uint64_t memory_bytes; /* … and so many bytes of buffers; 0: none … */
+    uint64_t fill_bytes;   /* … of which so many have pages */
 } StandbyPlan;
 /* A pull may follow: starts a process, or keeps the one that waits. */
 void standby_prepare(Standby *s, const StandbyPlan *plan);

@@ -11,15 +11,15 @@
 #include <fcntl.h>
 #include <sched.h>
 
-#define BUFFER_BYTES       MiB(1)
-#define MEMORY_AHEAD_BYTES MiB(20) /* so much a blob that is near has in its buffers */
-#define FILL_BYTES         MiB(2)  /* a huge page: 5 ms at most */
-#define THREADS_DEPTH      16      /* with more, the hash would wait long for its threads */
-#define HASH_THREADS_MAX   8
-#define DECODERS_MAX       4
-#define LISTS_BYTES        (2 * LIMIT_WORKER_ENTRY_BYTES)
-#define CONNECTIONS_MAX    64
+#define BUFFER_BYTES     MiB(1)
+#define FILL_BYTES       MiB(2) /* a huge page: 5 ms at most */
+#define THREADS_DEPTH    16     /* with more, the hash would wait long for its threads */
+#define HASH_THREADS_MAX 8
+#define DECODERS_MAX     4
+#define LISTS_BYTES      (2 * LIMIT_WORKER_ENTRY_BYTES)
+#define CONNECTIONS_MAX  64
 
+typedef Modelcached__Worker__Ahead Ahead;
 typedef Modelcached__Worker__Job Job;
 typedef Modelcached__Worker__RegistryConfig RegistryConfig;
 
@@ -188,23 +188,23 @@ static int read_trust_ahead(PullSetup *s, bool tls, Err *err) {
     return tls ? trust_load(s->trust, err) : 0;
 }
 
-static int fill_memory_ahead(PullSetup *s, uint64_t memory_bytes, const Channel *c, Err *err) {
+static int fill_memory_ahead(PullSetup *s, const Ahead *ahead, const Channel *c, Err *err) {
     size_t each;
     unsigned n;
     int r;
 
     ring_memory_done(&s->memory);
-    if (memory_bytes == 0)
+    if (ahead->memory_bytes == 0)
         return 0;
-    pull_setup_buffers(memory_bytes, &each, &n);
+    pull_setup_buffers(ahead->memory_bytes, &each, &n);
     r = ring_memory_map(&s->memory, n, each, err);
-    for (size_t i = 0; r >= 0 && i < MEMORY_AHEAD_BYTES && !channel_has_more(c); i += FILL_BYTES)
-        ring_memory_fill(&s->memory, i, FILL_BYTES);
+    for (uint64_t i = 0; r >= 0 && i < ahead->fill_bytes && !channel_has_more(c); i += FILL_BYTES)
+        ring_memory_fill(&s->memory, (size_t)i, (size_t)MIN(ahead->fill_bytes - i, FILL_BYTES));
     return r;
 }
 
 /* The job meets what fails here once more, if it needs that. */
-void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, const Channel *c) {
+void pull_setup_ahead(PullSetup *s, const Ahead *ahead, const Channel *c) {
     Err err;
     int r = http_load(&err);
 
@@ -212,7 +212,7 @@ void pull_setup_ahead(PullSetup *s, const Modelcached__Worker__Ahead *ahead, con
         r = read_trust_ahead(s, ahead->tls, &err);
     if (r < 0)
         log_debug("%s", err_text(&err, r));
-    r = fill_memory_ahead(s, ahead->memory_bytes, c, &err);
+    r = fill_memory_ahead(s, ahead, c, &err);
     if (r < 0)
         log_debug("%s", err_text(&err, r));
 }

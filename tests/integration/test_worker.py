@@ -151,13 +151,34 @@ def test_memory_that_was_filled_ahead(start, registry, module_work, ahead, io): 
         pytest.skip("needs root, to look at what a process has mapped that hides it, and a kernel with huge pages")
     artifact = artifacts.modelpack(module_work, seed="ahead")
     worker = start(registry.push(artifact, "team/ahead"), memory_bytes=16 * MIB, io=io,
-                   options={"ahead": {"memory_bytes": ahead * MIB}, "meanwhile": lambda: time.sleep(0.5)})
+                   options={"ahead": {"memory_bytes": ahead * MIB, "fill_bytes": 12 * MIB}, "meanwhile": lambda: time.sleep(0.5)})
     worker.until("resolved")
     size, filled = buffers(worker.process.pid)
     assert size == 16 * MIB
-    assert filled == 16 * MIB if ahead == 16 else filled < 4 * MIB
+    assert filled == 12 * MIB if ahead == 16 else filled < 4 * MIB
     worker.plan()
     assert worker.finish() == 0
+    check_tree(worker, artifact)
+
+
+@pytest.mark.parametrize("rises", [False, True])
+@pytest.mark.parametrize("io", ["IO_AUTO", "refused"])
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_few_buffers(start, make_faulty, work, n, io, rises):  # pylint: disable=too-many-arguments
+    """They are enough for any number of layers, and the others are not touched; more may come in the middle."""
+    registry = make_faulty()
+    registry.rate = 24 * MIB
+    artifact = artifacts.modelpack(work, sizes=(20 * MIB, 5 * MIB, 3 * MIB, 2 * MIB, MIB, 300_000), seed="few")
+    limits = {"connections": 8, "memory_bytes": n * MIB}
+    worker = start(registry.add(artifact, "team/few"), memory_bytes=16 * MIB, io=io, range_min_bytes=4 * MIB, limits=limits)
+    worker.until("resolved").plan()
+    while sum(worker.progress.values()) < 12 * MIB:
+        worker.until("progress")
+    if os.geteuid() == 0:
+        assert 0 < buffers(worker.process.pid)[1] <= 4 * MIB
+    if rises:
+        worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=8, memory_bytes=16 * MIB)))
+    assert worker.finish() == 0, worker.failed
     check_tree(worker, artifact)
 
 

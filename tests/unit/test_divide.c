@@ -48,7 +48,10 @@ TEST(limits_hold_whatever_the_number_of_pulls) {
                                .wanted = cases[i].claims[k] < 'a',
                                .has_some = k < strlen(cases[i].has) && cases[i].has[k] > '0' };
         }
-        divide_connections(cases[i].node_max, claims, n);
+        divide_among(&(DivideNode){ .connections = cases[i].node_max,
+                                    .pulls = CLAIMS_MAX,
+                                    .memory = GiB(1) },
+                     claims, n);
         for (size_t k = 0; k < n; k++) {
             got[k] = (char)('0' + claims[k].given);
             full[k] = "-nrm"[claims[k].lack];
@@ -62,53 +65,68 @@ TEST(limits_hold_whatever_the_number_of_pulls) {
 static const struct {
     const char *name;
     unsigned total, over, pulls; /* MiB, also of a pull that is over; pulls that may run */
-    const char *claims;          /* in capitals when somebody waits, '.': it has no connection */
-    unsigned has[CLAIMS_MAX], want[CLAIMS_MAX]; /* MiB; want 0: it has to wait */
+    const char *claims; /* in capitals when somebody waits; of x, a registry with one connection */
+    unsigned has[CLAIMS_MAX], want[CLAIMS_MAX]; /* MiB */
+    const char *lacks; /* 'r' its registry, 'n' the node's connections, 'm' memory */
 } memories[] = {
-    { "nobody", 64, 0, 2, "", { 0 }, { 0 } },
-    { "one", 512, 0, 8, "A", { 0 }, { 108 } },
-    { "one, and enough for another", 96, 0, 2, "A", { 0 }, { 80 } },
-    { "the part of one in the background", 512, 0, 8, "a", { 0 }, { 64 } },
-    { "all that may be waited for", 512, 0, 8, "AAAA", { 0 }, { 108, 108, 108, 108 } },
-    { "equally", 160, 0, 4, "AA", { 0 }, { 64, 64 } },
-    { "the least first", 160, 0, 4, "AA", { 90, 0 }, { 90, 38 } },
-    { "the wanted one before", 96, 0, 4, "aA", { 0 }, { 16, 48 } },
-    { "nothing is taken away", 96, 0, 2, "aA", { 70, 0 }, { 70, 26 } },
-    { "one that waits for a connection", 96, 0, 2, ".A", { 0 }, { 0, 80 } },
-    { "and has some", 96, 0, 2, ".A", { 30 }, { 30, 66 } },
-    { "little for many", 20, 0, 8, "AAAAAA", { 0 }, { 3, 3, 3, 3, 2, 2 } },
-    { "one that is over", 96, 60, 2, "A", { 0 }, { 36 } },
-    { "too little beside it: the wanted one", 96, 80, 2, "aA", { 0 }, { 0, 16 } },
-    { "nothing beside it", 96, 90, 2, "A", { 0 }, { 0 } },
-    { "more than there is, after a reload", 32, 40, 2, "AA", { 20, 0 }, { 20, 0 } },
+    { "nobody", 64, 0, 2, "", { 0 }, { 0 }, "" },
+    { "one", 512, 0, 8, "A", { 0 }, { 108 }, "-" },
+    { "one, and enough for another", 96, 0, 2, "A", { 0 }, { 80 }, "-" },
+    { "the part of one in the background", 512, 0, 8, "a", { 0 }, { 64 }, "-" },
+    { "all that may be waited for", 512, 0, 8, "AAAA", { 0 }, { 108, 108, 108, 108 }, "----" },
+    { "equally", 160, 0, 4, "AA", { 0 }, { 64, 64 }, "--" },
+    { "the least first", 160, 0, 4, "AA", { 90, 0 }, { 90, 38 }, "--" },
+    { "the wanted one before", 96, 0, 4, "aA", { 0 }, { 16, 48 }, "--" },
+    { "nothing is taken away", 96, 0, 2, "aA", { 70, 0 }, { 70, 26 }, "--" },
+    { "one that waits for a connection", 96, 0, 2, "Xx", { 0 }, { 80, 0 }, "-r" },
+    { "and has some", 112, 0, 2, "xXA", { 30, 0, 0 }, { 30, 41, 41 }, "r--" },
+    { "little for many", 20, 0, 8, "AAAAAA", { 0 }, { 3, 3, 3, 3, 2, 2 }, "------" },
+    { "one that is over", 96, 60, 2, "A", { 0 }, { 36 }, "-" },
+    { "too little beside it: the wanted one", 96, 80, 2, "aA", { 0 }, { 0, 16 }, "m-" },
+    { "nothing beside it", 96, 90, 2, "A", { 0 }, { 0 }, "m" },
+    { "more than there is, after a reload", 32, 40, 2, "AA", { 20, 0 }, { 20, 0 }, "-m" },
+    { "a connection that it has no use for", 64, 0, 8, "xX", { 64, 0 }, { 64, 0 }, "-m" },
+    { "one that others have",
+      256,
+      0,
+      2,
+      "aaaaAA",
+      { 64, 64, 64, 64 },
+      { 64, 64, 64, 64, 0, 0 },
+      "--nnmm" },
 };
 
+/* What one that lacks memory cannot use, another one has. */
 TEST(buffers_are_enough_for_each_and_never_more_than_there_are) {
     for (size_t i = 0; i < ELEMENTSOF(memories); i++) {
-        DivideMemory m = { .total = MiB(memories[i].total),
-                           .taken = MiB(memories[i].over),
-                           .n = memories[i].over > 0,
-                           .pulls = memories[i].pulls };
+        DivideNode node = { .connections = 2,
+                            .pulls = memories[i].pulls,
+                            .memory = MiB(memories[i].total),
+                            .taken = MiB(memories[i].over),
+                            .takers = memories[i].over > 0 };
         DivideClaim claims[CLAIMS_MAX + 1] = { 0 };
         size_t n = strlen(memories[i].claims);
 
+        if (!strchr(memories[i].lacks, 'n'))
+            node.connections = 8;
         for (size_t k = 0; k < n; k++) {
-            claims[k] = (DivideClaim){ .wanted = memories[i].claims[k] == 'A',
-                                       .memory_max = MiB(108),
-                                       .memory = MiB(memories[i].has[k]),
-                                       .given = memories[i].claims[k] != '.' };
-            m.taken += claims[k].memory;
-            m.n += claims[k].memory > 0;
+            bool is_x = (memories[i].claims[k] | 0x20) == 'x';
+            claims[k] =
+                (DivideClaim){ .registry = is_x ? "x.example" : "a.example",
+                               .registry_max = is_x,
+                               .wanted =
+                                   memories[i].claims[k]<'a', .has_some = memories[i].has[k]> 0,
+                               .memory_max = MiB(108),
+                               .memory = MiB(memories[i].has[k]) };
+            node.taken += claims[k].memory;
+            node.takers += claims[k].memory > 0;
         }
-        divide_memory(&m, claims, n);
-        for (size_t k = 0; k < n; k++) {
-            bool waits = memories[i].want[k] == 0 && memories[i].claims[k] != '.';
-
+        divide_among(&node, claims, n);
+        for (size_t k = 0; k < n; k++)
             if (claims[k].memory != MiB(memories[i].want[k]) ||
-                (claims[k].lack == DIVIDE_LACKS_MEMORY) != waits ||
-                claims[k].given != (memories[i].claims[k] != '.' && !waits))
+                "-nrm"[claims[k].lack] != memories[i].lacks[k] ||
+                (claims[k].given > 0) != (claims[k].lack == DIVIDE_LACKS_NOTHING))
                 test_fail(__FILE__, __LINE__, "%s: %zu has %llu bytes, lacks %d", memories[i].name,
                           k, (unsigned long long)claims[k].memory, claims[k].lack);
-        }
     }
 }

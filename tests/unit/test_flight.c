@@ -17,7 +17,7 @@ typedef struct Fixture {
     Pool *pool; /* one thread: works end in the order in which they began */
     Sharer *other;
     FlightContext context;
-    FlightMemory memory;
+    FlightWorkers workers;
     unsigned n;      /* how often room was asked for */
     uint64_t others; /* bytes that other pulls have to write */
     unsigned done;
@@ -95,7 +95,7 @@ static bool fixture_open(Fixture *f, TmpDir *dir) {
                                   .standby = f->e.standby,
                                   .shares = f->shares,
                                   .metrics = f->e.metrics,
-                                  .memory = &f->memory,
+                                  .workers = &f->workers,
                                   .promised = promised,
                                   .changed = changed,
                                   .arg = f };

@@ -68,6 +68,36 @@ TEST(the_reserve_is_for_all_that_may_run_and_never_rises) {
     planned_close(&t);
 }
 
+/* They come with more buffers, which nobody has taken yet. */
+TEST(more_layers_run_when_there_are_more_buffers) {
+    static const struct {
+        unsigned buffers, usable, reserve;
+    } steps[] = { { 1, 1, 1 }, { 3, 3, 2 }, { 2, 3, 2 }, { 9, 9, 5 }, { 100, 24, 6 } };
+    RingOptions o = { .mode = RING_THREADS, .depth = 1, .n_buffers = 24, .buffer_bytes = KiB(4) };
+    Planned t;
+    Err err;
+
+    planned_open(&t, 6);
+    ASSERT_OK(sd_event_new(&o.event));
+    ASSERT_OK(pool_new(&o.pool, o.event, 1, &err));
+    ASSERT_OK(ring_new(&t.pull.o.ring, &o, &err));
+    ring_limit_buffers(t.pull.o.ring, 0);
+    t.pull.o.n_buffers = 24;
+    t.pull.context = (FetchContext){ .reserve = 1 };
+    ASSERT_OK(plan(&t, 0, N_LAYERS, false, &err));
+    ASSERT_EQ(t.pull.context.reserve, 1);
+    for (size_t i = 0; i < ELEMENTSOF(steps); i++) {
+        pull_use_buffers(&t.pull, steps[i].buffers);
+        ASSERT_EQ(ring_buffers_free(t.pull.o.ring), steps[i].usable);
+        ASSERT_EQ(t.pull.context.n_buffers, steps[i].usable);
+        ASSERT_EQ(t.pull.context.reserve, steps[i].reserve);
+    }
+    (void)ring_free(t.pull.o.ring);
+    (void)pool_free(o.pool);
+    (void)sd_event_unref(o.event);
+    planned_close(&t);
+}
+
 TEST(a_pull_with_nothing_to_fetch_has_a_reserve) {
     Planned t;
     Err err;

@@ -243,6 +243,42 @@ TEST(turns_those_that_somebody_waits_for_come_first) {
     agent_env_done(&e);
 }
 
+/* Else they would be too many once nobody waits for these layers any more. */
+TEST(turns_of_background_pulls_that_are_waited_for_only_now_are_counted) {
+    STORE_TEST_DIR(dir);
+    Flight wanted = { .wanted = true, .state = FLIGHT_FETCHING };
+    const SharerHandlers handlers = { .arg = &wanted };
+    const char *const names[] = { "gated-a", "gated-b", "gated-c" };
+    Sharer *sharers[2];
+    AgentEnv e;
+    Caller a[3];
+
+    agent_env_init(&e, dir, "pull.concurrent=2");
+    for (unsigned i = 0; i < 2; i++) {
+        _cleanup_free_ char *origin = xasprintf("r.example/%s", names[i]);
+        _cleanup_free_ char *reference = xasprintf("%s:1", origin);
+        size_t same;
+
+        ask(&e, &a[i], reference, true);
+        run_until(&e, reference, FLIGHT_FETCHING);
+        sharers[i] = sharer_new(find(&e, reference)->context->shares, origin, 1, &handlers);
+        ASSERT_EQ(sharer_take(sharers[i], 0, &find(&e, reference)->manifest->layers[0], &same),
+                  SHARE_WAIT);
+        ASSERT_TRUE(flight_is_wanted(find(&e, reference)));
+    }
+    ask(&e, &a[2], "r.example/gated-c:1", true);
+    run_until(&e, "r.example/gated-c:1", FLIGHT_QUEUED);
+    for (unsigned i = 0; i < 10; i++)
+        (void)sd_event_run(e.event, 5 * USEC_PER_MSEC);
+    ASSERT_EQ(state_of(&e, "r.example/gated-c:1"), FLIGHT_QUEUED);
+    for (unsigned i = 0; i < 2; i++)
+        (void)sharer_free(sharers[i]);
+    let_go(&e);
+    for (unsigned i = 0; i < ELEMENTSOF(a); i++)
+        agent_env_wait(&e, &a[i].done, 1);
+    agent_env_done(&e);
+}
+
 TEST(limits_are_divided_and_told_on_every_change) {
     STORE_TEST_DIR(dir);
     FlightView v;
@@ -341,7 +377,8 @@ static PullOptions *options_with(const char *set) {
     return o;
 }
 
-/* 24 MiB for each of two; the second gets some of what the first leaves, but those for another. */
+/* 24 MiB are the part of one in the background, and the second gets as much.  Then a reload leaves
+ * less than they have. */
 TEST(memory_is_divided_and_never_taken_away) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *log = NULL;
