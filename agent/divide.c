@@ -2,7 +2,7 @@
 /* divide: the node's connections and buffers, among the pulls that have blobs to fetch. */
 #include "agent/divide.h"
 
-#define FIRST_BYTES MiB(16) /* the first buffers of a pull: enough when the registry is near */
+#define FIRST_BYTES MiB(20) /* the first buffers of a pull: enough when the registry is near */
 #define STEP_BYTES  MiB(1)
 
 static void begin(DivideClaim *claims, size_t n) {
@@ -56,6 +56,12 @@ static void divide_connections(unsigned left, DivideClaim *claims, size_t n) {
         ;
 }
 
+static void give_memory(DivideNode *node, DivideClaim *c, uint64_t bytes) {
+    c->memory = bytes;
+    node->taken += bytes;
+    node->takers++;
+}
+
 /* To those that have a connection and no memory; false: there was not enough for one. */
 static bool give_first(uint64_t first, DivideNode *node, DivideClaim *claims, size_t n,
                        bool wanted) {
@@ -72,9 +78,7 @@ static bool give_first(uint64_t first, DivideNode *node, DivideClaim *claims, si
             enough = false;
             continue;
         }
-        c->memory = first;
-        node->taken += first;
-        node->takers++;
+        give_memory(node, c, first);
     }
     return enough;
 }
@@ -100,24 +104,58 @@ static bool give_more(uint64_t *left, DivideClaim *claims, size_t n, bool wanted
     return step > 0;
 }
 
-uint64_t divide_part(uint64_t memory, unsigned pulls) {
+static uint64_t part_of(uint64_t memory, unsigned pulls) {
     return memory / pulls / STEP_BYTES * STEP_BYTES;
 }
 
+uint64_t divide_first(uint64_t memory, unsigned pulls) {
+    return MIN(part_of(memory, 2 * pulls), FIRST_BYTES);
+}
+
+/* The one that lacks memory and goes before the others; NULL: one has a connection, or none lacks
+ * memory. */
+static DivideClaim *find_stuck(DivideClaim *claims, size_t n) {
+    DivideClaim *stuck = NULL;
+
+    for (size_t i = 0; i < n; i++) {
+        DivideClaim *c = &claims[i];
+
+        if (c->given > 0)
+            return NULL;
+        if (c->lack == DIVIDE_LACKS_MEMORY && (!stuck || (c->wanted && !stuck->wanted)))
+            stuck = c;
+    }
+    return stuck;
+}
+
+/* Connections, and first memory for whom has none. */
+static void divide_first_among(DivideNode *node, DivideClaim *claims, size_t n) {
+    uint64_t first = divide_first(node->memory, node->pulls);
+    DivideClaim *stuck;
+
+    do
+        divide_connections(node->connections, claims, n);
+    while (!give_first(first, node, claims, n, true) || !give_first(first, node, claims, n, false));
+    stuck = find_stuck(claims, n);
+    if (!stuck)
+        return;
+    stuck->lack = DIVIDE_LACKS_NOTHING;
+    give_memory(node, stuck, first);
+    divide_connections(node->connections, claims, n);
+}
+
 void divide_among(const DivideNode *node, DivideClaim *claims, size_t n) {
-    uint64_t part = divide_part(node->memory, node->pulls), first = MIN(part, FIRST_BYTES);
     uint64_t kept, left;
     DivideNode now = *node;
 
     for (size_t i = 0; i < n; i++)
         claims[i].lack = DIVIDE_LACKS_NOTHING;
-    do
-        divide_connections(now.connections, claims, n);
-    while (!give_first(first, &now, claims, n, true) || !give_first(first, &now, claims, n, false));
-    kept = now.taken + first * (now.pulls - MIN(now.takers, now.pulls));
+    divide_first_among(&now, claims, n);
+    kept =
+        now.taken + divide_first(now.memory, now.pulls) * (now.pulls - MIN(now.takers, now.pulls));
     left = now.memory - MIN(kept, now.memory);
     while (give_more(&left, claims, n, true, UINT64_MAX))
         ;
-    while (give_more(&left, claims, n, false, part))
+    while (give_more(&left, claims, n, false, part_of(now.memory, now.pulls)))
         ;
 }

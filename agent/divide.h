@@ -26,8 +26,8 @@ typedef struct DivideClaim {
     unsigned registry_has; /* … what all of them have got */
 } DivideClaim;
 
-/* What a pull needs in order to get on at all: two buffers. */
-#define DIVIDE_MEMORY_LEAST MiB(2)
+/* For each pull that may run, so that half of it is two buffers, and each gets on. */
+#define DIVIDE_MEMORY_LEAST MiB(4)
 
 typedef struct DivideNode {
     unsigned connections; /* that the node may have */
@@ -37,15 +37,17 @@ typedef struct DivideNode {
     unsigned takers;      /* … so many pulls */
 } DivideNode;
 
-/* Of the node's memory, for each of so many pulls. */
-uint64_t divide_part(uint64_t memory, unsigned pulls);
+/* What each of so many pulls gets at first, of the node's `memory`: what a blob of a registry that
+ * is near has in its buffers, or half of its equal part. */
+uint64_t divide_first(uint64_t memory, unsigned pulls);
 /* Connections: gives each pull one, the wanted ones first, of each kind those that have some, else
  * in the order of `claims`; then what is left to the wanted ones equally, or, without any, to the
  * others.  Never more than the node's together nor than a registry allows.
  *
- * Memory: what a pull has it keeps.  So each that gets a connection gets a little, of which enough
- * is kept for the pulls that may still begin; then the wanted ones as much as they can use, those
- * with the least first, if there is so much; then the others, but not more than an equal part of
- * all for each pull that may run.  For whom there is not even a little, it gets no connection,
- * which is for others then. */
+ * Memory: what a pull has it keeps.  So each that gets a connection gets divide_first(), which is
+ * kept for those that may still begin; then the wanted ones as much as they can use, those with the
+ * least first, if there is so much; then the others, but not more than an equal part of all for
+ * each pull that may run.  For whom there is not even the first, it gets no connection, which is
+ * for others then; but when nobody would have one, the first of them gets it beyond what there is:
+ * those that have the memory may be waiting for it. */
 void divide_among(const DivideNode *node, DivideClaim *claims, size_t n);

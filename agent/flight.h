@@ -30,6 +30,7 @@ typedef struct FlightWorkers {
     uint64_t memory;         /* bytes of buffers that they may use … */
     unsigned n;              /* … as many of them */
     struct Leftover *ending; /* those of pulls that went well; flight_end.c */
+    bool closing;            /* the loop may not tell any more that one has ended */
 } FlightWorkers;
 
 /* What all pulls share; borrowed, outlives them. */
@@ -78,6 +79,8 @@ void flight_want(Flight *p);
 bool flight_is_asked_for(const Flight *p);
 /* Does somebody wait for it, or, now, for a layer that it fetches? */
 bool flight_is_wanted(const Flight *p);
+/* Does it wait for its turn, and is not over for want of time? */
+bool flight_is_queued(const Flight *p);
 /* Has its worker blobs to fetch? */
 bool flight_is_fetching(const Flight *p);
 /* That it may use now. */
@@ -98,9 +101,9 @@ FlightFreed flight_freed(const Flight *p);
 /* What it may use; to be set once it was started, before the loop goes on, and at any time.  Memory
  * never falls.  `lack`: why it gets no connection. */
 void flight_set_limits(Flight *p, const WorkerLimits *limits, DivideLack lack);
-/* The loop will not tell any more that workers have ended: threads wait for those of pulls that
- * went well. */
-void flight_end_workers(const FlightContext *c);
+/* The daemon stops: from now on threads of the pool, and not the loop, wait for the workers of
+ * pulls that went well. */
+void flight_close_workers(const FlightContext *c);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

@@ -83,7 +83,8 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     return 0;
 }
 
-void flight_end_workers(const FlightContext *c) {
+void flight_close_workers(const FlightContext *c) {
+    c->workers->closing = true;
     while (c->workers->ending)
         clear(c->workers->ending);
 }
@@ -105,7 +106,7 @@ static void clear_later(Flight *p) {
     if (l->next)
         l->next->prev = l;
     c->workers->ending = l;
-    if (l->worker == 0 ||
+    if (l->worker == 0 || c->workers->closing ||
         sd_event_add_child(c->event, &l->child, l->worker, WEXITED, on_child, l) < 0)
         clear(l);
 }

@@ -165,6 +165,10 @@ bool flight_is_wanted(const Flight *p) {
     return p->wanted || (p->sharer && sharer_is_awaited(p->sharer, wanted_itself));
 }
 
+bool flight_is_queued(const Flight *p) {
+    return p->state == FLIGHT_QUEUED;
+}
+
 bool flight_is_fetching(const Flight *p) {
     return p->state == FLIGHT_FETCHING && !p->worker_ended && p->n_own > p->n_reported;
 }

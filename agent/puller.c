@@ -13,8 +13,6 @@
 #define LATE_USEC (10 * USEC_PER_SEC)
 /* When a pull ends, a pod may be about to start, or the next pull has its turn: that goes first. */
 #define STANDBY_AFTER_USEC (100 * USEC_PER_MSEC)
-/* So much a blob of a registry that is near has in its buffers. */
-#define NEAR_BYTES MiB(20)
 
 /* One pull and those who wait for it. */
 typedef struct Entry {
@@ -82,19 +80,16 @@ static uint64_t promised(void *arg, const Flight *except) {
 
 static void schedule(void *arg);
 
-/* Not more than a pull is sure to get, even in the background. */
-static uint64_t fill_bytes(const PullOptions *o) {
-    return MIN(NEAR_BYTES, divide_part(o->memory_total_bytes, pull_options_max_running(o)));
-}
-
 void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
-        standby_prepare(p->context.standby,
-                        &(StandbyPlan){ .after_usec = after_usec,
-                                        .keep_usec = p->options->standby_usec,
-                                        .tls = pull_options_tls_is_likely(p->options),
-                                        .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
-                                        .fill_bytes = fill_bytes(p->options) });
+        standby_prepare(
+            p->context.standby,
+            &(StandbyPlan){ .after_usec = after_usec,
+                            .keep_usec = p->options->standby_usec,
+                            .tls = pull_options_tls_is_likely(p->options),
+                            .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
+                            .fill_bytes = divide_first(p->options->memory_total_bytes,
+                                                       pull_options_max_running(p->options)) });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {
@@ -210,10 +205,7 @@ static void entry_free(Entry *f) {
 }
 
 static void check_stopped(Puller *p) {
-    if (!p->stopping || p->n_entries > 0 || p->n_lookups > 0)
-        return;
-    flight_end_workers(&p->context);
-    if (p->stopped)
+    if (p->stopping && p->stopped && p->n_entries == 0 && p->n_lookups == 0)
         TAKE_PTR(p->stopped)(p->stopped_arg);
 }
 
@@ -262,7 +254,8 @@ static bool start_one(Puller *p) {
         for (size_t i = 0; i < p->n_entries; i++) {
             Entry *f = p->entries[i];
 
-            if (f->running || flight_is_wanted(f->pull) == background || !has_turn(p, f))
+            if (!flight_is_queued(f->pull) || flight_is_wanted(f->pull) == background ||
+                !has_turn(p, f))
                 continue;
             start(p, f);
             return true;
@@ -647,6 +640,7 @@ void puller_stop(Puller *p, void (*done)(void *arg), void *arg) {
     p->stopping = true;
     p->stopped = done;
     p->stopped_arg = arg;
+    flight_close_workers(&p->context);
     for (size_t i = 0; i < p->n_entries; i++) {
         FlightView v;
         Err err;

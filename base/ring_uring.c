@@ -14,7 +14,7 @@ static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, 
                                         IORING_OP_READ_FIXED, IORING_OP_READ };
 
 #define GROW_BUFFERS 4U /* so many are registered at once */
-#define SOME_BYTES   MiB(16)
+#define SOME_BYTES   MiB(20)
 
 /* liburing up to 2.3 declares functions for some of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {

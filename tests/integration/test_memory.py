@@ -162,7 +162,7 @@ class BuffersWatch(Watch):
 
 def test_buffers_of_all_pulls_together(work, make_faulty, show):
     """A byte of each blob does not come, so that what comes behind it fills all buffers that a pull may have."""
-    registry, total, least, first = make_faulty(), 96 * MIB, 16 * MIB, 48 * MIB
+    registry, total, least, first = make_faulty(), 96 * MIB, 12 * MIB, 60 * MIB
     made = [raw(work, f"together-{i}", [112 * MIB]) for i in range(3)]
     references = [registry.add(artifact, f"team/{i}", "v1") for i, artifact in enumerate(made)]
     registry.fault("/manifests/", "delay", seconds=0.03)  # it is far, so blobs begin with several connections

@@ -8,11 +8,14 @@
 #include "tests/unit/fake_worker.h"
 #include "tests/unit/store_env.h"
 
+#define AGENT_ENV_POOL 3 /* threads */
+#define AGENT_ENV_BULK 3
+
 typedef struct AgentEnv {
     TmpDir *dir;
     sd_event *event;
     Store *store;
-    Pool *pool;
+    Pool *pool, *bulk;
     Config *config;
     PullOptions *options;
     EventLog *events;
@@ -36,7 +39,9 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
     if (r >= 0)
         r = pull_options_new(&e->options, e->config, &err);
     if (r >= 0)
-        r = pool_new(&e->pool, e->event, 3, &err);
+        r = pool_new(&e->pool, e->event, AGENT_ENV_POOL, &err);
+    if (r >= 0)
+        r = pool_new(&e->bulk, e->event, AGENT_ENV_BULK, &err);
     if (r < 0)
         test_fail(__FILE__, __LINE__, "%s", err_text(&err, r));
     e->store = env_open(dir);
@@ -46,7 +51,7 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
     puller_new(&e->puller, &(PullerOptions){ .event = e->event,
                                              .store = e->store,
                                              .pool = e->pool,
-                                             .bulk = e->pool,
+                                             .bulk = e->bulk,
                                              .standby = e->standby,
                                              .options = e->options,
                                              .on_event = agent_env_event,
@@ -56,6 +61,7 @@ _unused_ static void agent_env_init(AgentEnv *e, TmpDir *dir, const char *set) {
 
 _unused_ static void agent_env_done(AgentEnv *e) {
     puller_stop(e->puller, NULL, NULL);
+    (void)pool_free(e->bulk);
     (void)pool_free(e->pool);
     (void)puller_free(e->puller);
     (void)standby_free(e->standby);

@@ -291,12 +291,12 @@ TEST(config_wants_a_socket_each) {
 
 TEST(config_wants_memory_for_all_pulls) {
     _cleanup_(config_freep) Config *c = NULL;
-    const char *sets[] = { "pull.concurrent=5", "pull.memory_total=20MiB", "pull.concurrent=6" };
+    const char *sets[] = { "pull.concurrent=5", "pull.memory_total=40MiB", "pull.concurrent=6" };
     Err err = { "" };
 
     ASSERT_ERR(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 3 }, &err), -EINVAL);
-    ASSERT_STREQ(err.text, "pull.memory_total is 20 MiB; 6 pulls (pull.concurrent), and as many "
-                           "in the background, need 24 MiB");
+    ASSERT_STREQ(err.text, "pull.memory_total is 40 MiB; 6 pulls (pull.concurrent), and as many "
+                           "in the background, need 48 MiB");
     ASSERT_OK(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 2 }, &err));
 }
 

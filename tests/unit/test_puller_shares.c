@@ -7,15 +7,22 @@
 
 #include <linux/capability.h>
 
-static void ask_as(AgentEnv *e, Caller *a, const char *text, PullPolicy policy, bool background) {
+static void ask_for(AgentEnv *e, Caller *a, const char *text, EnsureRequest request) {
     _cleanup_(reference_freep) Reference *reference = NULL;
-    EnsureRequest request = { .policy = policy, .background = background };
     Err err = { "" };
 
     ASSERT_OK(reference_parse(&reference, text, &err));
     request.reference = reference;
     *a = (Caller){ 0 };
     ASSERT_OK(puller_ensure(e->puller, &a->ticket, &request, caller_done, a, &err));
+}
+
+static void ask_as(AgentEnv *e, Caller *a, const char *text, PullPolicy policy, bool background) {
+    ask_for(e, a, text, (EnsureRequest){ .policy = policy, .background = background });
+}
+
+static void ask_until(AgentEnv *e, Caller *a, const char *text, uint64_t deadline_usec) {
+    ask_for(e, a, text, (EnsureRequest){ .deadline_usec = deadline_usec });
 }
 
 static void ask(AgentEnv *e, Caller *a, const char *text, bool background) {
@@ -367,6 +374,25 @@ TEST(limits_of_one_registry) {
     agent_env_done(&e);
 }
 
+static int run_blocked(void *arg, Err *err) {
+    (void)err;
+    while (!atomic_load((atomic_bool *)arg))
+        (void)usleep(1000);
+    return 0;
+}
+
+static void on_blocked(void *arg, int r, const Err *err) {
+    (void)arg;
+    (void)r;
+    (void)err;
+}
+
+/* So many threads have no time until `*go`. */
+static void block(Pool *pool, size_t threads, atomic_bool *go) {
+    for (size_t i = 0; i < threads; i++)
+        pool_submit(pool, run_blocked, on_blocked, go);
+}
+
 static PullOptions *options_with(const char *set) {
     _cleanup_(config_freep) Config *config = NULL;
     PullOptions *o;
@@ -377,8 +403,8 @@ static PullOptions *options_with(const char *set) {
     return o;
 }
 
-/* 24 MiB are the part of one in the background, and the second gets as much.  Then a reload leaves
- * less than they have. */
+/* 24 MiB are the part of one in the background, and the second gets what is left.  Then a reload
+ * leaves less than they have. */
 TEST(memory_is_divided_and_never_taken_away) {
     STORE_TEST_DIR(dir);
     _cleanup_free_ char *log = NULL;
@@ -406,13 +432,78 @@ TEST(memory_is_divided_and_never_taken_away) {
     ASSERT_EQ(flight_connections(find(&e, "r.example/sleep-c:1")), 0);
     ASSERT_EQ(puller_memory(e.puller), MiB(48));
     let_go(&e);
-    wait_log(&e, "sleep-c memory 8 0\n");
-    ASSERT_EQ(a[0].done, 1);
-    ASSERT_EQ(puller_memory(e.puller), MiB(32)); /* the process of the first one is gone, too */
+    wait_log(&e, "sleep-c memory 4 0\n");
+    agent_env_wait(&e, &a[0].done, 1);
+    ASSERT_EQ(puller_memory(e.puller), MiB(28)); /* the process of the first one is gone, too */
     log = read_log(&e);
     ASSERT_EQ(count(log, "sleep-b memory"), count(log, "sleep-b memory 24 0\n"));
     agent_env_done(&e);
     (void)pull_options_unref(less);
+}
+
+/* The process is killed once the pull is over; no thread needs to have time for what it leaves. */
+TEST(memory_comes_back_when_the_process_has_ended) {
+    STORE_TEST_DIR(dir);
+    atomic_bool go = false;
+    AgentEnv e;
+    Caller a;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/lingers:1", false);
+    agent_env_wait(&e, &a.done, 1);
+    ASSERT_OK(a.r);
+    ASSERT_EQ(puller_memory(e.puller), MiB(108));
+    block(e.bulk, AGENT_ENV_BULK, &go);
+    for (unsigned i = 0; i < 1000 && puller_memory(e.puller) > 0; i++)
+        (void)sd_event_run(e.event, 20 * USEC_PER_MSEC);
+    ASSERT_EQ(puller_memory(e.puller), 0);
+    atomic_store(&go, true);
+    agent_env_done(&e);
+}
+
+/* A lookup ends, with the pool of the lookups, after the pool that clears up is gone. */
+TEST(a_stop_while_a_process_ends_and_the_store_is_slow) {
+    STORE_TEST_DIR(dir);
+    atomic_bool go = false;
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, NULL);
+    ask(&e, &a, "r.example/lingers:1", false);
+    agent_env_wait(&e, &a.done, 1);
+    block(e.pool, AGENT_ENV_POOL, &go);
+    ask(&e, &b, "r.example/gated:1", false);
+    puller_stop(e.puller, NULL, NULL);
+    e.bulk = pool_free(e.bulk);
+    atomic_store(&go, true);
+    agent_env_done(&e);
+    ASSERT_ERR(b.r, -ECANCELED);
+}
+
+/* It is over, and its end has to wait for the one thread, when another one's end gives it a turn.
+ */
+TEST(a_pull_that_is_over_before_its_turn_has_none) {
+    STORE_TEST_DIR(dir);
+    atomic_bool go = false, more = false;
+    AgentEnv e;
+    Caller a, b;
+
+    agent_env_init(&e, dir, "pull.concurrent=1");
+    ask_until(&e, &a, "r.example/gated-a:1", now_usec() + 300 * USEC_PER_MSEC);
+    run_until(&e, "r.example/gated-a:1", FLIGHT_FETCHING);
+    ask_until(&e, &b, "r.example/gated-b:1", now_usec() + 400 * USEC_PER_MSEC);
+    run_until(&e, "r.example/gated-b:1", FLIGHT_QUEUED);
+    block(e.bulk, AGENT_ENV_BULK - 1, &more);
+    block(e.bulk, 1, &go);
+    run_until(&e, "r.example/gated-b:1", FLIGHT_DONE);
+    ASSERT_EQ(state_of(&e, "r.example/gated-a:1"), FLIGHT_DONE);
+    atomic_store(&go, true);
+    while (puller_count(e.puller) > 0)
+        (void)sd_event_run(e.event, 20 * USEC_PER_MSEC);
+    ASSERT_ERR(a.r, -ETIMEDOUT);
+    ASSERT_ERR(b.r, -ETIMEDOUT);
+    atomic_store(&more, true);
+    agent_env_done(&e);
 }
 
 #define NODE_FULL     "pull.connections allows"
@@ -537,19 +628,6 @@ TEST(limits_of_a_pull_that_was_lifted_for_one_layer) {
     agent_env_done(&e);
 }
 
-static int run_blocked(void *arg, Err *err) {
-    (void)err;
-    while (!atomic_load((atomic_bool *)arg))
-        (void)usleep(1000);
-    return 0;
-}
-
-static void on_blocked(void *arg, int r, const Err *err) {
-    (void)arg;
-    (void)r;
-    (void)err;
-}
-
 /* What has come is being committed, and nothing more comes, as all is here or the worker has
  * failed: others have the connection. */
 static void check_connection_goes_on(const char *reference) {
@@ -565,8 +643,7 @@ static void check_connection_goes_on(const char *reference) {
     run_until(&e, "r.example/sleep-b:1", FLIGHT_FETCHING);
     ASSERT_EQ(connections_of(&e, reference), 1);
     ASSERT_EQ(connections_of(&e, "r.example/sleep-b:1"), 0);
-    for (size_t i = 0; i < 3; i++) /* as many as the pool has threads */
-        pool_submit(e.pool, run_blocked, on_blocked, &go);
+    block(e.bulk, AGENT_ENV_BULK, &go);
     let_go(&e);
     wait_log(&e, "sleep-b limits 1 0\n");
     ASSERT_EQ(state_of(&e, reference), FLIGHT_FETCHING);
