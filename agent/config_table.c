@@ -53,8 +53,9 @@
         "Buffers of all pulls together: what has been received and is not yet hashed and "         \
         "written, "                                                                                \
         "at most. A pull gets what others leave, up to pull.memory, and more when they end; "      \
-        "40 MiB for each of pull.concurrent, or half of all, are kept for pulls that may still "   \
-        "begin. At least 8 MiB for each of pull.concurrent.")                                      \
+        "of it half, but not more than 40 MiB for each of pull.concurrent, is kept for pulls "     \
+        "that "                                                                                    \
+        "may still begin. At least 8 MiB for each of pull.concurrent.")                            \
     KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
         "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \
     KEY("pull.range_min", SIZE, pull_range_min, "64MiB", 0, GiB(1024), NULL, true,                 \

@@ -56,15 +56,14 @@ static void divide_connections(unsigned left, DivideClaim *claims, size_t n) {
         ;
 }
 
-static void give_memory(DivideNode *node, DivideClaim *c, uint64_t bytes) {
-    c->memory = bytes;
-    node->taken += bytes;
+static void give_memory(DivideNode *node, DivideClaim *c) {
+    c->memory = node->first;
+    node->taken += node->first;
     node->takers++;
 }
 
 /* To those that have a connection and no memory; false: there was not enough for one. */
-static bool give_first(uint64_t first, DivideNode *node, DivideClaim *claims, size_t n,
-                       bool wanted) {
+static bool give_first(DivideNode *node, DivideClaim *claims, size_t n, bool wanted) {
     bool enough = true;
 
     for (size_t i = 0; i < n; i++) {
@@ -72,13 +71,13 @@ static bool give_first(uint64_t first, DivideNode *node, DivideClaim *claims, si
 
         if (c->wanted != wanted || c->given == 0 || c->memory > 0)
             continue;
-        if (node->taken + first > node->memory) {
+        if (node->taken + node->first > node->memory) {
             c->given = 0;
             c->lack = DIVIDE_LACKS_MEMORY;
             enough = false;
             continue;
         }
-        give_memory(node, c, first);
+        give_memory(node, c);
     }
     return enough;
 }
@@ -108,39 +107,34 @@ static uint64_t part_of(uint64_t memory, unsigned pulls) {
     return memory / pulls / STEP_BYTES * STEP_BYTES;
 }
 
-uint64_t divide_first(uint64_t memory, unsigned pulls) {
-    return MIN(part_of(memory, 2 * pulls), FIRST_BYTES);
+uint64_t divide_first(uint64_t memory, unsigned pulls, uint64_t each) {
+    return MIN(part_of(memory, 2 * pulls), MIN(FIRST_BYTES, each));
 }
 
-/* The one that lacks memory and goes before the others; NULL: one has a connection, or none lacks
- * memory. */
-static DivideClaim *find_stuck(DivideClaim *claims, size_t n) {
+/* The one that lacks memory and goes before the others; NULL: some comes back by itself, or none
+ * lacks it. */
+static DivideClaim *find_stuck(const DivideNode *node, DivideClaim *claims, size_t n) {
     DivideClaim *stuck = NULL;
 
-    for (size_t i = 0; i < n; i++) {
-        DivideClaim *c = &claims[i];
-
-        if (c->given > 0)
-            return NULL;
-        if (c->lack == DIVIDE_LACKS_MEMORY && (!stuck || (c->wanted && !stuck->wanted)))
-            stuck = c;
-    }
+    for (size_t i = 0; i < n && node->idle == node->taken; i++)
+        if (claims[i].lack == DIVIDE_LACKS_MEMORY &&
+            (!stuck || (claims[i].wanted && !stuck->wanted)))
+            stuck = &claims[i];
     return stuck;
 }
 
 /* Connections, and first memory for whom has none. */
 static void divide_first_among(DivideNode *node, DivideClaim *claims, size_t n) {
-    uint64_t first = divide_first(node->memory, node->pulls);
     DivideClaim *stuck;
 
     do
         divide_connections(node->connections, claims, n);
-    while (!give_first(first, node, claims, n, true) || !give_first(first, node, claims, n, false));
-    stuck = find_stuck(claims, n);
+    while (!give_first(node, claims, n, true) || !give_first(node, claims, n, false));
+    stuck = find_stuck(node, claims, n);
     if (!stuck)
         return;
     stuck->lack = DIVIDE_LACKS_NOTHING;
-    give_memory(node, stuck, first);
+    give_memory(node, stuck);
     divide_connections(node->connections, claims, n);
 }
 
@@ -151,8 +145,7 @@ void divide_among(const DivideNode *node, DivideClaim *claims, size_t n) {
     for (size_t i = 0; i < n; i++)
         claims[i].lack = DIVIDE_LACKS_NOTHING;
     divide_first_among(&now, claims, n);
-    kept =
-        now.taken + divide_first(now.memory, now.pulls) * (now.pulls - MIN(now.takers, now.pulls));
+    kept = now.taken + now.first * (now.pulls - MIN(now.takers, now.pulls));
     left = now.memory - MIN(kept, now.memory);
     while (give_more(&left, claims, n, true, UINT64_MAX))
         ;

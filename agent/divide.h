@@ -32,22 +32,24 @@ typedef struct DivideClaim {
 typedef struct DivideNode {
     unsigned connections; /* that the node may have */
     unsigned pulls;       /* that may run at once */
+    uint64_t first;       /* of divide_first() */
     uint64_t memory;      /* bytes of buffers … */
     uint64_t taken;       /* … of which pulls have so many, also such that claim nothing … */
-    unsigned takers;      /* … so many pulls */
+    unsigned takers;      /* … so many pulls; and … */
+    uint64_t idle;        /* … of `taken` those have that only wait for layers of others */
 } DivideNode;
 
-/* What each of so many pulls gets at first, of the node's `memory`: what a blob of a registry that
- * is near has in its buffers, or half of its equal part. */
-uint64_t divide_first(uint64_t memory, unsigned pulls);
+/* What each of so many pulls gets at first, of the node's `memory` when it can use at most `each`:
+ * what a blob of a registry that is near has in its buffers, or half of its equal part. */
+uint64_t divide_first(uint64_t memory, unsigned pulls, uint64_t each);
 /* Connections: gives each pull one, the wanted ones first, of each kind those that have some, else
  * in the order of `claims`; then what is left to the wanted ones equally, or, without any, to the
  * others.  Never more than the node's together nor than a registry allows.
  *
- * Memory: what a pull has it keeps.  So each that gets a connection gets divide_first(), which is
+ * Memory: what a pull has it keeps.  So each that gets a connection gets `first`, which is
  * kept for those that may still begin; then the wanted ones as much as they can use, those with the
  * least first, if there is so much; then the others, but not more than an equal part of all for
- * each pull that may run.  For whom there is not even the first, it gets no connection, which is
- * for others then; but when nobody would have one, the first of them gets it beyond what there is:
- * those that have the memory may be waiting for it. */
+ * each pull that may run.  For whom there is not even `first`, it gets no connection, which is
+ * for others then; but when all that is taken is idle, so that none of it comes back, the one
+ * before the others gets it beyond what there is: others may wait for that one. */
 void divide_among(const DivideNode *node, DivideClaim *claims, size_t n);

@@ -30,7 +30,7 @@ typedef struct FlightWorkers {
     uint64_t memory;         /* bytes of buffers that they may use … */
     unsigned n;              /* … as many of them */
     struct Leftover *ending; /* those of pulls that went well; flight_end.c */
-    bool closing;            /* the loop may not tell any more that one has ended */
+    bool closing;            /* no others are added: the loop is about to end */
 } FlightWorkers;
 
 /* What all pulls share; borrowed, outlives them. */
@@ -83,6 +83,8 @@ bool flight_is_wanted(const Flight *p);
 bool flight_is_queued(const Flight *p);
 /* Has its worker blobs to fetch? */
 bool flight_is_fetching(const Flight *p);
+/* Does it do nothing but wait for layers of other pulls? */
+bool flight_is_idle(const Flight *p);
 /* That it may use now. */
 unsigned flight_connections(const Flight *p);
 uint64_t flight_memory(const Flight *p);
@@ -101,9 +103,9 @@ FlightFreed flight_freed(const Flight *p);
 /* What it may use; to be set once it was started, before the loop goes on, and at any time.  Memory
  * never falls.  `lack`: why it gets no connection. */
 void flight_set_limits(Flight *p, const WorkerLimits *limits, DivideLack lack);
-/* The daemon stops: from now on threads of the pool, and not the loop, wait for the workers of
- * pulls that went well. */
-void flight_close_workers(const FlightContext *c);
+/* Threads of the pool wait for the workers of pulls that went well, and no more the loop: at a
+ * stop, once workers->closing is set. */
+void flight_end_workers(const FlightContext *c);
 /* Ends it with an error; `done` is called once all works have ended.  Queued ones are ended at
  * once. */
 void flight_cancel(Flight *p, int r, const Err *err);

@@ -83,8 +83,7 @@ static int on_child(sd_event_source *source, const siginfo_t *si, void *arg) {
     return 0;
 }
 
-void flight_close_workers(const FlightContext *c) {
-    c->workers->closing = true;
+void flight_end_workers(const FlightContext *c) {
     while (c->workers->ending)
         clear(c->workers->ending);
 }

@@ -13,15 +13,25 @@ static DivideClaim claim_of(const Flight *p, const PullOptions *o) {
                           .memory = flight_memory(p) };
 }
 
+static DivideNode node_of(Flight *const running[], size_t n, const PullOptions *o,
+                          const FlightWorkers *workers) {
+    DivideNode node = { .connections = o->connections,
+                        .pulls = pull_options_max_running(o),
+                        .first = o->memory_first_bytes,
+                        .memory = o->memory_total_bytes,
+                        .taken = workers->memory,
+                        .takers = workers->n };
+
+    for (size_t i = 0; i < n; i++)
+        node.idle += flight_is_idle(running[i]) ? flight_memory(running[i]) : 0;
+    return node;
+}
+
 /* Of each pull that has blobs to fetch, in their order; the caller frees them. */
 static DivideClaim *divide(Flight *const running[], size_t n, const PullOptions *o,
                            const FlightWorkers *workers, size_t *ret_n) {
     DivideClaim *claims = xnew_n(DivideClaim, MAX(n, (size_t)1));
-    const DivideNode node = { .connections = o->connections,
-                              .pulls = pull_options_max_running(o),
-                              .memory = o->memory_total_bytes,
-                              .taken = workers->memory,
-                              .takers = workers->n };
+    const DivideNode node = node_of(running, n, o, workers);
 
     *ret_n = 0;
     for (size_t i = 0; i < n; i++)

@@ -173,6 +173,11 @@ bool flight_is_fetching(const Flight *p) {
     return p->state == FLIGHT_FETCHING && !p->worker_ended && p->n_own > p->n_reported;
 }
 
+bool flight_is_idle(const Flight *p) {
+    return p->state == FLIGHT_FETCHING && !flight_is_fetching(p) && p->n_waiting > 0 &&
+           p->passed_on == 0;
+}
+
 unsigned flight_connections(const Flight *p) {
     return p->limits.connections;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* pull_options: what the configuration says about pulls, with the files it names read. */
 #include "agent/pull_options.h"
+#include "agent/divide.h"
 #include "base/fs.h"
 #include "base/limits.h"
 
@@ -123,6 +124,8 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->connections = (unsigned)config->pull_connections;
     o->memory_bytes = MIN(config->pull_memory, MEMORY_USEFUL_BYTES);
     o->memory_total_bytes = config->pull_memory_total;
+    o->memory_first_bytes =
+        divide_first(o->memory_total_bytes, pull_options_max_running(o), o->memory_bytes);
     o->range_min_bytes = config->pull_range_min;
     o->stall_seconds = seconds_of(config->pull_stall_timeout);
     o->give_up_seconds = seconds_of(config->pull_give_up);

@@ -32,7 +32,8 @@ typedef struct PullOptions {
     unsigned concurrent, connections; /* of the node */
     unsigned stall_seconds, give_up_seconds;
     uint64_t memory_bytes;         /* buffers of one pull … */
-    uint64_t memory_total_bytes;   /* … and of all together */
+    uint64_t memory_total_bytes;   /* … and of all together, of which … */
+    uint64_t memory_first_bytes;   /* … a pull has so many at first */
     uint64_t range_min_bytes;      /* of registries that are not listed; 0: never */
     uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
     uint64_t standby_usec;         /* a worker stays ready for so long after a pull; 0: none does */

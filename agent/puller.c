@@ -82,14 +82,12 @@ static void schedule(void *arg);
 
 void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
     if (!p->stopping && p->n_entries == 0)
-        standby_prepare(
-            p->context.standby,
-            &(StandbyPlan){ .after_usec = after_usec,
-                            .keep_usec = p->options->standby_usec,
-                            .tls = pull_options_tls_is_likely(p->options),
-                            .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
-                            .fill_bytes = divide_first(p->options->memory_total_bytes,
-                                                       pull_options_max_running(p->options)) });
+        standby_prepare(p->context.standby,
+                        &(StandbyPlan){ .after_usec = after_usec,
+                                        .keep_usec = p->options->standby_usec,
+                                        .tls = pull_options_tls_is_likely(p->options),
+                                        .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
+                                        .fill_bytes = p->options->memory_first_bytes });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {
@@ -299,11 +297,16 @@ static int make_pull(Entry *f, Err *err) {
     return flight_new(&f->pull, &f->puller->context, &f->request, on_pull_done, f, err);
 }
 
+static bool is_past(uint64_t deadline_usec, uint64_t now) {
+    return deadline_usec > 0 && deadline_usec <= now;
+}
+
 /* When something was dropped because there was no space, it may fit now. */
 static bool try_again(Entry *f, Flight *pull, int r) {
     Err err = { "" };
 
-    if (r != -ENOSPC || f->retried || !flight_freed(pull).some || f->puller->stopping)
+    if (r != -ENOSPC || f->retried || !flight_freed(pull).some || f->puller->stopping ||
+        is_past(f->until_usec, now_usec()))
         return false;
     f->request.wanted = flight_is_wanted(pull);
     f->request.id = flight_id(pull);
@@ -349,10 +352,6 @@ static void on_pull_done(void *arg, Flight *pull, int r, const Err *err) {
 }
 
 /* Deadlines: who has one leaves the pull then, and when all have left it ends. */
-
-static bool is_past(uint64_t deadline_usec, uint64_t now) {
-    return deadline_usec > 0 && deadline_usec <= now;
-}
 
 static void set_expiry(Entry *f);
 
@@ -640,7 +639,7 @@ void puller_stop(Puller *p, void (*done)(void *arg), void *arg) {
     p->stopping = true;
     p->stopped = done;
     p->stopped_arg = arg;
-    flight_close_workers(&p->context);
+    p->workers.closing = true;
     for (size_t i = 0; i < p->n_entries; i++) {
         FlightView v;
         Err err;
@@ -649,5 +648,6 @@ void puller_stop(Puller *p, void (*done)(void *arg), void *arg) {
         (void)err_set(&err, -ECANCELED, "%s: the daemon is stopping", v.reference);
         flight_cancel(p->entries[i]->pull, -ECANCELED, &err);
     }
+    flight_end_workers(&p->context); /* after the ends of those that are cancelled */
     check_stopped(p);
 }

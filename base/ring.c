@@ -243,6 +243,7 @@ int ring_new(Ring **ret, const RingOptions *options, Err *err) {
         .limit = options->depth,
         .fitting = MIN(options->depth, FITTING_LEAST),
         .n_buffers = options->n_buffers,
+        .n_first = options->n_first,
         .buffer_bytes = options->buffer_bytes,
         .event_fd = -EBADF,
     };

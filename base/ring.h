@@ -25,7 +25,8 @@ typedef struct RingOptions {
     unsigned depth; /* operations in flight at most, whatever ring_limit() says; more are queued.
                        Beyond 16 only as many as the disk does in 100 ms */
     unsigned n_buffers;  /* buffers of the pool … */
-    size_t buffer_bytes; /* … each of this size, a multiple of 4096 */
+    size_t buffer_bytes; /* … each of this size, a multiple of 4096 … */
+    unsigned n_first; /* … of which, before Linux 5.19, so many are registered, and others never */
     RingMemory *memory; /* for them, taken over if it is as large; after an error the caller has it,
                            or what was mapped where it was nothing; or NULL */
     bool restrict_ops;  /* only writes, reads and fdatasync may ever be submitted

@@ -63,7 +63,8 @@ struct Ring {
     RingBuffer *buffers;
     size_t buffer_bytes;
     unsigned n_buffers;
-    unsigned n_usable;    /* of these, the first */
+    unsigned n_usable; /* of these, the first */
+    unsigned n_first;
     unsigned *free_index; /* stack of usable buffers that nobody holds */
     unsigned n_free;
     sd_event_source *freed; /* deferred call of on_free */

@@ -14,7 +14,6 @@ static const unsigned allowed_ops[] = { IORING_OP_WRITE_FIXED, IORING_OP_WRITE, 
                                         IORING_OP_READ_FIXED, IORING_OP_READ };
 
 #define GROW_BUFFERS 4U /* so many are registered at once */
-#define SOME_BYTES   MiB(20)
 
 /* liburing up to 2.3 declares functions for some of these and does not export them. */
 static int uring_register(Ring *r, unsigned op, const void *arg, unsigned n) {
@@ -59,14 +58,13 @@ void ring_uring_grow(Ring *r) {
 }
 
 /* Before Linux 5.19 all at once, and so only those that most pulls need. */
-static void register_some(Ring *r) {
-    unsigned n = (unsigned)MIN((uint64_t)r->n_buffers, SOME_BYTES / r->buffer_bytes);
-    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, n);
+static void register_first(Ring *r) {
+    _cleanup_free_ struct iovec *iov = xnew_n(struct iovec, r->n_first);
 
-    for (unsigned i = 0; i < n; i++)
+    for (unsigned i = 0; i < r->n_first; i++)
         iov[i] = (struct iovec){ r->buffers[i].data, r->buffer_bytes };
-    if (io_uring_register_buffers(&r->uring, iov, n) == 0)
-        r->n_registered = n;
+    if (r->n_first > 0 && io_uring_register_buffers(&r->uring, iov, r->n_first) == 0)
+        r->n_registered = r->n_first;
 }
 
 /* Registering fills buffers with pages (0.1 ms a MiB, measured; 2 ms in a virtual machine that has
@@ -79,7 +77,7 @@ static void register_buffers(Ring *r) {
 
     r->grows = uring_register(r, IORING_REGISTER_BUFFERS2, &table, sizeof(table)) >= 0;
     if (!r->grows)
-        register_some(r);
+        register_first(r);
 }
 
 static void reap(Ring *r) {

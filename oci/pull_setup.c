@@ -138,6 +138,8 @@ static int open_ring(PullSetup *s, const Job *job, RingMode mode, Err *err) {
     };
 
     pull_setup_buffers(job->memory_bytes, &options.buffer_bytes, &options.n_buffers);
+    options.n_first =
+        (unsigned)MIN(job->first_bytes / options.buffer_bytes, (uint64_t)options.n_buffers);
     /* All at once, so that the disk has enough to do until we come to look again. */
     options.depth = mode == RING_URING ? options.n_buffers : THREADS_DEPTH;
     return ring_new(&s->ring, &options, err);

@@ -5,6 +5,7 @@
 #include "tests/unit/test.h"
 
 #define CLAIMS_MAX 6
+#define IDLE       1024 /* it is not over, but waits */
 
 static const struct {
     const char *name;
@@ -50,6 +51,7 @@ TEST(limits_hold_whatever_the_number_of_pulls) {
         }
         divide_among(&(DivideNode){ .connections = cases[i].node_max,
                                     .pulls = CLAIMS_MAX,
+                                    .first = MiB(1),
                                     .memory = GiB(1) },
                      claims, n);
         for (size_t k = 0; k < n; k++) {
@@ -64,7 +66,7 @@ TEST(limits_hold_whatever_the_number_of_pulls) {
 
 static const struct {
     const char *name;
-    unsigned total, over, pulls; /* MiB, also of a pull that is over; pulls that may run */
+    unsigned total, over, pulls; /* MiB, also of another pull, which is over; pulls that may run */
     const char *claims; /* in capitals when somebody waits; of x, a registry with one connection */
     unsigned has[CLAIMS_MAX], want[CLAIMS_MAX]; /* MiB */
     const char *lacks; /* 'r' its registry, 'n' the node's connections, 'm' memory */
@@ -85,23 +87,35 @@ static const struct {
     { "one that is over", 96, 60, 2, "A", { 0 }, { 36 }, "-" },
     { "too little beside it: the wanted one", 96, 70, 2, "aA", { 0 }, { 0, 26 }, "m-" },
     { "more than there is, after a reload", 32, 40, 2, "AA", { 20, 0 }, { 20, 0 }, "-m" },
-    { "nothing beside it, and it may wait for this one", 96, 90, 2, "A", { 0 }, { 20 }, "-" },
-    { "the wanted one of these", 96, 90, 2, "aAA", { 0 }, { 0, 20, 0 }, "m-m" },
+    { "nothing beside it", 96, 90, 2, "A", { 0 }, { 0 }, "m" },
+    { "nothing beside one that waits for this one", 96, IDLE + 90, 2, "A", { 0 }, { 20 }, "-" },
+    { "the wanted one of these", 96, IDLE + 90, 2, "aAA", { 0 }, { 0, 20, 0 }, "m-m" },
+    { "not beside one that ends", 32, IDLE + 20, 4, "AA", { 12, 0 }, { 12, 0 }, "-m" },
     { "a connection that it has no use for", 64, 0, 8, "xX", { 64, 0 }, { 64, 0 }, "-m" },
     { "one that others have", 192, 0, 2, "aaaAA", { 64, 64, 64 }, { 64, 64, 64 }, "--nmm" },
 };
+
+TEST(the_first_buffers_are_no_more_than_half_a_part) {
+    ASSERT_EQ(divide_first(MiB(512), 8, MiB(108)), MiB(20));
+    ASSERT_EQ(divide_first(MiB(512), 8, MiB(16)), MiB(16));
+    ASSERT_EQ(divide_first(MiB(512), 128, MiB(108)), MiB(2));
+    ASSERT_EQ(divide_first(MiB(50), 4, MiB(108)), MiB(6));
+}
 
 /* What one that lacks memory cannot use, another one has. */
 TEST(buffers_are_enough_for_each_and_never_more_than_there_are) {
     for (size_t i = 0; i < ELEMENTSOF(memories); i++) {
         DivideNode node = { .connections = 2,
                             .pulls = memories[i].pulls,
+                            .first =
+                                divide_first(MiB(memories[i].total), memories[i].pulls, MiB(108)),
                             .memory = MiB(memories[i].total),
-                            .taken = MiB(memories[i].over),
+                            .taken = MiB(memories[i].over % IDLE),
                             .takers = memories[i].over > 0 };
         DivideClaim claims[CLAIMS_MAX + 1] = { 0 };
         size_t n = strlen(memories[i].claims);
 
+        node.idle = memories[i].over > IDLE ? node.taken : 0;
         if (!strchr(memories[i].lacks, 'n'))
             node.connections = 8;
         for (size_t k = 0; k < n; k++) {

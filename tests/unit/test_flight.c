@@ -79,7 +79,7 @@ static uint64_t leave_part(Store *s) {
 static void fixture_close(Fixture *f) {
     (void)flight_free(f->p);
     (void)sharer_free(f->other);
-    flight_close_workers(&f->context);
+    flight_end_workers(&f->context);
     (void)pool_free(f->pool);
     (void)shares_free(f->shares);
     agent_env_done(&f->e);

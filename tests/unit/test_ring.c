@@ -40,6 +40,7 @@ static int bench_open(Bench *b, RingMode mode, unsigned depth, unsigned n_buffer
     RingOptions options = { .mode = mode,
                             .depth = depth,
                             .n_buffers = n_buffers,
+                            .n_first = n_buffers,
                             .buffer_bytes = BUFFER,
                             .restrict_ops = true };
     int r = sd_event_new(&b->event);
@@ -513,6 +514,45 @@ static int opened_before_seccomp(void) {
     return r;
 }
 
+/* As kernels before 5.19, which know no tables with gaps, and so no registration of one buffer. */
+static bool deny_tables(void) {
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_REGISTER_BUFFERS2, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EINVAL),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER,
+                 &(struct sock_fprog){ ELEMENTSOF(code), code }) == 0;
+}
+
+static int without_tables(void) {
+    RingOptions o = {
+        .mode = RING_URING, .depth = 4, .n_buffers = 4, .n_first = 2, .buffer_bytes = BUFFER
+    };
+    int fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    Bench b = { 0 };
+    Err err = { 0 };
+
+    if (!deny_tables() || sd_event_new(&b.event) < 0)
+        return 77;
+    o.event = b.event;
+    if (ring_new(&b.ring, &o, &err) < 0)
+        return 1;
+    if (b.ring->n_registered != 2 || b.ring->grows)
+        return 2;
+    for (unsigned i = 0; i < 4; i++)
+        put(&b, fd, i, BUFFER);
+    run_until(&b, 4);
+    bench_done(&b);
+    (void)close(fd);
+    return b.errors == 0 ? 0 : 3;
+}
+
 static int without_memlock(void) {
     Bench b = { 0 };
     Err err = { 0 };
@@ -539,6 +579,12 @@ TEST(seccomp_after_opening_changes_nothing) {
     if (!have(RING_URING))
         SKIP("no io_uring here");
     ASSERT_EQ(in_child(opened_before_seccomp), 0);
+}
+
+TEST(the_first_buffers_are_registered_where_there_are_no_tables) {
+    if (!have(RING_URING))
+        SKIP("no io_uring here");
+    ASSERT_EQ(in_child(without_tables), 0);
 }
 
 TEST(a_small_memlock_limit_costs_registration_only) {
