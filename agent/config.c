@@ -98,7 +98,7 @@ static int check_together(const Config *c, Err *err) {
     if (c->pull_memory_total / DIVIDE_MEMORY_LEAST / 2 < c->pull_concurrent)
         return err_set(err, -EINVAL,
                        "pull.memory_total is %s; %llu pulls (pull.concurrent), and as many in the "
-                       "background, need %s",
+                       "background, need %s: raise it, or lower pull.concurrent",
                        FORMAT_BYTES(c->pull_memory_total), (unsigned long long)c->pull_concurrent,
                        FORMAT_BYTES(2 * c->pull_concurrent * DIVIDE_MEMORY_LEAST));
     return 0;

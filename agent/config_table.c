@@ -46,16 +46,14 @@
         "is not broken off before the registry has shown that it would go on.")                    \
     KEY("pull.memory", SIZE, pull_memory, "128MiB", MiB(16), GiB(16), NULL, true,                  \
         "Buffers of one pull at most; it has no use for more than 108 MiB. Besides, each tar "     \
-        "layer that is decoded, of at most four, takes up "                                        \
-        "to 7 MiB and a window of up to 32 MiB (8 of zstd's up to level 19); those with a larger " \
-        "one (zstd --long, --ultra), up to 128 MiB, are decoded one at a time.")                   \
+        "layer that is decoded, of at most four, takes up to 7 MiB and a window of up to 32 MiB "  \
+        "(8 of zstd's up to level 19); those with a larger one (zstd --long, --ultra), up to "     \
+        "128 MiB, are decoded one at a time.")                                                     \
     KEY("pull.memory_total", SIZE, pull_memory_total, "512MiB", MiB(16), GiB(1024), NULL, true,    \
-        "Buffers of all pulls together: what has been received and is not yet hashed and "         \
-        "written, "                                                                                \
-        "at most. A pull gets what others leave, up to pull.memory, and more when they end; "      \
-        "of it half, but not more than 40 MiB for each of pull.concurrent, is kept for pulls "     \
-        "that "                                                                                    \
-        "may still begin. At least 8 MiB for each of pull.concurrent.")                            \
+        "Buffers of all pulls together: what was received and is not yet hashed and written, at "  \
+        "most. A pull gets what others leave, up to pull.memory, and more when they end. Half of " \
+        "all, but not more than 40 MiB for each of pull.concurrent, is kept for pulls that may "   \
+        "still begin. At least 8 MiB for each of pull.concurrent.")                                \
     KEY("pull.io", ENUM, pull_io, "auto", 0, 0, "auto uring threads", true,                        \
         "How a pull writes: by io_uring, by threads, or by io_uring where the kernel allows it.")  \
     KEY("pull.range_min", SIZE, pull_range_min, "64MiB", 0, GiB(1024), NULL, true,                 \

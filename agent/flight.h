@@ -28,7 +28,7 @@ const char *flight_state_name(FlightState s);
 /* The workers of all pulls, until their processes have ended. */
 typedef struct FlightWorkers {
     uint64_t memory;         /* bytes of buffers that they may use … */
-    unsigned n;              /* … as many of them */
+    unsigned n;              /* … so many of them, which have some */
     struct Leftover *ending; /* those of pulls that went well; flight_end.c */
     bool closing;            /* no others are added: the loop is about to end */
 } FlightWorkers;

@@ -64,7 +64,7 @@ void flight_job_init(FlightJob *job, const FlightJobSources *s) {
     m->architecture = text(s->platform->architecture);
     m->variant = text(s->platform->variant);
     m->memory_bytes = s->options->memory_bytes;
-    m->first_bytes = s->options->memory_first_bytes;
+    m->first_bytes = pull_options_first_memory(s->options);
     m->connections = s->options->connections;
     m->io = s->options->io;
     m->range_min_bytes = pull_options_range_min(s->options, s->reference);

@@ -17,7 +17,7 @@ static DivideNode node_of(Flight *const running[], size_t n, const PullOptions *
                           const FlightWorkers *workers) {
     DivideNode node = { .connections = o->connections,
                         .pulls = pull_options_max_running(o),
-                        .first = o->memory_first_bytes,
+                        .first = pull_options_first_memory(o),
                         .memory = o->memory_total_bytes,
                         .taken = workers->memory,
                         .takers = workers->n };

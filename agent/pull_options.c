@@ -13,6 +13,10 @@ unsigned pull_options_max_running(const PullOptions *o) {
     return 2 * o->concurrent;
 }
 
+uint64_t pull_options_first_memory(const PullOptions *o) {
+    return divide_first(o->memory_total_bytes, pull_options_max_running(o), o->memory_bytes);
+}
+
 PullOptions *pull_options_ref(PullOptions *o) {
     o->refs++;
     return o;
@@ -124,8 +128,6 @@ int pull_options_new(PullOptions **ret, const Config *config, Err *err) {
     o->connections = (unsigned)config->pull_connections;
     o->memory_bytes = MIN(config->pull_memory, MEMORY_USEFUL_BYTES);
     o->memory_total_bytes = config->pull_memory_total;
-    o->memory_first_bytes =
-        divide_first(o->memory_total_bytes, pull_options_max_running(o), o->memory_bytes);
     o->range_min_bytes = config->pull_range_min;
     o->stall_seconds = seconds_of(config->pull_stall_timeout);
     o->give_up_seconds = seconds_of(config->pull_give_up);

@@ -32,8 +32,7 @@ typedef struct PullOptions {
     unsigned concurrent, connections; /* of the node */
     unsigned stall_seconds, give_up_seconds;
     uint64_t memory_bytes;         /* buffers of one pull … */
-    uint64_t memory_total_bytes;   /* … and of all together, of which … */
-    uint64_t memory_first_bytes;   /* … a pull has so many at first */
+    uint64_t memory_total_bytes;   /* … and of all together */
     uint64_t range_min_bytes;      /* of registries that are not listed; 0: never */
     uint64_t background_bandwidth; /* bytes per second of all background pulls; 0: no limit */
     uint64_t standby_usec;         /* a worker stays ready for so long after a pull; 0: none does */
@@ -60,6 +59,8 @@ AccessCheck pull_options_access_check(const PullOptions *o, const Reference *ref
 bool pull_options_tls_is_likely(const PullOptions *o);
 /* Pulls that run at once, at most: as many in the background as such that somebody waits for. */
 unsigned pull_options_max_running(const PullOptions *o);
+/* Bytes of buffers that a pull has at first. */
+uint64_t pull_options_first_memory(const PullOptions *o);
 PullOptions *pull_options_ref(PullOptions *o);
 PullOptions *pull_options_unref(PullOptions *o);
 DEFINE_CLEANUP(PullOptions, pull_options_unref);

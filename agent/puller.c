@@ -87,7 +87,7 @@ void puller_prepare_standby(const Puller *p, uint64_t after_usec) {
                                         .keep_usec = p->options->standby_usec,
                                         .tls = pull_options_tls_is_likely(p->options),
                                         .memory_bytes = p->fetches ? p->options->memory_bytes : 0,
-                                        .fill_bytes = p->options->memory_first_bytes });
+                                        .fill_bytes = pull_options_first_memory(p->options) });
 }
 
 void puller_new(Puller **ret, const PullerOptions *o) {

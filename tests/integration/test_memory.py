@@ -16,7 +16,7 @@ from lib.check import show_fixture  # noqa: F401  # pylint: disable=unused-impor
 from lib.content import File, Random, Tar, assert_tree
 from lib.kills import Pull
 from lib.metrics import scrape
-from lib.sandbox import memory_bytes, pick_port, wait_for
+from lib.sandbox import HUGE_PAGES, buffer_bytes, memory_bytes, pick_port, wait_for
 from lib.watch import Watch
 
 PULL_MAX, IDLE_MAX = 160 * MIB, 12 * MIB  # idle after large pulls; fresh it is 9 MiB (bench/run, case e)
@@ -132,20 +132,6 @@ def test_memory_of_pulls_at_the_same_time(daemons, registry, module_work, made, 
     assert idle <= IDLE_MAX
 
 
-BUFFERS = 108 * MIB  # of a worker, one mapping
-
-
-def buffers_in_use(pid):
-    """Bytes of a worker's buffers that have pages; 0 when it is gone."""
-    try:
-        with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
-            fields = [line.split() for line in file]
-    except (FileNotFoundError, ProcessLookupError):
-        return 0
-    sizes = [int(f[1]) * 1024 for f in fields if f[0] == "Size:"]
-    return dict(zip(sizes, (int(f[1]) * 1024 for f in fields if f[0] == "Rss:"))).get(BUFFERS, 0)
-
-
 class BuffersWatch(Watch):
     """All workers together: now, and at most.  When one ends while it looks, others may have its memory already."""
 
@@ -155,13 +141,15 @@ class BuffersWatch(Watch):
 
     def look(self):
         pids = self.daemon.worker_pids()
-        now = sorted(filter(None, map(buffers_in_use, pids)))
+        now = sorted(filter(None, (buffer_bytes(pid)[1] for pid in pids)))
         if pids == self.daemon.worker_pids():
             self.now, self.most = now, max(self.most, sum(now))
 
 
 def test_buffers_of_all_pulls_together(work, make_faulty, show):
     """A byte of each blob does not come, so that what comes behind it fills all buffers that a pull may have."""
+    if not HUGE_PAGES:
+        pytest.skip("a kernel without huge pages does not mark the memory that is to have them")
     registry, total, least, first = make_faulty(), 96 * MIB, 12 * MIB, 60 * MIB
     made = [raw(work, f"together-{i}", [112 * MIB]) for i in range(3)]
     references = [registry.add(artifact, f"team/{i}", "v1") for i, artifact in enumerate(made)]

@@ -12,7 +12,7 @@ import pytest
 
 from lib import artifacts
 from lib.content import Bytes, Random, Tar, Text
-from lib.sandbox import IO_URING_REFUSED, memory_bytes
+from lib.sandbox import HUGE_PAGES, IO_URING_REFUSED, buffer_bytes, memory_bytes
 from lib.pulling import MIB, pb, pull, start  # noqa: F401 pylint: disable=unused-import
 
 TAR = "application/vnd.oci.image.layer.v1.tar"
@@ -135,25 +135,17 @@ def test_names_are_resolved_and_tls_is_proved_behind_the_sandbox(start, make_fau
     assert worker.finish() != 0 and "certificate" in worker.failed.text
 
 
-def buffers(pid):
-    """(bytes, bytes that have pages) of the memory that is to have huge pages."""
-    with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
-        parts = re.findall(r"^Size: +(\d+) kB.*?^Rss: +(\d+) kB.*?^VmFlags:(.*?)$", file.read(), re.M | re.S)
-    ours = [(int(size), int(rss)) for size, rss, flags in parts if " hg " in f"{flags} "]
-    return sum(size for size, _ in ours) * 1024, sum(rss for _, rss in ours) * 1024
-
-
 @pytest.mark.parametrize("io", ["IO_AUTO", "refused"])
 @pytest.mark.parametrize("ahead", [16, 128])
 def test_memory_that_was_filled_ahead(start, registry, module_work, ahead, io):  # pylint: disable=too-many-arguments
     """It becomes the buffers, or, when the job is to have another size, is given back."""
-    if os.geteuid() != 0 or not os.path.exists("/sys/kernel/mm/transparent_hugepage"):
+    if os.geteuid() != 0 or not HUGE_PAGES:
         pytest.skip("needs root, to look at what a process has mapped that hides it, and a kernel with huge pages")
     artifact = artifacts.modelpack(module_work, seed="ahead")
     worker = start(registry.push(artifact, "team/ahead"), memory_bytes=16 * MIB, io=io,
                    options={"ahead": {"memory_bytes": ahead * MIB, "fill_bytes": 12 * MIB}, "meanwhile": lambda: time.sleep(0.5)})
     worker.until("resolved")
-    size, filled = buffers(worker.process.pid)
+    size, filled = buffer_bytes(worker.process.pid)
     assert size == 16 * MIB
     assert filled == 12 * MIB if ahead == 16 else filled < 4 * MIB
     worker.plan()
@@ -174,8 +166,8 @@ def test_few_buffers(start, make_faulty, work, n, io, rises):  # pylint: disable
     worker.until("resolved").plan()
     while sum(worker.progress.values()) < 12 * MIB:
         worker.until("progress")
-    if os.geteuid() == 0:
-        assert 0 < buffers(worker.process.pid)[1] <= 4 * MIB
+    if os.geteuid() == 0 and HUGE_PAGES:
+        assert 0 < buffer_bytes(worker.process.pid)[1] <= 4 * MIB
     if rises:
         worker.send(worker.pb.ToWorker(limits=worker.pb.Limits(connections=8, memory_bytes=16 * MIB)))
     assert worker.finish() == 0, worker.failed

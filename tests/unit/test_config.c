@@ -296,7 +296,7 @@ TEST(config_wants_memory_for_all_pulls) {
 
     ASSERT_ERR(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 3 }, &err), -EINVAL);
     ASSERT_STREQ(err.text, "pull.memory_total is 40 MiB; 6 pulls (pull.concurrent), and as many "
-                           "in the background, need 48 MiB");
+                           "in the background, need 48 MiB: raise it, or lower pull.concurrent");
     ASSERT_OK(config_load(&c, &(ConfigSources){ .sets = sets, .n_sets = 2 }, &err));
 }
 

@@ -416,7 +416,6 @@ TEST(memory_is_divided_and_never_taken_away) {
     agent_env_init(&e, dir, NULL);
     less = options_with("pull.memory_total=48MiB");
     less->concurrent = 1;
-    less->memory_first_bytes = MiB(12);
     puller_set_options(e.puller, less);
     ask(&e, &a[0], "r.example/gated:1", true);
     run_until(&e, "r.example/gated:1", FLIGHT_FETCHING);
@@ -425,7 +424,6 @@ TEST(memory_is_divided_and_never_taken_away) {
     wait_log(&e, "sleep-b memory 24 0\n");
     ASSERT_EQ(puller_memory(e.puller), MiB(48));
     less->memory_total_bytes = MiB(32);
-    less->memory_first_bytes = MiB(4);
     less->concurrent = 2;
     ask(&e, &a[2], "r.example/sleep-c:1", false);
     run_until(&e, "r.example/sleep-c:1", FLIGHT_FETCHING);

@@ -5,6 +5,7 @@ import ctypes
 import errno
 import glob
 import os
+import re
 import select
 import shutil
 import signal
@@ -218,6 +219,20 @@ def children(pid):
         except (FileNotFoundError, ProcessLookupError):
             pass
     return found
+
+
+HUGE_PAGES = os.path.exists("/sys/kernel/mm/transparent_hugepage")
+
+
+def buffer_bytes(pid):
+    """(bytes, bytes that have pages) of a worker's buffers, the memory that is to have huge pages; zeros when it is gone."""
+    try:
+        with open(f"/proc/{pid}/smaps", encoding="ascii", errors="replace") as file:
+            parts = re.findall(r"^Size: +(\d+) kB.*?^Rss: +(\d+) kB.*?^VmFlags:(.*?)$", file.read(), re.M | re.S)
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0
+    ours = [(int(size), int(rss)) for size, rss, flags in parts if " hg " in f"{flags} "]
+    return sum(size for size, _ in ours) * 1024, sum(rss for _, rss in ours) * 1024
 
 
 def memory_bytes(pid, field="VmRSS"):
